@@ -1,0 +1,47 @@
+// Named implementations of the same operations. All give the same bits; they differ in speed and in what they need.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ufp4/quantize.h"
+
+namespace ufp4 {
+
+// One implementation. Backends live as long as the program; their methods may be called from several threads.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // "scalar", or the name of an instruction set: "avx3_zen4", "avx2", ..
+  virtual std::string_view name() const = 0;
+  virtual std::string_view description() const = 0;
+  // False if this machine lacks what the backend needs; calling it is then an error.
+  virtual bool available() const = 0;
+
+  // Quantizes `in` once for every task; a row task and a column task together read the matrix once. Runs on the calling
+  // thread. Throws InputError for an invalid spec, view or destination.
+  void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const;
+
+  // Writes level * scale * global_scale of every element to `out`, dense [rows, columns], kF32 or kBF16.
+  void dequantize(const ConstQuantized& in, void* out, DType out_dtype) const;
+
+ protected:
+  // The arguments have been checked; no dimension is zero.
+  virtual void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const = 0;
+  virtual void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const = 0;
+};
+
+// Every backend that was built, the preferred first, whether or not this machine can run it.
+std::span<const Backend* const> backends();
+
+// The backend called `name`. Throws InputError that lists the known names, or says why it cannot run here.
+const Backend& find_backend(std::string_view name);
+
+// The first available one.
+const Backend& default_backend();
+
+}  // namespace ufp4

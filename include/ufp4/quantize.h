@@ -1,0 +1,100 @@
+// Quantization of a matrix to a 4-bit block format, and back. The arithmetic is specified to the bit in
+// docs/numerics.md: every backend gives the same codes and scales.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "ufp4/dtype.h"
+#include "ufp4/format.h"
+
+namespace ufp4 {
+
+enum class Rounding : std::uint8_t { kNearest, kStochastic };
+
+// Along which axis of the stored matrix the blocks run. The operand of kColumn is the transposed matrix.
+enum class Axis : std::uint8_t { kRow, kColumn };
+
+// The random Hadamard transform y = x S H_n / sqrt(n) on each run of n values along the blocks.
+struct Hadamard {
+  int size = 0;                           // n: 0 (no transform), 16, 32, 64 or 128
+  std::array<std::uint32_t, 4> signs{};   // bit i (of word i / 32) set: element i of each run is negated
+};
+
+// The transform of size n with the mask that the seed gives: Philox with key `seed`, counter (0, 0, 0, 0xFFFFFFFF);
+// the low n bits of its 128.
+Hadamard make_hadamard(int size, std::uint64_t seed);
+
+// Where the random bits of stochastic rounding come from. Element (r, c) of the operand draws from the Philox counter
+// ((c + column_offset) / 8, r + row_offset, step, stream): a shard with its offsets gets the bits of the whole operand.
+// Offsets are in the operand's coordinates: for Axis::kColumn a row is a column of the stored matrix.
+struct RandomBits {
+  std::uint64_t seed = 0;
+  std::uint32_t step = 0;
+  std::uint32_t stream = 0;
+  std::uint32_t row_offset = 0;
+  std::uint32_t column_offset = 0;
+};
+
+// How to quantize one operand.
+struct QuantizeSpec {
+  const BlockFormat* format = nullptr;
+  int block = 0;  // 0: the format's own; else one of kBlockSizes
+  Axis axis = Axis::kRow;
+  Rounding rounding = Rounding::kNearest;
+  Hadamard hadamard;
+  RandomBits random;  // read for Rounding::kStochastic only
+
+  int block_size() const { return block == 0 ? format->block : block; }
+};
+
+// A row-major matrix in memory.
+struct ConstMatrix {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t row_stride = 0;  // elements from a row to the next, at least `columns`
+};
+
+// Shape of a quantized operand: of the transposed matrix for Axis::kColumn.
+struct QuantizedShape {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;         // padded with zeros to a multiple of the block and of the transform
+  std::int64_t valid_columns = 0;   // as given, without the padding
+  std::int64_t scales_per_row = 0;  // columns / block
+
+  std::int64_t codes_per_row() const { return columns / 2; }  // bytes
+};
+
+// The shape that quantizing a [rows, columns] matrix gives. Throws InputError for a spec that is not valid.
+QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const QuantizeSpec& spec);
+
+// Where the results go; what is null is not written. Dense row-major arrays of the QuantizedShape.
+struct Quantized {
+  std::uint8_t* codes = nullptr;    // [rows, columns / 2]: two codes a byte, the even element in the low nibble
+  float* scales = nullptr;          // [rows, columns / block]: the decoded scale of each block
+  void* dequantized = nullptr;      // [rows, columns]: level * scale (* global scale), FP32 or rounded to BF16
+  DType dequantized_dtype = DType::kBF16;  // kF32 or kBF16
+  float* global_scale = nullptr;    // one value: the second-level scale, 1 where the format has none
+};
+
+// One quantization of the matrix at hand.
+struct QuantizeTask {
+  QuantizeSpec spec;
+  Quantized out;
+};
+
+// What dequantize reads: arrays as quantize wrote them.
+struct ConstQuantized {
+  const BlockFormat* format = nullptr;
+  int block = 0;  // 0: the format's own
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;  // padded
+  const std::uint8_t* codes = nullptr;
+  const float* scales = nullptr;
+  float global_scale = 1.0F;
+};
+
+}  // namespace ufp4

@@ -1,0 +1,63 @@
+// A recipe: what is quantized in the three GEMMs of a linear layer, and how. Data, not code: a recipe file is a list of
+// `key = value` pairs, and so is every override of one.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ufp4/format.h"
+#include "ufp4/quantize.h"
+
+namespace ufp4 {
+
+// One operand of one GEMM. Blocks run along the GEMM's contraction axis.
+struct OperandRecipe {
+  const BlockFormat* format = nullptr;  // null: stays BF16
+  int block = 0;                        // 0: the format's own
+  Rounding rounding = Rounding::kNearest;
+
+  bool quantized() const { return format != nullptr; }
+};
+
+// One GEMM with its two operands. The transform belongs to the GEMM: both operands share size and mask, so that the
+// product needs no inverse.
+struct GemmRecipe {
+  std::string_view name;                      // "fprop", "dgrad", "wgrad"
+  std::array<std::string_view, 2> operands;   // fprop: x, w; dgrad: dy, w; wgrad: dy, x
+  std::array<OperandRecipe, 2> operand;
+  int hadamard = 0;  // 0, 16, 32, 64 or 128; only with both operands quantized, or both in BF16 (then it is left out)
+
+  bool quantized() const { return operand[0].quantized() || operand[1].quantized(); }
+};
+
+enum class Gemm : std::uint8_t { kFprop, kDgrad, kWgrad };
+
+struct Recipe {
+  std::string name = "bf16";
+  std::string summary;
+  std::array<GemmRecipe, 3> gemm{{{"fprop", {"x", "w"}, {}, 0}, {"dgrad", {"dy", "w"}, {}, 0}, {"wgrad", {"dy", "x"}, {}, 0}}};
+  std::vector<std::string> keep_bf16;  // glob patterns (*, ?) of linear layers that stay BF16: "layers.0.*"
+
+  const GemmRecipe& operator[](Gemm g) const { return gemm[static_cast<std::size_t>(g)]; }
+  GemmRecipe& operator[](Gemm g) { return gemm[static_cast<std::size_t>(g)]; }
+  bool quantized() const;
+  // Whether the linear layer called `layer` stays BF16.
+  bool keeps_bf16(std::string_view layer) const;
+};
+
+// Sets one key. Keys: name, summary, keep_bf16 (comma-separated patterns), <gemm>.hadamard, <gemm>.<operand>.format
+// ("bf16" for none), <gemm>.<operand>.block, <gemm>.<operand>.rounding ("rtne" or "sr"); `*` for a gemm or an operand
+// stands for all of them: "*.hadamard", "*.dy.rounding". Throws InputError that names the key and a near one.
+void set(Recipe& recipe, std::string_view key, std::string_view value);
+
+// Throws InputError if the parts do not fit together: a transform with one operand unquantized, a block smaller than ..
+void validate(const Recipe& recipe);
+
+// The recipe as `key = value` pairs that set() accepts, every key once, in a fixed order.
+std::vector<std::pair<std::string, std::string>> entries(const Recipe& recipe);
+
+}  // namespace ufp4

@@ -1,0 +1,50 @@
+#include "numerics/hadamard.h"
+
+#include <string>
+
+#include "numerics/philox.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+
+float hadamard_scale(int n) {
+  switch (n) {
+    case 16: return 0.25F;
+    case 32: return 0.17677669529663687F;
+    case 64: return 0.125F;
+    case 128: return 0.088388347648318447F;
+    default: throw InputError("Hadamard size " + std::to_string(n) + " is not one of 0, 16, 32, 64, 128");
+  }
+}
+
+Hadamard make_hadamard(int size, std::uint64_t seed) {
+  if (size == 0) return {};
+  hadamard_scale(size);  // checks the size
+  Hadamard hadamard{size, philox::generate({0, 0, 0, 0xFFFFFFFFu}, philox::make_key(seed))};
+  for (int word = 0; word < 4; ++word) {
+    const int bits = size - 32 * word;
+    if (bits < 32) hadamard.signs[static_cast<std::size_t>(word)] &= bits <= 0 ? 0u : (1u << bits) - 1u;
+  }
+  return hadamard;
+}
+
+void apply_hadamard(std::span<float> run, const Hadamard& hadamard) {
+  const auto n = static_cast<std::size_t>(hadamard.size);
+  if (n == 0) return;
+  for (std::size_t i = 0; i < n; ++i) {
+    if ((hadamard.signs[i / 32] >> (i % 32)) & 1u) run[i] = -run[i];
+  }
+  for (std::size_t stride = 1; stride < n; stride *= 2) {
+    for (std::size_t i = 0; i < n; ++i) {
+      if (i & stride) continue;
+      const float a = run[i];
+      const float b = run[i + stride];
+      run[i] = a + b;
+      run[i + stride] = a - b;
+    }
+  }
+  const float scale = hadamard_scale(hadamard.size);
+  for (std::size_t i = 0; i < n; ++i) run[i] *= scale;
+}
+
+}  // namespace ufp4

@@ -1,0 +1,155 @@
+#include "ufp4/recipe.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "numerics/hadamard.h"
+#include "numerics/near_name.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+
+int parse_int(std::string_view key, std::string_view value) {
+  int number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc() || end != value.data() + value.size()) {
+    throw InputError("recipe key '" + std::string(key) + "': '" + std::string(value) + "' is not a whole number");
+  }
+  return number;
+}
+
+std::vector<std::string> split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(separator), text.size());
+    std::string_view part = text.substr(0, end);
+    while (!part.empty() && part.front() == ' ') part.remove_prefix(1);
+    while (!part.empty() && part.back() == ' ') part.remove_suffix(1);
+    if (!part.empty()) parts.emplace_back(part);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return parts;
+}
+
+// '*' matches any run of characters, '?' any one.
+bool glob_matches(std::string_view pattern, std::string_view text) {
+  if (pattern.empty()) return text.empty();
+  if (pattern.front() == '*') {
+    return glob_matches(pattern.substr(1), text) || (!text.empty() && glob_matches(pattern, text.substr(1)));
+  }
+  return !text.empty() && (pattern.front() == '?' || pattern.front() == text.front()) &&
+         glob_matches(pattern.substr(1), text.substr(1));
+}
+
+std::vector<std::string> all_keys() {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : entries(Recipe{})) keys.push_back(key);
+  keys.insert(keys.end(), {"*.hadamard", "*.*.format", "*.*.block", "*.*.rounding", "*.dy.rounding", "*.x.rounding", "*.w.rounding"});
+  return keys;
+}
+
+[[noreturn]] void throw_unknown_key(std::string_view key) {
+  const std::vector<std::string> keys = all_keys();
+  const std::vector<std::string_view> views(keys.begin(), keys.end());
+  throw InputError("unknown recipe key '" + std::string(key) + "'" + name_hint(key, views));
+}
+
+void set_operand(OperandRecipe& operand, std::string_view key, std::string_view field, std::string_view value) {
+  if (field == "format") {
+    operand.format = value == "bf16" ? nullptr : &find_format(value);
+  } else if (field == "block") {
+    operand.block = parse_int(key, value);
+  } else if (value == "rtne") {
+    operand.rounding = Rounding::kNearest;
+  } else if (value == "sr") {
+    operand.rounding = Rounding::kStochastic;
+  } else {
+    throw InputError("recipe key '" + std::string(key) + "': rounding '" + std::string(value) + "' is neither 'rtne' nor 'sr'");
+  }
+}
+
+}  // namespace
+
+bool Recipe::quantized() const {
+  return std::any_of(gemm.begin(), gemm.end(), [](const GemmRecipe& g) { return g.quantized(); });
+}
+
+bool Recipe::keeps_bf16(std::string_view layer) const {
+  return std::any_of(keep_bf16.begin(), keep_bf16.end(),
+                     [&](const std::string& pattern) { return glob_matches(pattern, layer); });
+}
+
+void set(Recipe& recipe, std::string_view key, std::string_view value) {
+  if (key == "name") {
+    recipe.name = value;
+    return;
+  }
+  if (key == "summary") {
+    recipe.summary = value;
+    return;
+  }
+  if (key == "keep_bf16") {
+    recipe.keep_bf16 = split(value, ',');
+    return;
+  }
+  const std::vector<std::string> parts = split(key, '.');
+  bool matched = false;
+  for (GemmRecipe& gemm : recipe.gemm) {
+    if (parts.size() < 2 || (parts[0] != "*" && parts[0] != gemm.name)) continue;
+    if (parts.size() == 2 && parts[1] == "hadamard") {
+      gemm.hadamard = parse_int(key, value);
+      matched = true;
+    }
+    if (parts.size() != 3 || (parts[2] != "format" && parts[2] != "block" && parts[2] != "rounding")) continue;
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (parts[1] != "*" && parts[1] != gemm.operands[i]) continue;
+      set_operand(gemm.operand[i], key, parts[2], value);
+      matched = true;
+    }
+  }
+  if (!matched) throw_unknown_key(key);
+}
+
+void validate(const Recipe& recipe) {
+  for (const GemmRecipe& gemm : recipe.gemm) {
+    const std::string where = "recipe '" + recipe.name + "', " + std::string(gemm.name);
+    for (std::size_t i = 0; i < 2; ++i) {
+      const int block = gemm.operand[i].block;
+      if (block != 0 && std::find(kBlockSizes.begin(), kBlockSizes.end(), block) == kBlockSizes.end()) {
+        throw InputError(where + "." + std::string(gemm.operands[i]) + ": block " + std::to_string(block) +
+                         " is not one of 16, 32, 64, 128");
+      }
+    }
+    if (gemm.hadamard == 0) continue;
+    hadamard_scale(gemm.hadamard);  // checks the size
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (gemm.quantized() && !gemm.operand[i].quantized()) {
+        throw InputError(where + ": a Hadamard transform needs both operands quantized, but " +
+                         std::string(gemm.operands[i]) + " is bf16");
+      }
+    }
+  }
+}
+
+std::vector<std::pair<std::string, std::string>> entries(const Recipe& recipe) {
+  std::string patterns;
+  for (const std::string& pattern : recipe.keep_bf16) patterns += (patterns.empty() ? "" : ",") + pattern;
+  std::vector<std::pair<std::string, std::string>> list{
+      {"name", recipe.name}, {"summary", recipe.summary}, {"keep_bf16", patterns}};
+  for (const GemmRecipe& gemm : recipe.gemm) {
+    const std::string prefix(gemm.name);
+    list.emplace_back(prefix + ".hadamard", std::to_string(gemm.hadamard));
+    for (std::size_t i = 0; i < 2; ++i) {
+      const OperandRecipe& operand = gemm.operand[i];
+      const std::string name = prefix + "." + std::string(gemm.operands[i]);
+      list.emplace_back(name + ".format", operand.format == nullptr ? "bf16" : std::string(operand.format->name));
+      list.emplace_back(name + ".block", std::to_string(operand.block));
+      list.emplace_back(name + ".rounding", operand.rounding == Rounding::kStochastic ? "sr" : "rtne");
+    }
+  }
+  return list;
+}
+
+}  // namespace ufp4
