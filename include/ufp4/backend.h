@@ -26,6 +26,10 @@ class Backend {
   // thread. Throws InputError for an invalid spec, view or destination.
   void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const;
 
+  // The largest magnitude of the operand after the transform, over its blocks without NaN or infinity (0 if there is
+  // none): what QuantizeSpec::tensor_amax takes when a matrix is quantized in parts.
+  float tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) const;
+
   // Writes level * scale * global_scale of every element to `out`, dense [rows, columns], kF32 or kBF16.
   void dequantize(const ConstQuantized& in, void* out, DType out_dtype) const;
 
@@ -33,6 +37,8 @@ class Backend {
   // The arguments have been checked; no dimension is zero.
   virtual void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const = 0;
   virtual void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const = 0;
+  // Whether the two above have kernels for the format; the reference does the others.
+  virtual bool has_kernels(const BlockFormat& format) const = 0;
 };
 
 // Every backend that was built, the preferred first, whether or not this machine can run it.

@@ -10,8 +10,8 @@ namespace ufp4 {
 
 // How the 4-bit code of an element spells its sign.
 enum class CodeKind : std::uint8_t {
-  kSignMagnitude,    // 8 * sign + level index; a zero has code 0, never 8
-  kTwosComplement,   // index of the level, negated modulo 16 for negative values; -8 is never produced
+  kSignMagnitude,       // 8 * sign + level index; a zero has code 0, never 8
+  kTwosComplement,      // index of the level, negated modulo 16 for negative values; -8 is never produced
   kFullTwosComplement,  // as above and code -8 is used: one magnitude more on one side; the block's scale is signed
 };
 
@@ -33,9 +33,32 @@ struct ElementFormat {
   }
 };
 
-// How the scale of a block is represented.
+// How the scale of a block is stored.
 enum class ScaleEncoding : std::uint8_t {
-  kFp32,  // one level: amax / L (a signed extreme for full two's complement elements), kept in FP32
+  kFp32,  // any FP32 number; signed for full two's complement elements
+  kE4m3,  // 8 bits, largest 448
+  kE8m0,  // a power of two, 2^-127 .. 2^127
+  kE6m2,  // 8 bits unsigned, 2^-48 .. 1.5 * 2^15
+  kPow2,  // +-2^k, k in -9..5
+};
+
+// How the scale follows from the values of a block: which arithmetic, in which order, as the format's own reference
+// does it. numerics/scale_rules.cpp holds one function a rule.
+enum class ScaleRule : std::uint8_t {
+  kAmax,           // amax / L, or the signed extreme of full elements; one level
+  kTensorE4m3,     // E4M3 of amax relative to the tensor's (nvfp4)
+  kTensorE4m3Int,  // the same for integers, as fouroversix orders it (nvint4)
+  kBestOfTwo,  // kTensorE4m3 for each of two candidates, the one with the smaller squared error (four_over_six, mixfp4)
+  kExponentFloor,     // the exponent of amax less that of the largest level (mxfp4)
+  kExponentFloorInt,  // the same, as microxcaling divides (mxint4)
+  kPow2Window,        // a signed power of two inside a window that an outer scale places (int4_p2)
+  kTwoLevelExponent   // a scale for the block and one-bit exponents for 8 and for 4 elements (hif4)
+};
+
+// A second way to quantize a block, for rules that choose.
+struct Alternative {
+  ElementFormat element;
+  float largest = 0;  // the level that amax is scaled to; 0: there is no alternative
 };
 
 // An element format, a block size and a scale rule.
@@ -45,6 +68,12 @@ struct BlockFormat {
   int block;  // elements that share a scale, unless the caller asks for another size
   ScaleEncoding scale;
   std::string_view summary;  // one line for people
+  ScaleRule rule = ScaleRule::kAmax;
+  float global_divisor = 0;  // second-level scale: amax of the tensor (or tile) / this; 0: none
+  int selector_block = 0;    // elements that share a selector byte (which alternative; which exponent); 0: no selectors
+  Alternative alternative{};
+
+  constexpr bool has_global_scale() const { return global_divisor != 0; }
 };
 
 // All block formats, in the order in which they are listed.

@@ -18,8 +18,8 @@ enum class Axis : std::uint8_t { kRow, kColumn };
 
 // The random Hadamard transform y = x S H_n / sqrt(n) on each run of n values along the blocks.
 struct Hadamard {
-  int size = 0;                           // n: 0 (no transform), 16, 32, 64 or 128
-  std::array<std::uint32_t, 4> signs{};   // bit i (of word i / 32) set: element i of each run is negated
+  int size = 0;                          // n: 0 (no transform), 16, 32, 64 or 128
+  std::array<std::uint32_t, 4> signs{};  // bit i (of word i / 32) set: element i of each run is negated
 };
 
 // The transform of size n with the mask that the seed gives: Philox with key `seed`, counter (0, 0, 0, 0xFFFFFFFF);
@@ -37,6 +37,9 @@ struct RandomBits {
   std::uint32_t column_offset = 0;
 };
 
+// The values of the operand that share a second-level scale, for formats that let the caller choose (int4_p2).
+enum class OuterScale : std::uint8_t { kTensor, kRow, k1x128, k128x128 };
+
 // How to quantize one operand.
 struct QuantizeSpec {
   const BlockFormat* format = nullptr;
@@ -45,6 +48,11 @@ struct QuantizeSpec {
   Rounding rounding = Rounding::kNearest;
   Hadamard hadamard;
   RandomBits random;  // read for Rounding::kStochastic only
+  OuterScale outer = OuterScale::kTensor;
+  // The largest magnitude of the whole operand after the transform, over its finite blocks, where `in` is only a part
+  // of it and the format has a second-level scale for the tensor; negative: computed from `in`. Backend::amax computes
+  // it.
+  float tensor_amax = -1;
 
   int block_size() const { return block == 0 ? format->block : block; }
 };
@@ -73,11 +81,13 @@ QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const Qu
 
 // Where the results go; what is null is not written. Dense row-major arrays of the QuantizedShape.
 struct Quantized {
-  std::uint8_t* codes = nullptr;    // [rows, columns / 2]: two codes a byte, the even element in the low nibble
-  float* scales = nullptr;          // [rows, columns / block]: the decoded scale of each block
-  void* dequantized = nullptr;      // [rows, columns]: level * scale (* global scale), FP32 or rounded to BF16
+  std::uint8_t* codes = nullptr;           // [rows, columns / 2]: two codes a byte, the even element in the low nibble
+  float* scales = nullptr;                 // [rows, columns / block]: the decoded scale of each block
+  void* dequantized = nullptr;             // [rows, columns]: level * scale (* global scale), FP32 or rounded to BF16
   DType dequantized_dtype = DType::kBF16;  // kF32 or kBF16
-  float* global_scale = nullptr;    // one value: the second-level scale, 1 where the format has none
+  float* global_scale = nullptr;           // one value: the tensor's second-level scale, 1 where the format has none
+  std::uint8_t* selectors =
+      nullptr;  // [rows, columns / selector_block]: which alternative, or the sub-block's exponent
 };
 
 // One quantization of the matrix at hand.
@@ -95,6 +105,7 @@ struct ConstQuantized {
   const std::uint8_t* codes = nullptr;
   const float* scales = nullptr;
   float global_scale = 1.0F;
+  const std::uint8_t* selectors = nullptr;  // for formats with a selector_block
 };
 
 }  // namespace ufp4

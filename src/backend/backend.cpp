@@ -25,6 +25,7 @@ class ScalarBackend final : public Backend {
   void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const override {
     reference::dequantize(in, out, out_dtype);
   }
+  bool has_kernels(const BlockFormat&) const override { return true; }
 };
 
 std::vector<const Backend*> make_backends() {
@@ -58,7 +59,20 @@ void Backend::quantize(const ConstMatrix& in, std::span<const QuantizeTask> task
     throw InputError("quantize: row stride " + std::to_string(in.row_stride) + " is less than the " +
                      std::to_string(in.columns) + " columns");
   }
-  run_quantize(in, tasks);
+  std::vector<QuantizeTask> own;
+  for (const QuantizeTask& task : tasks) {
+    if (has_kernels(*task.spec.format)) {
+      own.push_back(task);
+    } else {
+      reference::quantize(in, task);
+    }
+  }
+  if (!own.empty()) run_quantize(in, own);
+}
+
+float Backend::tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) const {
+  quantized_shape(in.rows, in.columns, spec);  // checks the spec
+  return in.rows == 0 || in.columns == 0 ? 0 : reference::tensor_amax(in, spec);
 }
 
 void Backend::dequantize(const ConstQuantized& in, void* out, DType out_dtype) const {
@@ -71,7 +85,14 @@ void Backend::dequantize(const ConstQuantized& in, void* out, DType out_dtype) c
   }
   if (in.rows == 0 || in.columns == 0) return;
   if (in.codes == nullptr || in.scales == nullptr || out == nullptr) throw InputError("dequantize: an array is missing");
-  run_dequantize(in, out, out_dtype);
+  if (in.format->selector_block != 0 && in.selectors == nullptr) {
+    throw InputError("dequantize: format '" + std::string(in.format->name) + "' needs its selectors");
+  }
+  if (has_kernels(*in.format)) {
+    run_dequantize(in, out, out_dtype);
+  } else {
+    reference::dequantize(in, out, out_dtype);
+  }
 }
 
 std::span<const Backend* const> backends() {

@@ -10,7 +10,6 @@
 namespace ufp4 {
 namespace {
 
-
 int parse_int(std::string_view key, std::string_view value) {
   int number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
@@ -46,7 +45,8 @@ bool glob_matches(std::string_view pattern, std::string_view text) {
 std::vector<std::string> all_keys() {
   std::vector<std::string> keys;
   for (const auto& [key, value] : entries(Recipe{})) keys.push_back(key);
-  keys.insert(keys.end(), {"*.hadamard", "*.*.format", "*.*.block", "*.*.rounding", "*.dy.rounding", "*.x.rounding", "*.w.rounding"});
+  keys.insert(keys.end(), {"*.hadamard", "*.*.format", "*.*.block", "*.*.rounding", "*.dy.rounding", "*.x.rounding",
+                           "*.w.rounding"});
   return keys;
 }
 
@@ -66,7 +66,8 @@ void set_operand(OperandRecipe& operand, std::string_view key, std::string_view 
   } else if (value == "sr") {
     operand.rounding = Rounding::kStochastic;
   } else {
-    throw InputError("recipe key '" + std::string(key) + "': rounding '" + std::string(value) + "' is neither 'rtne' nor 'sr'");
+    throw InputError("recipe key '" + std::string(key) + "': rounding '" + std::string(value) +
+                     "' is neither 'rtne' nor 'sr'");
   }
 }
 

@@ -1,0 +1,31 @@
+// From the values of one block to its scale and codes: one function a scale rule, line by line after docs/numerics.md.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "ufp4/format.h"
+
+namespace ufp4::reference {
+
+// A quantized block: the decoded scale, a code (0..15) an element, and what the format keeps beside them.
+struct Block {
+  float scale = 0;
+  std::array<std::uint8_t, 128> codes{};
+  std::array<std::uint8_t, 32> selectors{};  // one for each selector_block elements
+};
+
+// Quantizes one block of (transformed) FP32 values. `n16` holds the 16-bit random number of each element for stochastic
+// rounding and is empty for nearest. `outer_amax` is the largest magnitude of what shares the second-level scale;
+// formats without one do not read it. A block with a NaN or an infinity gets scale NaN and codes 0.
+Block quantize_block(std::span<const float> values, const BlockFormat& format, std::span<const std::uint32_t> n16,
+                     float outer_amax);
+
+// The second-level scale of `outer_amax`: 1 for formats that have none.
+float global_scale(const BlockFormat& format, float outer_amax);
+
+// The value of element i of a block before the second-level scale: level * scale.
+float element_value(const BlockFormat& format, unsigned code, float scale, unsigned selector);
+
+}  // namespace ufp4::reference
