@@ -15,6 +15,7 @@ struct Figures {
   double nmse = 0;                       // |Q - X|^2 / |X|^2
   double bucket_ratio = 0;               // B_eff = exp(entropy of the codes' use) / number of distinct signed values
   double zero_share = 0;                 // of the values, rounded to zero
+  double clamped_share = 0;              // of the values, beyond the largest level
   std::vector<double> level_share;       // of the values, by magnitude level
   std::vector<double> level_mean_error;  // mean of (level - |value| / scale), by magnitude level; 0 where none fell
 
