@@ -1,8 +1,14 @@
 # ufp4_layer(NAME sources... [LINK libs...]): one layer of the design as one static library.
 #
 # Every layer sees include/ (the public headers) and src/ (so that "numerics/philox.h" names the layer it comes from).
-# Layers are listed from the lowest to the highest in UFP4_LAYERS; a layer may include headers only of its own folder and
-# of those that stand before it. The check runs at configure time and is a test too (tests/layers).
+# What a layer may include stands in CheckLayers.cmake; the check runs at configure time and is a test too (tests/layers).
+
+include(CheckLayers)
+ufp4_check_layers(${PROJECT_SOURCE_DIR} _violations)
+if(_violations)
+  list(JOIN _violations "\n  " _violations)
+  message(WARNING "Includes against the layering (cmake/CheckLayers.cmake):\n  ${_violations}")
+endif()
 
 find_program(UFP4_CCACHE ccache)
 if(UFP4_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
