@@ -51,7 +51,8 @@ class Transformer {
   // Those of them that the recipe keeps in BF16.
   std::vector<std::string> bf16_linears() const;
 
-  // Mean cross-entropy in nats of predicting tokens[:, 1:] from tokens[:, :-1]; tokens [B, T + 1], int64. Differentiable.
+  // Mean cross-entropy in nats of predicting tokens[:, 1:] from tokens[:, :-1]; tokens [B, T + 1], int64.
+  // Differentiable.
   at::Tensor loss(const at::Tensor& tokens, const RandomContext& context);
   // The same value without anything kept for a backward pass.
   at::Tensor loss_no_grad(const at::Tensor& tokens, const RandomContext& context);

@@ -39,8 +39,8 @@ class QuantizedLinear {
   // streams. Throws InputError for a recipe that is not valid.
   QuantizedLinear(std::string name, std::uint32_t number, const Recipe& recipe, Stash stash = Stash::kPacked);
 
-  // x [.., in] BF16, weight [out, in] FP32 or BF16: [.., out] BF16. Differentiable in both. The weight is quantized once
-  // for all calls with the same seed and step while it is not modified.
+  // x [.., in] BF16, weight [out, in] FP32 or BF16: [.., out] BF16. Differentiable in both. The weight is quantized
+  // once for all calls with the same seed and step while it is not modified.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& weight, const RandomContext& context);
 
   const std::string& name() const { return name_; }
