@@ -1,5 +1,4 @@
 # cmake --install: the torch-free library for other C++ projects, as find_package(ufp4) and the target ufp4::ufp4.
-# The trainer and the program stay in the build folder: they need the torch package that they were built with.
 
 include(CMakePackageConfigHelpers)
 
@@ -26,3 +25,8 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/package/ufp4-config-versi
   COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/package/ufp4-config.cmake ${PROJECT_BINARY_DIR}/package/ufp4-config-version.cmake
   DESTINATION ${_package_dir} COMPONENT ufp4)
+
+# The program finds torch where it was at build time.
+if(TARGET ufp4_program)
+  set_target_properties(ufp4_program PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+endif()
