@@ -28,6 +28,8 @@ if(UFP4_SANITIZE)
   target_compile_options(ufp4_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${UFP4_SANITIZE}
     -fno-omit-frame-pointer -fno-sanitize-recover=all>)
   target_link_options(ufp4_options INTERFACE -fsanitize=${UFP4_SANITIZE})
+  target_sources(ufp4_options INTERFACE
+    $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${PROJECT_SOURCE_DIR}/cmake/sanitizer_defaults.cpp>)
 endif()
 
 # Where bits are promised no product and sum may be contracted to one rounding.

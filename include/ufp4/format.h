@@ -10,8 +10,8 @@ namespace ufp4 {
 
 // How the 4-bit code of an element spells its sign.
 enum class CodeKind : std::uint8_t {
-  kSignMagnitude,    // 8 * sign + level index; a zero has code 0, never 8
-  kTwosComplement,   // index of the level, negated modulo 16 for negative values; -8 is never produced
+  kSignMagnitude,       // 8 * sign + level index; a zero has code 0, never 8
+  kTwosComplement,      // index of the level, negated modulo 16 for negative values; -8 is never produced
   kFullTwosComplement,  // as above and code -8 is used: one magnitude more on one side; the block's scale is signed
 };
 

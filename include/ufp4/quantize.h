@@ -18,8 +18,8 @@ enum class Axis : std::uint8_t { kRow, kColumn };
 
 // The random Hadamard transform y = x S H_n / sqrt(n) on each run of n values along the blocks.
 struct Hadamard {
-  int size = 0;                           // n: 0 (no transform), 16, 32, 64 or 128
-  std::array<std::uint32_t, 4> signs{};   // bit i (of word i / 32) set: element i of each run is negated
+  int size = 0;                          // n: 0 (no transform), 16, 32, 64 or 128
+  std::array<std::uint32_t, 4> signs{};  // bit i (of word i / 32) set: element i of each run is negated
 };
 
 // The transform of size n with the mask that the seed gives: Philox with key `seed`, counter (0, 0, 0, 0xFFFFFFFF);
@@ -73,11 +73,11 @@ QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const Qu
 
 // Where the results go; what is null is not written. Dense row-major arrays of the QuantizedShape.
 struct Quantized {
-  std::uint8_t* codes = nullptr;    // [rows, columns / 2]: two codes a byte, the even element in the low nibble
-  float* scales = nullptr;          // [rows, columns / block]: the decoded scale of each block
-  void* dequantized = nullptr;      // [rows, columns]: level * scale (* global scale), FP32 or rounded to BF16
+  std::uint8_t* codes = nullptr;           // [rows, columns / 2]: two codes a byte, the even element in the low nibble
+  float* scales = nullptr;                 // [rows, columns / block]: the decoded scale of each block
+  void* dequantized = nullptr;             // [rows, columns]: level * scale (* global scale), FP32 or rounded to BF16
   DType dequantized_dtype = DType::kBF16;  // kF32 or kBF16
-  float* global_scale = nullptr;    // one value: the second-level scale, 1 where the format has none
+  float* global_scale = nullptr;           // one value: the second-level scale, 1 where the format has none
 };
 
 // One quantization of the matrix at hand.

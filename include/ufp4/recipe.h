@@ -26,8 +26,8 @@ struct OperandRecipe {
 // One GEMM with its two operands. The transform belongs to the GEMM: both operands share size and mask, so that the
 // product needs no inverse.
 struct GemmRecipe {
-  std::string_view name;                      // "fprop", "dgrad", "wgrad"
-  std::array<std::string_view, 2> operands;   // fprop: x, w; dgrad: dy, w; wgrad: dy, x
+  std::string_view name;                     // "fprop", "dgrad", "wgrad"
+  std::array<std::string_view, 2> operands;  // fprop: x, w; dgrad: dy, w; wgrad: dy, x
   std::array<OperandRecipe, 2> operand;
   int hadamard = 0;  // 0, 16, 32, 64 or 128; only with both operands quantized, or both in BF16 (then it is left out)
 
@@ -39,7 +39,8 @@ enum class Gemm : std::uint8_t { kFprop, kDgrad, kWgrad };
 struct Recipe {
   std::string name = "bf16";
   std::string summary;
-  std::array<GemmRecipe, 3> gemm{{{"fprop", {"x", "w"}, {}, 0}, {"dgrad", {"dy", "w"}, {}, 0}, {"wgrad", {"dy", "x"}, {}, 0}}};
+  std::array<GemmRecipe, 3> gemm{
+      {{"fprop", {"x", "w"}, {}, 0}, {"dgrad", {"dy", "w"}, {}, 0}, {"wgrad", {"dy", "x"}, {}, 0}}};
   std::vector<std::string> keep_bf16;  // glob patterns (*, ?) of linear layers that stay BF16: "layers.0.*"
 
   const GemmRecipe& operator[](Gemm g) const { return gemm[static_cast<std::size_t>(g)]; }

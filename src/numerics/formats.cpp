@@ -24,10 +24,12 @@ constexpr ElementFormat kE2m1Max2{"e2m1_max2", 5, kE2m1Levels, CodeKind::kSignMa
 
 constexpr std::array kFormats{
     BlockFormat{"e1m2", kE1m2, 16, ScaleEncoding::kFp32, "uniform grid in steps of 0.25; what UFP4 uses"},
-    BlockFormat{"int4", kInt4, 16, ScaleEncoding::kFp32, "uniform grid -7..7 in two's complement; the same values as e1m2"},
+    BlockFormat{"int4", kInt4, 16, ScaleEncoding::kFp32,
+                "uniform grid -7..7 in two's complement; the same values as e1m2"},
     BlockFormat{"int4_full", kInt4Full, 16, ScaleEncoding::kFp32,
                 "all sixteen codes of a uniform grid -8..7 under a signed scale"},
-    BlockFormat{"e0m3", kE0m3, 16, ScaleEncoding::kFp32, "uniform grid 0..7 in sign and magnitude; the same values as e1m2"},
+    BlockFormat{"e0m3", kE0m3, 16, ScaleEncoding::kFp32,
+                "uniform grid 0..7 in sign and magnitude; the same values as e1m2"},
     BlockFormat{"e2m1", kE2m1, 16, ScaleEncoding::kFp32, "FP4 with non-uniform spacing; the paper's baseline"},
     BlockFormat{"e2m1_max4", kE2m1Max4, 16, ScaleEncoding::kFp32, "e2m1 restricted to levels up to 4"},
     BlockFormat{"e2m1_max3", kE2m1Max3, 16, ScaleEncoding::kFp32, "e2m1 restricted to levels up to 3"},
