@@ -4,9 +4,14 @@
 #   LibTorch::cuda   libtorch_cuda and libc10_cuda, kept although nothing refers to their symbols; only where present
 #
 # The wheel's own find_package(Torch) needs a CUDA toolkit and guesses architectures; this one reads neither.
-# UFP4_TORCH_DIR names the folder of the torch package; without it, the .venv of the source tree is searched.
+# UFP4_TORCH_DIR names the folder of the torch package; without it, the one that scripts/setup --torch was given, then the
+# .venv of the source tree.
 
 set(_candidates ${UFP4_TORCH_DIR})
+if(EXISTS ${PROJECT_SOURCE_DIR}/.venv/torch-dir)
+  file(STRINGS ${PROJECT_SOURCE_DIR}/.venv/torch-dir _remembered)
+  list(APPEND _candidates ${_remembered})
+endif()
 file(GLOB _venv ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
 list(APPEND _candidates ${_venv})
 find_path(LibTorch_ROOT_DIR NAMES include/torch/library.h PATHS ${_candidates} NO_DEFAULT_PATH)

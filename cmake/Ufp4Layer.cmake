@@ -1,8 +1,14 @@
 # ufp4_layer(NAME sources... [LINK libs...]): one layer of the design as one static library.
 #
 # Every layer sees include/ (the public headers) and src/ (so that "numerics/philox.h" names the layer it comes from).
-# Layers are listed from the lowest to the highest in UFP4_LAYERS; a layer may include headers only of its own folder and
-# of those that stand before it. The check runs at configure time and is a test too (tests/layers).
+# What a layer may include stands in CheckLayers.cmake; the check runs at configure time and is a test too (tests/layers).
+
+include(CheckLayers)
+ufp4_check_layers(${PROJECT_SOURCE_DIR} _violations)
+if(_violations)
+  list(JOIN _violations "\n  " _violations)
+  message(WARNING "Includes against the layering (cmake/CheckLayers.cmake):\n  ${_violations}")
+endif()
 
 find_program(UFP4_CCACHE ccache)
 if(UFP4_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
@@ -14,10 +20,16 @@ endif()
 add_library(ufp4_options INTERFACE)
 target_compile_options(ufp4_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC 12 warns of `"text" + std::string()`, where nothing overlaps.
+  target_compile_options(ufp4_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
+endif()
 if(UFP4_SANITIZE)
   target_compile_options(ufp4_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${UFP4_SANITIZE}
     -fno-omit-frame-pointer -fno-sanitize-recover=all>)
   target_link_options(ufp4_options INTERFACE -fsanitize=${UFP4_SANITIZE})
+  target_sources(ufp4_options INTERFACE
+    $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${PROJECT_SOURCE_DIR}/cmake/sanitizer_defaults.cpp>)
 endif()
 
 # Where bits are promised no product and sum may be contracted to one rounding.

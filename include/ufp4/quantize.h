@@ -86,8 +86,7 @@ struct Quantized {
   void* dequantized = nullptr;             // [rows, columns]: level * scale (* global scale), FP32 or rounded to BF16
   DType dequantized_dtype = DType::kBF16;  // kF32 or kBF16
   float* global_scale = nullptr;           // one value: the tensor's second-level scale, 1 where the format has none
-  std::uint8_t* selectors =
-      nullptr;  // [rows, columns / selector_block]: which alternative, or the sub-block's exponent
+  std::uint8_t* selectors = nullptr;       // [rows, columns / selector_block]: which alternative; a part's exponent
 };
 
 // One quantization of the matrix at hand.

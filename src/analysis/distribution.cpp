@@ -80,29 +80,22 @@ std::array<double, 3> Distribution::moments_below(double x) const {
       const double decay = std::exp(-x);
       return {-std::expm1(-x), 1 - (1 + x) * decay, 2 - (x * x + 2 * x + 2) * decay};
     }
-    case Kind::kStudent:
-      return student_moments(x, degrees_);
+    case Kind::kStudent: return student_moments(x, degrees_);
   }
   return {};
 }
 
 double Distribution::density(double x) const {
   switch (kind_) {
-    case Kind::kUniform:
-      return x <= 1 ? 1 : 0;
-    case Kind::kNormal:
-      return std::sqrt(2 / pi) * std::exp(-x * x / 2);
-    case Kind::kLaplace:
-      return std::exp(-x);
-    case Kind::kStudent:
-      return 2 * student_constant(degrees_) * std::pow(1 + x * x / degrees_, -(degrees_ + 1) / 2.0);
+    case Kind::kUniform: return x <= 1 ? 1 : 0;
+    case Kind::kNormal: return std::sqrt(2 / pi) * std::exp(-x * x / 2);
+    case Kind::kLaplace: return std::exp(-x);
+    case Kind::kStudent: return 2 * student_constant(degrees_) * std::pow(1 + x * x / degrees_, -(degrees_ + 1) / 2.0);
   }
   return 0;
 }
 
-double Distribution::upper_end() const {
-  return kind_ == Kind::kUniform ? 1 : std::numeric_limits<double>::infinity();
-}
+double Distribution::upper_end() const { return kind_ == Kind::kUniform ? 1 : std::numeric_limits<double>::infinity(); }
 
 double Distribution::draw(std::uint64_t seed, std::uint64_t index) const {
   const auto words = [&](std::uint32_t part) {
@@ -114,12 +107,9 @@ double Distribution::draw(std::uint64_t seed, std::uint64_t index) const {
   const double v = uniform53(w[2], w[3]);
   const double normal = std::sqrt(-2 * std::log(u)) * std::cos(2 * pi * v);
   switch (kind_) {
-    case Kind::kUniform:
-      return 2 * u - 1;
-    case Kind::kNormal:
-      return normal;
-    case Kind::kLaplace:
-      return u < 0.5 ? std::log(2 * u) : -std::log(2 - 2 * u);
+    case Kind::kUniform: return 2 * u - 1;
+    case Kind::kNormal: return normal;
+    case Kind::kLaplace: return u < 0.5 ? std::log(2 * u) : -std::log(2 - 2 * u);
     case Kind::kStudent: {
       // A normal over the root of an independent chi-square / n: a sum of exponentials, and a squared normal if n is
       // odd.

@@ -19,9 +19,7 @@ bool in_use(const ElementFormat& element, unsigned code) {
 
 }  // namespace
 
-FormatMeasurement::FormatMeasurement(const QuantizeSpec& spec) : spec_(spec) {
-  spec_.axis = Axis::kRow;
-}
+FormatMeasurement::FormatMeasurement(const QuantizeSpec& spec) : spec_(spec) { spec_.axis = Axis::kRow; }
 
 void FormatMeasurement::add(std::span<const float> values, std::int64_t rows, std::int64_t columns) {
   const QuantizedShape shape = quantized_shape(rows, columns, spec_);

@@ -1,0 +1,98 @@
+// The program: finds the verb, runs it, and turns what it throws into a message and an exit code.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "numerics/near_name.h"
+#include "ufp4/error.h"
+#include "verbs.h"
+
+namespace {
+
+using AddVerb = void (*)(CLI::App&);
+
+// In the order in which --help lists them.
+constexpr std::array kVerbs = std::to_array<AddVerb>({
+    ufp4::app::add_formats,
+});
+
+enum ExitCode : int { kDone = 0, kFailed = 1, kWrongUsage = 2 };
+
+int report(ExitCode code, std::string_view message) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "ufp4: error: %.*s\n", static_cast<int>(message.size()), message.data());
+  return code;
+}
+
+// What CLI11 found wrong, with a near name where an option or a verb was mistyped.
+std::string usage_message(const CLI::App& program, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> chosen = program.get_subcommands();
+  const CLI::App& verb = chosen.empty() ? program : *chosen.front();
+  const std::string help = verb.get_parent() == nullptr ? "ufp4 --help" : "ufp4 " + verb.get_name() + " --help";
+  const std::string see = "; see " + help;
+
+  const std::vector<std::string> extra = program.remaining(true);
+  if (extra.empty()) return std::string(error.what()) + see;
+
+  std::vector<std::string> names;
+  std::string word = extra.front();
+  const auto option = std::find_if(extra.begin(), extra.end(), [](const auto& s) { return s.starts_with('-'); });
+  std::string kind = "unexpected argument";
+  if (option != extra.end()) {
+    kind = "unknown option";
+    word = option->substr(0, option->find('='));
+    for (const CLI::Option* known : verb.get_options()) {
+      for (const std::string& name : known->get_lnames()) names.push_back("--" + name);
+    }
+  } else if (chosen.empty()) {
+    kind = "unknown verb";
+    for (const CLI::App* known : program.get_subcommands([](const CLI::App*) { return true; })) {
+      names.push_back(known->get_name());
+    }
+  }
+  const std::vector<std::string_view> views(names.begin(), names.end());
+  const std::string hint = views.empty() ? "" : ufp4::name_hint(word, views);
+  return kind + " '" + word + "'" + hint + see;
+}
+
+int run(int argc, char** argv) {
+  CLI::App program("4-bit pretraining with a uniform grid: formats, kernels, training and measurement.", "ufp4");
+  program.set_version_flag("--version", "ufp4 " UFP4_VERSION);
+  program.require_subcommand(1);
+  program.get_formatter()->column_width(32);
+  program.footer("'ufp4 VERB --help' shows the options of a verb and an example.");
+  for (const AddVerb add : kVerbs) add(program);
+
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return program.exit(help);
+  } catch (const CLI::ParseError& error) {
+    return report(kWrongUsage, usage_message(program, error));
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) return report(kFailed, "cannot write to standard output");
+  return kDone;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A file-size limit is then an error of the write that names the file, as a full disk is.
+  std::signal(SIGXFSZ, SIG_IGN);
+  try {
+    return run(argc, argv);
+  } catch (const ufp4::InputError& error) {
+    return report(kWrongUsage, error.what());
+  } catch (const std::bad_alloc&) {
+    return report(kFailed, "out of memory");
+  } catch (const std::exception& error) {
+    return report(kFailed, error.what());
+  }
+}

@@ -1,0 +1,61 @@
+// The figures of every matrix of a safetensors file under a list of schemes, in bounded memory.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "analysis/statistics.h"
+#include "io/safetensors.h"
+#include "ufp4/format.h"
+
+namespace ufp4::analysis {
+
+// A format with or without the random Hadamard transform before it.
+struct Scheme {
+  const BlockFormat* format = nullptr;
+  int hadamard = 0;
+};
+
+struct SchemeFigures {
+  Scheme scheme;
+  Figures figures;
+};
+
+// A matrix of a file: tensors of more dimensions are taken as [product of the others, last].
+struct TensorReport {
+  std::string name;
+  std::string dtype;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t nonfinite = 0;  // NaN and infinite values: measured as zeros, which add nothing
+  double rms = 0;
+  double amax = 0;
+  std::vector<SchemeFigures> schemes;
+
+  // amax / rms; 0 for a tensor of zeros.
+  double crest() const { return rms > 0 ? amax / rms : 0; }
+};
+
+struct FileReport {
+  std::vector<TensorReport> tensors;
+  std::vector<std::string> skipped;  // "name: I64 [3]" of tensors that are no float matrices
+};
+
+struct FileAnalysis {
+  std::vector<Scheme> schemes;
+  std::uint64_t seed = 0;  // of the transform's signs
+  int threads = 1;
+  std::function<void(std::uint64_t bytes)> progress;  // called with the bytes of input done so far; may be empty
+};
+
+// Bytes that analyze_file will report as progress in the end.
+std::uint64_t bytes_to_read(const io::SafetensorsReader& file, const FileAnalysis& analysis);
+
+// Rounds to nearest. All schemes share one read of the file, and one more where a format has a second-level scale for
+// the tensor. Memory is bounded by the threads, not by the file.
+FileReport analyze_file(const io::SafetensorsReader& file, const FileAnalysis& analysis);
+
+}  // namespace ufp4::analysis

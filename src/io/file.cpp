@@ -1,0 +1,203 @@
+#include "io/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include "ufp4/error.h"
+
+namespace ufp4::io {
+namespace {
+
+std::string reason(int error) {
+  return std::generic_category().message(error);
+}
+
+// Whether the error says that the path itself is wrong, rather than that something failed underway.
+bool path_is_wrong(int error) {
+  return error == ENOENT || error == ENOTDIR || error == EACCES || error == EPERM || error == EISDIR ||
+         error == ENAMETOOLONG || error == ELOOP;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
+  const auto refuse = [this](const std::string& why) {
+    if (descriptor_ >= 0) ::close(descriptor_);
+    throw InputError("cannot read '" + path_.string() + "': " + why);
+  };
+  // Without O_NONBLOCK a pipe with no writer would hang here.
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor_ < 0) refuse(reason(errno));
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) refuse(reason(errno));
+  if (S_ISDIR(status.st_mode)) refuse("it is a folder, not a file");
+  if (!S_ISREG(status.st_mode)) refuse("it is not a regular file");
+  const auto size = static_cast<std::size_t>(status.st_size);
+  if (size == 0) return;
+  void* map = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor_, 0);
+  if (map == MAP_FAILED) refuse(reason(errno));
+  bytes_ = {static_cast<const std::byte*>(map), size};
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+void MappedFile::check_unchanged() const {
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) {
+    throw RunError("cannot read '" + path_.string() + "': " + reason(errno));
+  }
+  if (static_cast<std::size_t>(status.st_size) != bytes_.size()) {
+    throw RunError("'" + path_.string() + "' changed while it was read: it had " + std::to_string(bytes_.size()) +
+                   " bytes and now has " + std::to_string(status.st_size));
+  }
+}
+
+AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)) {
+  std::error_code error;
+  if (std::filesystem::is_symlink(target_, error)) {
+    const auto real = std::filesystem::weakly_canonical(target_, error);
+    if (!error) target_ = real;
+  }
+  const auto status = std::filesystem::status(target_, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    throw InputError("cannot write '" + target_.string() + "': it exists and is " +
+                     (std::filesystem::is_directory(status) ? "a folder" : "no regular file"));
+  }
+  if (!target_.has_filename()) throw InputError("cannot write '" + target_.string() + "': it names no file");
+
+  // In the same folder, for rename() does not cross file systems; short, for names have a limit.
+  static std::atomic<unsigned> counter{0};
+  const std::string name = ".ufp4-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".tmp";
+  temporary_ = target_.parent_path() / name;
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail("write", errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) {
+    ::close(descriptor_);
+    ::unlink(temporary_.c_str());
+  }
+}
+
+void AtomicFile::fail(const char* action, int error) const {
+  const std::string message = std::string("cannot ") + action + " '" + target_.string() + "': " + reason(error);
+  if (path_is_wrong(error)) throw InputError(message);
+  throw RunError(message);
+}
+
+void AtomicFile::reserve(std::uint64_t size) {
+  if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0) fail("write", errno);
+  // Not posix_fallocate: where the file system cannot do it, that one writes every block.
+  if (size > 0 && ::fallocate(descriptor_, 0, 0, static_cast<off_t>(size)) != 0 && errno != EOPNOTSUPP &&
+      errno != ENOSYS && errno != EINTR) {
+    fail("write", errno);
+  }
+}
+
+void AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // Linux writes 2 GiB at most
+  while (!bytes.empty()) {
+    const std::size_t wanted = std::min(bytes.size(), kMostAtOnce);
+    const ssize_t written = ::pwrite(descriptor_, bytes.data(), wanted, static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("write", errno);
+    if (written == 0) fail("write", EIO);
+    offset += static_cast<std::uint64_t>(written);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(descriptor_) != 0) fail("write", errno);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("replace", errno);
+  ::close(std::exchange(descriptor_, -1));
+
+  const auto folder = target_.has_parent_path() ? target_.parent_path() : std::filesystem::path(".");
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;  // a folder may be writable and not readable
+  const int result = ::fsync(descriptor);
+  const int error = errno;
+  ::close(descriptor);
+  if (result != 0 && error != EINVAL) fail("make durable", error);  // EINVAL: the file system has no such thing
+}
+
+void atomic_write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  AtomicFile file(path);
+  file.reserve(bytes.size());
+  file.write_at(0, bytes);
+  file.commit();
+}
+
+void atomic_write_file(const std::filesystem::path& path, std::string_view text) {
+  atomic_write_file(path, std::as_bytes(std::span(text)));
+}
+
+std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes) {
+  const MappedFile file(path);
+  if (file.bytes().size() > max_bytes) {
+    throw InputError("cannot read '" + path.string() + "': it has " + std::to_string(file.bytes().size()) +
+                     " bytes, more than the " + std::to_string(max_bytes) + " that a text may have here");
+  }
+  std::string text(file.text());
+  if (const std::size_t at = find_invalid_utf8(text); at != std::string::npos) {
+    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
+    throw InputError("'" + path.string() + "' is no UTF-8 text: line " + std::to_string(line) + ", byte offset " +
+                     std::to_string(at));
+  }
+  return text;
+}
+
+std::size_t find_invalid_utf8(std::string_view text) {
+  const auto byte = [&](std::size_t i) -> unsigned {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
+  };
+  const auto within = [&](std::size_t i, unsigned low, unsigned high) { return byte(i) >= low && byte(i) <= high; };
+  std::size_t i = 0;
+  while (i < text.size()) {
+    const unsigned lead = byte(i);
+    std::size_t length = 0;
+    // The second byte's range shuts out overlong forms, surrogates and what lies beyond U+10FFFF.
+    if (lead < 0x80) {
+      length = 1;
+    } else if (lead >= 0xC2 && lead <= 0xDF) {
+      length = within(i + 1, 0x80, 0xBF) ? 2 : 0;
+    } else if (lead >= 0xE0 && lead <= 0xEF) {
+      length = within(i + 1, lead == 0xE0 ? 0xA0 : 0x80, lead == 0xED ? 0x9F : 0xBF) ? 3 : 0;
+    } else if (lead >= 0xF0 && lead <= 0xF4) {
+      length = within(i + 1, lead == 0xF0 ? 0x90 : 0x80, lead == 0xF4 ? 0x8F : 0xBF) ? 4 : 0;
+    }
+    for (std::size_t k = 2; k < length; ++k) {
+      if (!within(i + k, 0x80, 0xBF)) length = 0;
+    }
+    if (length == 0) return i;
+    i += length;
+  }
+  return std::string_view::npos;
+}
+
+}  // namespace ufp4::io

@@ -1,0 +1,102 @@
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
+#include <stdexcept>
+
+#include "io/safetensors.h"
+#include "io/tensor_name.h"
+#include "ufp4/error.h"
+
+namespace ufp4::io {
+
+struct SafetensorsWriter::State {
+  AtomicFile file;
+  std::vector<TensorInfo> tensors;  // as declared, with their place in the data
+  std::vector<std::atomic<std::uint64_t>> written;
+  std::uint64_t data_begin = 0;  // of the data in the file
+};
+
+SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<TensorSpec> tensors,
+                                     const Metadata& metadata)
+    : state_(new State{AtomicFile(std::move(path)), {}, std::vector<std::atomic<std::uint64_t>>(tensors.size()), 0}) {
+  const std::string where = "cannot write '" + state_->file.target().string() + "': ";
+  std::set<std::string_view> names;
+  for (const TensorSpec& tensor : tensors) {
+    if (const std::string why = why_bad_name(tensor.name); !why.empty()) {
+      throw InputError(where + "tensor " + show_name(tensor.name) + ": its name " + why);
+    }
+    if (!names.insert(tensor.name).second) throw InputError(where + "two tensors are called " + show_name(tensor.name));
+  }
+
+  std::vector<std::size_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return bits_of(tensors[a].type) > bits_of(tensors[b].type); });
+
+  nlohmann::json header = nlohmann::json::object();
+  if (!metadata.empty()) header[std::string(kMetadataKey)] = metadata;
+  std::uint64_t position = 0;
+  state_->tensors.resize(tensors.size());
+  for (const std::size_t i : order) {
+    const std::uint64_t size = tensors[i].byte_size();
+    state_->tensors[i] = TensorInfo{std::move(tensors[i]), position, position + size};
+    const TensorInfo& tensor = state_->tensors[i];
+    header[tensor.name] = {
+        {"dtype", name_of(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {tensor.begin, tensor.end}}};
+    position += size;
+  }
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::exception&) {
+    throw InputError(where + "its metadata are not UTF-8");
+  }
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data are aligned
+  const std::uint64_t length = text.size();
+  if (length > kMaxHeaderBytes) {
+    throw InputError(where + "its header would have " + std::to_string(length) + " bytes, more than " +
+                     std::to_string(kMaxHeaderBytes));
+  }
+  state_->data_begin = sizeof length + length;
+  state_->file.reserve(state_->data_begin + position);
+  state_->file.write_at(0, std::as_bytes(std::span(&length, 1)));
+  state_->file.write_at(sizeof length, std::as_bytes(std::span(text)));
+}
+
+SafetensorsWriter::~SafetensorsWriter() = default;
+
+void SafetensorsWriter::write(std::size_t index, std::uint64_t offset, std::span<const std::byte> bytes) {
+  const TensorInfo& tensor = state_->tensors.at(index);
+  const std::uint64_t size = tensor.end - tensor.begin;
+  if (offset > size || bytes.size() > size - offset) {
+    throw std::logic_error("tensor " + show_name(tensor.name) + " has " + std::to_string(size) + " bytes; " +
+                           std::to_string(bytes.size()) + " were written from byte " + std::to_string(offset) + " on");
+  }
+  state_->file.write_at(state_->data_begin + tensor.begin + offset, bytes);
+  state_->written[index] += bytes.size();
+}
+
+void SafetensorsWriter::write(std::size_t index, std::span<const std::byte> bytes) {
+  const TensorInfo& tensor = state_->tensors.at(index);
+  if (bytes.size() != tensor.end - tensor.begin) {
+    throw std::logic_error("tensor " + show_name(tensor.name) + " has " + std::to_string(tensor.end - tensor.begin) +
+                           " bytes, not " + std::to_string(bytes.size()));
+  }
+  write(index, 0, bytes);
+}
+
+void SafetensorsWriter::commit() {
+  for (std::size_t i = 0; i < state_->tensors.size(); ++i) {
+    const TensorInfo& tensor = state_->tensors[i];
+    if (state_->written[i] != tensor.end - tensor.begin) {
+      throw std::logic_error("tensor " + show_name(tensor.name) + " has " + std::to_string(tensor.end - tensor.begin) +
+                             " bytes, of which " + std::to_string(state_->written[i]) + " were written");
+    }
+  }
+  state_->file.commit();
+}
+
+}  // namespace ufp4::io

@@ -1,0 +1,84 @@
+#include "model/loss.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/logsumexp.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+#include "torch/gemm.h"
+
+namespace ufp4 {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct LossAndGradients {
+  at::Tensor loss;    // FP32 scalar
+  at::Tensor hidden;  // BF16, undefined if not wanted
+  at::Tensor weight;  // FP32, undefined if not wanted
+};
+
+LossAndGradients compute(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
+                         std::int64_t chunk, bool want_gradients) {
+  const c10::NoGradGuard no_grad;
+  const at::Tensor bf16_weight = weight.to(at::kBFloat16);
+  const std::int64_t tokens = hidden.size(0);
+  LossAndGradients result{at::zeros({}, hidden.options().dtype(at::kFloat)), {}, {}};
+  if (want_gradients) {
+    result.hidden = at::empty_like(hidden);
+    result.weight = at::zeros(weight.sizes(), weight.options().dtype(at::kFloat));
+  }
+  const double share = 1.0 / static_cast<double>(tokens);
+  for (std::int64_t first = 0; first < tokens; first += chunk) {
+    const std::int64_t length = std::min(chunk, tokens - first);
+    const at::Tensor part = hidden.narrow(0, first, length);
+    const at::Tensor target = targets.narrow(0, first, length).unsqueeze(1);
+    at::Tensor logits = matmul_transposed(part, bf16_weight).to(at::kFloat);
+    const at::Tensor log_sum = at::logsumexp(logits, 1, true);
+    result.loss += (log_sum - logits.gather(1, target)).sum();
+    if (!want_gradients) continue;
+    // d loss / d logits = (softmax - one hot) / tokens
+    logits.sub_(log_sum).exp_();
+    logits.scatter_add_(1, target, at::empty_like(log_sum).fill_(-1));
+    const at::Tensor gradient = logits.mul_(share).to(at::kBFloat16);
+    result.hidden.narrow(0, first, length).copy_(matmul_transposed(gradient, bf16_weight.t()));
+    result.weight += matmul_transposed(gradient.t(), part.t());
+  }
+  result.loss.mul_(share);
+  return result;
+}
+
+class HeadCrossEntropy : public torch::autograd::Function<HeadCrossEntropy> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
+                            const at::Tensor& targets, std::int64_t chunk) {
+    LossAndGradients result = compute(hidden, weight, targets, chunk, true);
+    ctx->save_for_backward({result.hidden, result.weight});
+    return result.loss;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
+    const variable_list saved = ctx->get_saved_variables();
+    return {saved[0] * gradients[0], saved[1] * gradients[0], {}, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor head_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
+                              std::int64_t chunk) {
+  if (at::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad())) {
+    return HeadCrossEntropy::apply(hidden, weight, targets, chunk);
+  }
+  return compute(hidden, weight, targets, chunk, false).loss;
+}
+
+std::int64_t default_loss_chunk(std::int64_t vocabulary) {
+  return std::max<std::int64_t>(1024, (1 << 21) / vocabulary);
+}
+
+}  // namespace ufp4

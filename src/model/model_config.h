@@ -1,0 +1,69 @@
+// The shape of a transformer, from a TOML file or by name.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ufp4 {
+
+struct ModelConfig {
+  std::string name = "custom";
+  std::string summary;
+  std::int64_t vocab_size = 0;  // 0: that of the data, rounded up to a multiple of 64
+  std::int64_t d_model = 0;
+  std::int64_t layers = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;  // 0: as many as heads; fewer: grouped-query attention
+  std::int64_t ffn = 0;       // width inside the SwiGLU
+  std::int64_t context = 0;   // tokens a sequence is trained with
+  double rope_theta = 10000;
+  double norm_epsilon = 1e-5;
+  bool qk_norm = false;         // RMSNorm of every query and key head
+  bool tie_embeddings = false;  // the LM head is the embedding
+
+  std::int64_t head_size() const { return d_model / heads; }
+};
+
+// The names compiled in: "tiny", "10m", .. in order of size.
+std::vector<std::string_view> model_names();
+
+// The TOML text of a name compiled in. Throws InputError with a near name.
+std::string_view model_text(std::string_view name);
+
+// A name compiled in, or the path of a TOML file (anything with a '/' or that ends in ".toml"). The result is
+// validated. Throws InputError that names the file, the key and a near key.
+ModelConfig load_model_config(const std::string& name_or_path);
+
+// Parses TOML; `source` stands for the file in messages. Does not validate.
+ModelConfig parse_model_config(std::string_view toml, std::string_view source);
+
+// Sets one key to a value given as text, as in --set model.layers=4. Throws InputError. Validate afterwards.
+void set(ModelConfig& config, std::string_view key, std::string_view value);
+
+// Throws InputError that names the key, what was found and what was expected: sizes that are absent, negative or
+// absurd, heads that do not divide d_model, .. . Nothing is allocated. vocab_size may still be 0.
+void validate(const ModelConfig& config);
+
+// The configuration as `key = value` pairs that set() accepts, every key once, in a fixed order.
+std::vector<std::pair<std::string, std::string>> entries(const ModelConfig& config);
+
+// The vocabulary of a model for data with `tokens` different tokens: rounded up to a multiple of 64.
+std::int64_t padded_vocabulary(std::int64_t tokens);
+
+// Number of parameters; needs vocab_size (the non-embedding count does not).
+std::int64_t parameter_count(const ModelConfig& config);
+std::int64_t non_embedding_parameter_count(const ModelConfig& config);
+
+// Floating-point operations to train one token of a sequence of `context` tokens: 6 a parameter in a GEMM and causal
+// attention, forward and backward.
+double training_flops_per_token(const ModelConfig& config);
+
+// Bytes that a forward and backward pass over a micro-batch keeps: an estimate from above, with or without the packed
+// stash, all of BF16, without parameters, gradients and optimizer state.
+double activation_bytes(const ModelConfig& config, std::int64_t tokens, bool packed_stash);
+
+}  // namespace ufp4

@@ -1,0 +1,65 @@
+// Sizes that follow from a configuration alone.
+#include <algorithm>
+
+#include "model/model_config.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+std::int64_t kv_heads(const ModelConfig& c) { return c.kv_heads == 0 ? c.heads : c.kv_heads; }
+
+// Rows of linear_qkv.
+std::int64_t qkv_size(const ModelConfig& c) { return (c.heads + 2 * kv_heads(c)) * c.head_size(); }
+
+std::int64_t linear_parameters_per_layer(const ModelConfig& c) {
+  return c.d_model * qkv_size(c) + c.d_model * c.d_model + 3 * c.d_model * c.ffn;
+}
+
+void need_vocabulary(const ModelConfig& c) {
+  if (c.vocab_size <= 0) throw InputError("model key 'vocab_size' is 0: it is known only with the data");
+}
+
+}  // namespace
+
+std::int64_t padded_vocabulary(std::int64_t tokens) { return (tokens + 63) / 64 * 64; }
+
+std::int64_t non_embedding_parameter_count(const ModelConfig& c) {
+  const std::int64_t norms = 2 * c.d_model + (c.qk_norm ? 2 * c.head_size() : 0);
+  return c.layers * (linear_parameters_per_layer(c) + norms) + c.d_model;
+}
+
+std::int64_t parameter_count(const ModelConfig& c) {
+  need_vocabulary(c);
+  return non_embedding_parameter_count(c) + (c.tie_embeddings ? 1 : 2) * c.vocab_size * c.d_model;
+}
+
+double training_flops_per_token(const ModelConfig& c) {
+  need_vocabulary(c);
+  const auto gemm_parameters =
+      static_cast<double>(c.layers * linear_parameters_per_layer(c) + c.vocab_size * c.d_model);
+  // Q K^T and P V: 2 * d_model each for every one of (context / 2) earlier tokens; backward costs twice the forward.
+  const double attention =
+      6.0 * static_cast<double>(c.layers) * static_cast<double>(c.context) * static_cast<double>(c.d_model);
+  return 6 * gemm_parameters + attention;
+}
+
+double activation_bytes(const ModelConfig& c, std::int64_t tokens, bool packed_stash) {
+  const auto d = static_cast<double>(c.d_model);
+  const auto f = static_cast<double>(c.ffn);
+  const auto qkv = static_cast<double>(qkv_size(c));
+  const double stash = packed_stash ? 0.75 : 2.0;  // 4 bits and an FP32 scale for 16 elements, or BF16
+  const double repeated =
+      static_cast<double>(2 * (c.heads - kv_heads(c)) * c.head_size());  // keys and values of groups
+  const double layer = 2 * (2 * d)                                       // inputs of the two norms
+                       + stash * (2 * d + d + f)                         // inputs of the four linears
+                       + 2 * (qkv + d + repeated)                        // queries, keys, values, attention output
+                       + 2 * (2 * f);                                    // gate and up
+  const double working = 2 * (6 * f + 4 * d + 2 * qkv);                  // of the layer at hand, forward or backward
+  const double logits_tokens = static_cast<double>(c.vocab_size) * 10;
+  const double chunk = c.vocab_size > 0 ? std::min<double>(static_cast<double>(tokens), 4096) : 0;
+  return static_cast<double>(tokens) * (static_cast<double>(c.layers) * layer + working + 4 * d) +
+         chunk * logits_tokens;
+}
+
+}  // namespace ufp4

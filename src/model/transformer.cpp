@@ -1,0 +1,218 @@
+#include "model/transformer.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/ones.h>
+
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <string_view>
+
+#include "model/initial_weights.h"
+#include "model/layers.h"
+#include "model/loss.h"
+#include "torch/gemm.h"
+#include "ufp4/error.h"
+
+// Shapes: B sequences, T tokens each, D d_model, H heads, K heads of keys and values, S head size, F ffn, V vocabulary.
+
+namespace ufp4 {
+namespace {
+
+constexpr double kInitialDeviation = 0.02;
+
+// A quantized linear and its master weight.
+struct Linear {
+  at::Tensor weight;
+  QuantizedLinear layer;
+
+  at::Tensor operator()(const at::Tensor& x, const RandomContext& context) { return layer.forward(x, weight, context); }
+};
+
+struct Block {
+  at::Tensor attention_norm;  // [D]
+  Linear qkv;                 // [(H + 2 K) S, D]
+  at::Tensor q_norm;          // [S], with qk_norm
+  at::Tensor k_norm;
+  Linear proj;          // [D, D]
+  at::Tensor ffn_norm;  // [D]
+  Linear fc1;           // [2 F, D]: gate and up
+  Linear fc2;           // [D, F]
+};
+
+}  // namespace
+
+struct Transformer::Impl {
+  ModelConfig config;
+  Recipe recipe;
+  TransformerOptions options;
+  std::vector<NamedParameter> parameters;
+  at::Tensor embedding;  // [V, D]
+  std::vector<Block> blocks;
+  at::Tensor final_norm;
+  at::Tensor lm_head;  // [V, D]
+  at::Tensor table_TS;
+
+  Impl(const ModelConfig& c, const Recipe& r, const TransformerOptions& o);
+
+  std::int64_t kv_heads() const { return config.kv_heads == 0 ? config.heads : config.kv_heads; }
+  at::Tensor add_parameter(const std::string& name, const at::Tensor& initial, bool decay);
+  at::Tensor add_matrix(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation);
+  at::Tensor add_norm(const std::string& name, std::int64_t size);
+  Linear add_linear(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation);
+  Block add_block(std::int64_t number);
+
+  at::Tensor attention(Block& block, const at::Tensor& x_BTD, const RandomContext& context);
+  at::Tensor hidden(const at::Tensor& tokens_BT, const RandomContext& context);
+  void check_tokens(const at::Tensor& tokens, std::int64_t least_length) const;
+};
+
+Transformer::Impl::Impl(const ModelConfig& c, const Recipe& r, const TransformerOptions& o)
+    : config(c), recipe(r), options(o) {
+  validate(config);
+  validate(recipe);
+  if (config.vocab_size == 0) throw InputError("model key 'vocab_size' is 0: give it, or take that of the data");
+  embedding = add_matrix("embedding", config.vocab_size, config.d_model, kInitialDeviation);
+  blocks.reserve(static_cast<std::size_t>(config.layers));
+  for (std::int64_t i = 0; i < config.layers; ++i) blocks.push_back(add_block(i));
+  final_norm = add_norm("final_norm", config.d_model);
+  lm_head =
+      config.tie_embeddings ? embedding : add_matrix("lm_head", config.vocab_size, config.d_model, kInitialDeviation);
+}
+
+at::Tensor Transformer::Impl::add_parameter(const std::string& name, const at::Tensor& initial, bool decay) {
+  at::Tensor parameter = initial.to(options.device).set_requires_grad(true);
+  parameters.push_back({name, parameter, decay});
+  return parameter;
+}
+
+at::Tensor Transformer::Impl::add_matrix(const std::string& name, std::int64_t rows, std::int64_t columns,
+                                         double deviation) {
+  return add_parameter(name, normal_weight({rows, columns}, deviation, options.seed, name), true);
+}
+
+at::Tensor Transformer::Impl::add_norm(const std::string& name, std::int64_t size) {
+  return add_parameter(name, at::ones({size}, at::kFloat), false);
+}
+
+Linear Transformer::Impl::add_linear(const std::string& name, std::int64_t rows, std::int64_t columns,
+                                     double deviation) {
+  std::uint32_t number = 0;
+  for (const NamedParameter& p : parameters) number += p.name.find(".linear_") != std::string::npos ? 1 : 0;
+  return {add_matrix(name, rows, columns, deviation), QuantizedLinear(name, number, recipe, options.stash)};
+}
+
+Block Transformer::Impl::add_block(std::int64_t number) {
+  const std::string prefix = "layers." + std::to_string(number) + ".";
+  const std::int64_t d = config.d_model;
+  const std::int64_t size = config.head_size();
+  const double residual_deviation = kInitialDeviation / std::sqrt(2.0 * static_cast<double>(config.layers));
+  at::Tensor attention_norm = add_norm(prefix + "attention_norm", d);
+  Linear qkv = add_linear(prefix + "linear_qkv", (config.heads + 2 * kv_heads()) * size, d, kInitialDeviation);
+  at::Tensor q_norm = config.qk_norm ? add_norm(prefix + "q_norm", size) : at::Tensor();
+  at::Tensor k_norm = config.qk_norm ? add_norm(prefix + "k_norm", size) : at::Tensor();
+  Linear proj = add_linear(prefix + "linear_proj", d, d, residual_deviation);
+  at::Tensor ffn_norm = add_norm(prefix + "ffn_norm", d);
+  Linear fc1 = add_linear(prefix + "linear_fc1", 2 * config.ffn, d, kInitialDeviation);
+  Linear fc2 = add_linear(prefix + "linear_fc2", d, config.ffn, residual_deviation);
+  return {attention_norm, std::move(qkv), q_norm, k_norm, std::move(proj), ffn_norm, std::move(fc1), std::move(fc2)};
+}
+
+at::Tensor Transformer::Impl::attention(Block& block, const at::Tensor& x_BTD, const RandomContext& context) {
+  const std::int64_t heads = config.heads;
+  const at::Tensor qkv_BTHS =
+      block.qkv(x_BTD, context).view({x_BTD.size(0), x_BTD.size(1), heads + 2 * kv_heads(), config.head_size()});
+  const std::vector<at::Tensor> parts = qkv_BTHS.split_with_sizes({heads, kv_heads(), kv_heads()}, 2);
+  at::Tensor q = parts[0];
+  at::Tensor k = parts[1];
+  if (config.qk_norm) {
+    q = rms_norm(q, block.q_norm, config.norm_epsilon);
+    k = rms_norm(k, block.k_norm, config.norm_epsilon);
+  }
+  return block.proj(causal_attention(rotate(q, table_TS), rotate(k, table_TS), parts[2]), context);
+}
+
+// The normalized output of the last block, [B, T, D] BF16.
+at::Tensor Transformer::Impl::hidden(const at::Tensor& tokens_BT, const RandomContext& context) {
+  if (!table_TS.defined() || table_TS.size(0) < tokens_BT.size(1)) {
+    table_TS = rotary_table(std::max(tokens_BT.size(1), config.context), config.head_size(), config.rope_theta,
+                            options.device);
+  }
+  at::Tensor x_BTD = at::embedding(embedding, tokens_BT).to(at::kBFloat16);
+  for (Block& block : blocks) {
+    x_BTD = x_BTD + attention(block, rms_norm(x_BTD, block.attention_norm, config.norm_epsilon), context);
+    const at::Tensor normed = rms_norm(x_BTD, block.ffn_norm, config.norm_epsilon);
+    x_BTD = x_BTD + block.fc2(swiglu(block.fc1(normed, context)), context);
+  }
+  return rms_norm(x_BTD, final_norm, config.norm_epsilon);
+}
+
+void Transformer::Impl::check_tokens(const at::Tensor& tokens, std::int64_t least_length) const {
+  if (tokens.scalar_type() != at::kLong || tokens.dim() != 2 || tokens.size(0) < 1 || tokens.size(1) < least_length) {
+    throw InputError("tokens are " + c10::str(tokens.scalar_type()) + " " + c10::str(tokens.sizes()) +
+                     ", expected int64 [sequences, at least " + std::to_string(least_length) + "]");
+  }
+  if (!tokens.is_cpu()) return;  // a look at the values would wait for the device
+  const std::int64_t least = tokens.min().item<std::int64_t>();
+  const std::int64_t most = tokens.max().item<std::int64_t>();
+  if (least < 0 || most >= config.vocab_size) {
+    throw InputError("token " + std::to_string(least < 0 ? least : most) + " is beyond the vocabulary of " +
+                     std::to_string(config.vocab_size));
+  }
+}
+
+Transformer::Transformer(const ModelConfig& config, const Recipe& recipe, const TransformerOptions& options)
+    : impl_(std::make_unique<Impl>(config, recipe, options)) {}
+Transformer::~Transformer() = default;
+Transformer::Transformer(Transformer&&) noexcept = default;
+Transformer& Transformer::operator=(Transformer&&) noexcept = default;
+
+const ModelConfig& Transformer::config() const { return impl_->config; }
+const Recipe& Transformer::recipe() const { return impl_->recipe; }
+std::vector<NamedParameter> Transformer::parameters() const { return impl_->parameters; }
+
+std::vector<std::string> Transformer::linears() const {
+  std::vector<std::string> names;
+  for (const Block& block : impl_->blocks) {
+    for (const Linear* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2})
+      names.push_back(linear->layer.name());
+  }
+  return names;
+}
+
+std::vector<std::string> Transformer::bf16_linears() const {
+  std::vector<std::string> names = linears();
+  std::erase_if(names,
+                [&](const std::string& name) { return impl_->recipe.quantized() && !impl_->recipe.keeps_bf16(name); });
+  return names;
+}
+
+at::Tensor Transformer::loss(const at::Tensor& tokens, const RandomContext& context) {
+  impl_->check_tokens(tokens, 2);
+  const at::Tensor on_device = tokens.to(impl_->options.device);
+  const std::int64_t length = tokens.size(1) - 1;
+  const at::Tensor hidden = impl_->hidden(on_device.narrow(1, 0, length), context);
+  const std::int64_t chunk =
+      impl_->options.loss_chunk > 0 ? impl_->options.loss_chunk : default_loss_chunk(impl_->config.vocab_size);
+  return head_cross_entropy(hidden.view({-1, impl_->config.d_model}), impl_->lm_head,
+                            on_device.narrow(1, 1, length).reshape({-1}), chunk);
+}
+
+at::Tensor Transformer::loss_no_grad(const at::Tensor& tokens, const RandomContext& context) {
+  const c10::NoGradGuard no_grad;
+  return loss(tokens, context);
+}
+
+at::Tensor Transformer::logits(const at::Tensor& tokens, const RandomContext& context) {
+  const c10::NoGradGuard no_grad;
+  impl_->check_tokens(tokens, 1);
+  const at::Tensor hidden = impl_->hidden(tokens.to(impl_->options.device), context);
+  const at::Tensor logits =
+      matmul_transposed(hidden.view({-1, impl_->config.d_model}), impl_->lm_head.to(at::kBFloat16));
+  return logits.view({tokens.size(0), tokens.size(1), impl_->config.vocab_size});
+}
+
+double Transformer::flops_per_token() const { return training_flops_per_token(impl_->config); }
+
+}  // namespace ufp4

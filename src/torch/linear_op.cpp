@@ -1,0 +1,56 @@
+#include "torch/linear_op.h"
+
+#include <limits>
+#include <string>
+
+#include "torch/quantized_linear.h"
+#include "ufp4/error.h"
+
+namespace ufp4::ops {
+namespace {
+
+std::string_view trim(std::string_view text) {
+  const auto first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
+}
+
+Recipe parse_recipe(std::string_view text) {
+  Recipe recipe;
+  recipe.name = "custom";
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(';'), text.size());
+    const std::string_view entry = trim(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (entry.empty()) continue;
+    const std::size_t equals = entry.find('=');
+    if (equals == std::string_view::npos) {
+      throw InputError("recipe entry '" + std::string(entry) + "' is not of the form key = value");
+    }
+    set(recipe, trim(entry.substr(0, equals)), trim(entry.substr(equals + 1)));
+  }
+  validate(recipe);
+  return recipe;
+}
+
+std::uint32_t to_u32(std::string_view name, std::int64_t value, std::int64_t largest) {
+  if (value < 0 || value > largest) {
+    throw InputError(std::string(name) + " is " + std::to_string(value) + ", expected 0 to " + std::to_string(largest));
+  }
+  return static_cast<std::uint32_t>(value);
+}
+
+}  // namespace
+
+at::Tensor linear_op(const at::Tensor& x, const at::Tensor& weight, std::string_view recipe, std::int64_t layer,
+                     std::int64_t seed, std::int64_t step, std::int64_t token_offset, bool stash) {
+  constexpr std::int64_t kLargest = std::numeric_limits<std::uint32_t>::max();
+  const RandomContext context{static_cast<std::uint64_t>(seed), to_u32("step", step, kLargest),
+                              to_u32("token_offset", token_offset, kLargest)};
+  const std::uint32_t number = to_u32("layer", layer, kLargest / 8 - 1);
+  const auto shared = std::make_shared<const Recipe>(parse_recipe(recipe));
+  return quantized_linear(x, weight, prepare_weight(weight, *shared, number, context), shared, number, context,
+                          stash ? Stash::kPacked : Stash::kBf16);
+}
+
+}  // namespace ufp4::ops

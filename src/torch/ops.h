@@ -1,0 +1,52 @@
+// The operators torch.ops.ufp4.*, callable from C++ through torch's dispatcher. Registered once in ops.cpp for CPU and
+// Meta tensors (shapes alone, for torch.compile).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <tuple>
+
+#include "ufp4/quantize.h"
+
+namespace ufp4::ops {
+
+// How to quantize one operand: OperandRecipe and GemmRecipe, with the places in the random counter.
+struct OperandArgs {
+  const BlockFormat* format = nullptr;
+  int block = 0;
+  int hadamard = 0;
+  Rounding rounding = Rounding::kNearest;
+  std::uint32_t stream = 0;
+};
+
+// What the operands of one tensor share. The offsets place the tensor (as stored) inside the whole one.
+struct RandomArgs {
+  std::uint64_t hadamard_seed = 0;
+  std::uint64_t seed = 0;
+  std::uint32_t step = 0;
+  std::uint32_t row_offset = 0;
+  std::uint32_t column_offset = 0;
+};
+
+// Codes [rows, columns / 2] U8 and scales [rows, columns / block] F32 of the operand of x [m, n] along `axis`.
+std::tuple<at::Tensor, at::Tensor> quantize(const at::Tensor& x, const OperandArgs& args, Axis axis,
+                                            const RandomArgs& random);
+
+// The same operand dequantized to BF16 [rows, columns].
+at::Tensor quantize_dequantize(const at::Tensor& x, const OperandArgs& args, Axis axis, const RandomArgs& random);
+
+// Both orientations from one read: the row-wise operand dequantized to BF16, and the column-wise operand packed (codes
+// and scales) or, with `packed` false, dequantized to BF16 (and no scales).
+struct BothOrientations {
+  at::Tensor row;
+  at::Tensor column;
+  at::Tensor column_scales;
+};
+BothOrientations quantize_both(const at::Tensor& x, const OperandArgs& row, const OperandArgs& column,
+                               const RandomArgs& random, bool packed);
+
+// level * scale in BF16.
+at::Tensor dequantize(const at::Tensor& codes, const at::Tensor& scales, const BlockFormat& format, int block);
+
+}  // namespace ufp4::ops

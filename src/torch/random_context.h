@@ -1,0 +1,28 @@
+// Where the random bits of one training step come from. Passed explicitly: there is no global generator.
+#pragma once
+
+#include <cstdint>
+
+namespace ufp4 {
+
+// Which of the six operands of a linear layer draws: the stream of layer l is 8 * l + operand.
+enum class Operand : std::uint32_t {
+  kFpropX = 0,
+  kFpropW = 1,
+  kDgradDy = 2,
+  kDgradW = 3,
+  kWgradDy = 4,
+  kWgradX = 5,
+};
+
+constexpr std::uint32_t stream_of(std::uint32_t layer, Operand operand) {
+  return 8 * layer + static_cast<std::uint32_t>(operand);
+}
+
+struct RandomContext {
+  std::uint64_t seed = 0;          // of the run; it gives the Hadamard masks too
+  std::uint32_t step = 0;          // of the optimizer
+  std::uint32_t token_offset = 0;  // of this micro-batch's first token among the tokens of the step
+};
+
+}  // namespace ufp4
