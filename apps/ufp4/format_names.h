@@ -9,20 +9,16 @@ namespace ufp4::app {
 
 constexpr std::string_view name_of(ScaleEncoding scale) {
   switch (scale) {
-    case ScaleEncoding::kFp32:
-      return "fp32";
+    case ScaleEncoding::kFp32: return "fp32";
   }
   return "?";
 }
 
 constexpr std::string_view name_of(CodeKind kind) {
   switch (kind) {
-    case CodeKind::kSignMagnitude:
-      return "sign-magnitude";
-    case CodeKind::kTwosComplement:
-      return "two's complement";
-    case CodeKind::kFullTwosComplement:
-      return "two's complement with -8";
+    case CodeKind::kSignMagnitude: return "sign-magnitude";
+    case CodeKind::kTwosComplement: return "two's complement";
+    case CodeKind::kFullTwosComplement: return "two's complement with -8";
   }
   return "?";
 }
