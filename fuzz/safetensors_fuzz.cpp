@@ -40,8 +40,7 @@ void fuzz_file(std::span<const std::uint8_t> bytes) {
     check(reader.find(tensor.name) == &tensor);
     for (const std::byte b : reader.bytes(tensor)) sum += static_cast<unsigned>(b);
   }
-  static volatile unsigned sink;
-  sink = sum;
+  check(sum <= 255 * bytes.size());  // true of any sum; that the bytes were read is what matters
 }
 
 }  // namespace

@@ -20,6 +20,10 @@ using AddVerb = void (*)(CLI::App&);
 
 // In the order in which --help lists them.
 constexpr std::array kVerbs = std::to_array<AddVerb>({
+#ifdef UFP4_TORCH
+    ufp4::app::add_train,
+    ufp4::app::add_compare,
+#endif
     ufp4::app::add_quantize,
     ufp4::app::add_formats,
     ufp4::app::add_info,
