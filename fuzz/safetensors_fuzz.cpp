@@ -3,11 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <fstream>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "io/safetensors.h"
@@ -31,17 +31,16 @@ void fuzz_header(std::string_view json, std::uint64_t data_size) {
 }
 
 void fuzz_file(std::span<const std::uint8_t> bytes) {
-  static const std::string path = "/tmp/ufp4_safetensors_fuzz." + std::to_string(::getpid());
-  std::ofstream(path, std::ios::binary | std::ios::trunc)
-      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  const ufp4::io::SafetensorsReader reader(path);
+  static const int memory = ::memfd_create("safetensors", 0);
+  check(memory >= 0 && ::ftruncate(memory, 0) == 0);
+  check(::pwrite(memory, bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
+  const ufp4::io::SafetensorsReader reader("/proc/self/fd/" + std::to_string(memory));
   unsigned sum = 0;
   for (const TensorInfo& tensor : reader.tensors()) {
     check(reader.find(tensor.name) == &tensor);
     for (const std::byte b : reader.bytes(tensor)) sum += static_cast<unsigned>(b);
   }
-  static volatile unsigned sink;
-  sink = sum;
+  check(sum <= 255 * bytes.size());  // true of any sum; that the bytes were read is what matters
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// ufp4 formats: the table of the 4-bit formats.
+// ufp4 formats: the table of the 4-bit formats, and the theory of a grid given by its levels.
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
@@ -9,8 +9,10 @@
 #include <string_view>
 
 #include "format_names.h"
+#include "grid_theory.h"
 #include "ufp4/format.h"
 #include "verbs.h"
+#include "whole_number.h"
 
 namespace ufp4::app {
 namespace {
@@ -20,10 +22,10 @@ std::span<const float> levels_of(const ElementFormat& element) {
 }
 
 void print_table() {
-  fmt::print("{:<10} {:<10} {:>5}  {:<5}  {:<27} {:<22} {}\n", "format", "element", "block", "scale", "codes", "levels",
+  fmt::print("{:<14} {:<13} {:>5}  {:<5}  {:<27} {:<31} {}\n", "format", "element", "block", "scale", "codes", "levels",
              "summary");
   for (const BlockFormat& format : formats()) {
-    fmt::print("{:<10} {:<10} {:>5}  {:<5}  {:<27} {:<22} {}\n", format.name, format.element.name, format.block,
+    fmt::print("{:<14} {:<13} {:>5}  {:<5}  {:<27} {:<31} {}\n", format.name, format.element.name, format.block,
                name_of(format.scale), name_of(format.element.code_kind),
                fmt::format("{}", fmt::join(levels_of(format.element), " ")), format.summary);
   }
@@ -49,11 +51,44 @@ void print_json() {
 }  // namespace
 
 void add_formats(CLI::App& program) {
-  CLI::App* verb = program.add_subcommand("formats", "List the 4-bit formats: levels, codes, block and scale");
-  const auto json = std::make_shared<bool>(false);
-  verb->add_flag("--json", *json, "Print JSON for programs");
-  verb->footer("Example:\n  ufp4 formats --json");
-  verb->callback([json] { *json ? print_json() : print_table(); });
+  CLI::App* verb = program.add_subcommand("formats", "List the 4-bit formats, or explore a grid given by its levels");
+  struct Options {
+    bool json = false;
+    bool csv = false;
+    std::string levels;
+    int sweep = 0;
+    GridTheory theory;
+  };
+  const auto options = std::make_shared<Options>();
+  verb->add_flag("--json", options->json, "Print JSON for programs");
+  verb->add_flag("--csv", options->csv, "With --levels or --sweep: print comma-separated values");
+  CLI::Option* levels =
+      verb->add_option("--levels", options->levels,
+                       "A grid's positive half from 0, as 0,0.5,1,1.5,2,3,4,6, or a format's name: its theory");
+  verb->add_option("--sweep", options->sweep,
+                   "Rank all grids of eight levels out of the whole numbers up to this one, by their error")
+      ->check(whole_number(7, 40))
+      ->excludes(levels);
+  verb->add_option("--block", options->theory.block, "Values that share a scale (16)")->check(whole_number(2, 4096));
+  verb->add_option("--distributions", options->theory.distributions,
+                   "Of the values in a block (uniform,normal,laplace,student3,student5)")
+      ->delimiter(',');
+  verb->add_option("--top", options->theory.top, "With --sweep: grids to list (10)")->check(whole_number(1, 1000000));
+  verb->footer(
+      "Examples:\n"
+      "  ufp4 formats --json\n"
+      "  ufp4 formats --levels 0,0.5,1,1.5,2,3,4,6 --block 16\n"
+      "  ufp4 formats --sweep 12 --distributions normal");
+  verb->callback([options] {
+    options->theory.output = options->json ? Output::kJson : options->csv ? Output::kCsv : Output::kTable;
+    if (!options->levels.empty()) {
+      print_grid(options->levels, options->theory);
+    } else if (options->sweep != 0) {
+      print_sweep(options->sweep, options->theory);
+    } else {
+      options->json ? print_json() : print_table();
+    }
+  });
 }
 
 }  // namespace ufp4::app

@@ -20,7 +20,18 @@ using AddVerb = void (*)(CLI::App&);
 
 // In the order in which --help lists them.
 constexpr std::array kVerbs = std::to_array<AddVerb>({
+#ifdef UFP4_TORCH
+    ufp4::app::add_train,
+    ufp4::app::add_compare,
+#endif
+    ufp4::app::add_analyze,
+    ufp4::app::add_quantize,
     ufp4::app::add_formats,
+    ufp4::app::add_info,
+#ifdef UFP4_HAVE_BENCH
+    ufp4::app::add_bench,
+#endif
+    ufp4::app::add_report,
 });
 
 enum ExitCode : int { kDone = 0, kFailed = 1, kWrongUsage = 2 };
@@ -39,6 +50,9 @@ std::string usage_message(const CLI::App& program, const CLI::ParseError& error)
   const std::string see = "; see " + help;
 
   const std::vector<std::string> extra = program.remaining(true);
+  if (extra.empty() && chosen.empty() && error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError)) {
+    return "no verb given" + see;
+  }
   if (extra.empty()) return std::string(error.what()) + see;
 
   std::vector<std::string> names;
@@ -74,6 +88,8 @@ int run(int argc, char** argv) {
     program.parse(argc, argv);
   } catch (const CLI::Success& help) {
     return program.exit(help);
+  } catch (const CLI::RuntimeError& said) {  // a verb that has already said what went wrong
+    return said.get_exit_code();
   } catch (const CLI::ParseError& error) {
     return report(kWrongUsage, usage_message(program, error));
   }

@@ -8,6 +8,7 @@ namespace ufp4::app {
 
 void add_quantize(CLI::App& program);
 void add_formats(CLI::App& program);
+void add_analyze(CLI::App& program);
 void add_info(CLI::App& program);
 void add_bench(CLI::App& program);
 void add_report(CLI::App& program);

@@ -1,0 +1,108 @@
+// ufp4 report: an HTML page from a run folder, made by the Python package.
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "ufp4/error.h"
+#include "verbs.h"
+
+namespace ufp4::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string folder;
+  std::optional<std::string> out;
+  std::optional<std::string> python;
+};
+
+// The folder that holds the Python package `ufp4`: beside the installed program, or in the source tree.
+fs::path package_folder() {
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const std::array candidates{program.parent_path().parent_path() / UFP4_PYTHON_INSTALLED,
+                              fs::path(UFP4_PYTHON_SOURCE)};
+  for (const fs::path& candidate : candidates) {
+    if (fs::exists(candidate / "ufp4" / "__main__.py", error)) return candidate;
+  }
+  throw RunError(fmt::format("the Python package 'ufp4' was not found in '{}' or '{}'", candidates[0].string(),
+                             candidates[1].string()));
+}
+
+// The interpreter: the one asked for, the one of the build's virtual environment, or the first python3 of the path.
+std::string interpreter(const Options& options) {
+  if (options.python) return *options.python;
+  return ::access(UFP4_PYTHON_PROGRAM, X_OK) == 0 ? UFP4_PYTHON_PROGRAM : "python3";
+}
+
+// Runs `arguments` with PYTHONPATH set, and gives the exit code.
+int run_child(std::vector<std::string> arguments, const std::string& python_path) {
+  std::vector<std::string> variables{"PYTHONPATH=" + python_path};
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    if (!std::string_view(*variable).starts_with("PYTHONPATH=")) variables.emplace_back(*variable);
+  }
+  const auto pointers = [](std::vector<std::string>& strings) {
+    std::vector<char*> list;
+    for (std::string& s : strings) list.push_back(s.data());
+    list.push_back(nullptr);
+    return list;
+  };
+  pid_t child = 0;
+  const int error = ::posix_spawnp(&child, arguments[0].c_str(), nullptr, nullptr, pointers(arguments).data(),
+                                   pointers(variables).data());
+  if (error != 0) {
+    throw RunError(fmt::format("cannot run the Python interpreter '{}': {}; name one with --python", arguments[0],
+                               std::generic_category().message(error)));
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) throw RunError("lost the Python interpreter: " + std::generic_category().message(errno));
+  }
+  if (WIFSIGNALED(status)) throw RunError(fmt::format("the Python interpreter ended by signal {}", WTERMSIG(status)));
+  return WEXITSTATUS(status);
+}
+
+void run(const Options& options) {
+  std::error_code error;
+  if (!fs::is_directory(options.folder, error)) {
+    throw InputError("'" + options.folder + "' is no folder; expected one that 'ufp4 train' or 'ufp4 compare' wrote");
+  }
+  const fs::path package = package_folder();
+  std::vector<std::string> arguments{interpreter(options), "-m", "ufp4", "report"};
+  if (options.out) arguments.insert(arguments.end(), {"--out", *options.out});
+  arguments.insert(arguments.end(), {"--", options.folder});
+  std::fflush(stdout);
+  if (const int code = run_child(std::move(arguments), package.string()); code != 0) {
+    // The child has said why.
+    throw CLI::RuntimeError(code == 2 ? 2 : 1);
+  }
+}
+
+}  // namespace
+
+void add_report(CLI::App& program) {
+  CLI::App* verb = program.add_subcommand("report", "Make an HTML page of a run or comparison folder (needs Python)");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("DIR", options->folder, "A folder that 'ufp4 train' or 'ufp4 compare' wrote")->required();
+  verb->add_option("--out", options->out, "The page to write (DIR/report.html)");
+  verb->add_option("--python", options->python, "The Python interpreter (that of the build, or python3)");
+  verb->footer("Example:\n  ufp4 report runs/demo --out demo.html");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace ufp4::app

@@ -1,0 +1,25 @@
+#include "tensor_tiles.h"
+
+#include <algorithm>
+
+namespace ufp4::app {
+
+std::vector<Tile> make_tiles(const QuantizedShape& operand, Axis axis) {
+  constexpr std::int64_t kElements = std::int64_t{1} << 20;
+  constexpr std::int64_t kLargestBlock = kBlockSizes.back();
+  std::vector<Tile> tiles;
+  if (operand.rows == 0 || operand.valid_columns == 0) return tiles;
+
+  const std::int64_t least_rows = axis == Axis::kColumn ? 32 : 1;
+  const std::int64_t rows = std::min(operand.rows, std::max(least_rows, kElements / operand.columns));
+  const std::int64_t columns =
+      std::min(operand.valid_columns, std::max(kLargestBlock, kElements / rows / kLargestBlock * kLargestBlock));
+  for (std::int64_t r = 0; r < operand.rows; r += rows) {
+    for (std::int64_t c = 0; c < operand.valid_columns; c += columns) {
+      tiles.push_back({r, c, std::min(rows, operand.rows - r), std::min(columns, operand.valid_columns - c)});
+    }
+  }
+  return tiles;
+}
+
+}  // namespace ufp4::app

@@ -1,0 +1,70 @@
+#include "train/trainer.h"
+
+#include <fmt/core.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "train_log.h"
+#include "train_options.h"
+#include "ufp4/error.h"
+#include "verbs.h"
+
+namespace ufp4::app {
+namespace {
+
+struct Options : TrainOptions {
+  std::string recipe;
+  bool json = false;
+};
+
+nlohmann::ordered_json or_null(const std::optional<double>& value) {
+  return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
+}
+
+void run(const Options& options) {
+  std::vector<Assignment> assignments = options.assignments();
+  if (!options.recipe.empty()) assignments.push_back({"recipe.base", {options.recipe}, "--recipe"});
+  const RunConfig config = make_run_config(assignments);
+  TrainLog log;
+  log.start(config, "");
+  const TrainResult result = train(config, options.out, log.events(), stop_on_signal());
+  if (!result.finished) {
+    throw RunError(
+        fmt::format("stopped at step {} of {}; the same command continues", result.step, config.train.steps));
+  }
+  if (options.json) {
+    const nlohmann::ordered_json json{{"out", options.out},
+                                      {"steps", result.step},
+                                      {"tokens", result.tokens},
+                                      {"skipped", result.skipped},
+                                      {"train_loss", or_null(result.train_loss)},
+                                      {"val_loss", or_null(result.val_loss)},
+                                      {"tokens_per_s", result.tokens_per_s}};
+    fmt::print("{}\n", json.dump(1));
+    return;
+  }
+  fmt::print("{} steps, {} tokens, {:.0f} tokens/s", result.step, result.tokens, result.tokens_per_s);
+  if (result.train_loss) fmt::print(", train_loss {:.4f}", *result.train_loss);
+  if (result.val_loss) fmt::print(", val_loss {:.4f}", *result.val_loss);
+  if (result.skipped > 0) fmt::print(", {} steps skipped", result.skipped);
+  fmt::print("; results in {}\n", options.out);
+}
+
+}  // namespace
+
+void add_train(CLI::App& program) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb =
+      program.add_subcommand("train", "Pretrains one model under one recipe; continues where it was stopped");
+  options->add_to(*verb);
+  verb->add_option("--recipe", options->recipe, "Recipe: a name or a TOML file (ufp4)")->type_name("NAME|FILE");
+  verb->add_flag("--json", options->json, "Prints the result as JSON");
+  verb->footer(
+      "Example:\n"
+      "  ufp4 train --model tiny --recipe ufp4 --data builtin --steps 300 --out runs/first\n"
+      "Ctrl-C and SIGTERM save a checkpoint first; the same command then continues.");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace ufp4::app

@@ -1,0 +1,60 @@
+#include "train_options.h"
+
+#include <fmt/core.h>
+
+#include <csignal>
+
+namespace ufp4::app {
+namespace {
+
+std::atomic<bool> stop{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "set in a signal handler");
+
+}  // namespace
+
+void TrainOptions::add_to(CLI::App& verb) {
+  verb.add_option("--model", model, "Model: a name or a TOML file")->type_name("NAME|FILE");
+  verb.add_option("--data", data, "Files to train on, or 'builtin' for the built-in language")->type_name("FILE...");
+  verb.add_option("--val", val, "Files to validate on; without it a share of --data is held out")->type_name("FILE...");
+  verb.add_option("--steps", steps, "Optimizer steps")->type_name("N");
+  verb.add_option("--out", out, "Folder of the results; one that was interrupted continues")
+      ->required()
+      ->type_name("DIR");
+  verb.add_option("--config", config, "TOML file of settings")->type_name("FILE");
+  verb.add_option("--set", set, "Sets one setting; may be repeated")->type_name("KEY=VALUE")->allow_extra_args(false);
+  verb.add_option("--device", device, "Where to train")->type_name("cpu|cuda");
+  verb.add_flag_callback(
+          "--help-config",
+          [] {
+            fmt::print("{}", describe_keys());
+            throw CLI::Success();
+          },
+          "Lists all settings with type, range, default and meaning")
+      ->trigger_on_parse();
+}
+
+std::vector<Assignment> TrainOptions::assignments() const {
+  std::vector<Assignment> list;
+  if (!config.empty()) list = read_toml(config);
+  const auto add = [&](const char* key, const char* option, const std::vector<std::string>& value) {
+    if (!value.empty() && !value.front().empty()) list.push_back({key, value, option});
+  };
+  add("model.base", "--model", {model});
+  add("data.train", "--data", data);
+  add("data.val", "--val", val);
+  add("train.steps", "--steps", {steps});
+  add("train.device", "--device", {device});
+  for (const std::string& text : set) list.push_back(parse_override(text, "--set"));
+  return list;
+}
+
+const std::atomic<bool>& stop_on_signal() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { stop = true; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  return stop;
+}
+
+}  // namespace ufp4::app

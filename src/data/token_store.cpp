@@ -1,0 +1,184 @@
+#include "data/token_store.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <filesystem>
+
+#include "data/dataset.h"
+#include "data/text_reader.h"
+#include "io/checksum.h"
+#include "numerics/near_name.h"
+#include "ufp4/error.h"
+
+namespace ufp4::data {
+namespace {
+
+constexpr std::size_t kTextSource = 0;
+constexpr std::string_view kShardEnding = ".bin";
+
+struct TextKind {
+  std::string_view ending;
+  void (*read)(const std::string& file, const DocumentSink& sink);
+};
+
+constexpr std::array<TextKind, 3> kTextKinds = {{
+    {".txt", [](const std::string& file, const DocumentSink& sink) { read_plain_text(file, sink); }},
+    {".jsonl", [](const std::string& file, const DocumentSink& sink) { read_jsonl(file, sink); }},
+    {".jsonl.zst", [](const std::string& file, const DocumentSink& sink) { read_jsonl_zst(file, sink); }},
+}};
+
+[[noreturn]] void refuse_kind(const std::string& file) {
+  const std::filesystem::path path(file);
+  std::string ending = path.extension().string();
+  if (ending == ".zst") ending = path.stem().extension().string() + ending;
+  constexpr std::array<std::string_view, 4> kEndings = {".txt", ".jsonl", ".jsonl.zst", kShardEnding};
+  const std::string_view near = near_name(ending, kEndings);
+  throw InputError(
+      file + ": " + (ending.empty() ? "a name without an ending" : "unknown kind of file '" + ending + "'") +
+      (near.empty() ? "" : " (did you mean '" + std::string(near) + "'?)") +
+      "; expected .txt, .jsonl, .jsonl.zst, .bin (a token shard) or the word '" + std::string(kBuiltinLanguage) + "'");
+}
+
+template <typename T>
+void widen(const std::byte* from, std::span<std::int32_t> to) {
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    T token;
+    std::memcpy(&token, from + i * sizeof(T), sizeof(T));
+    to[i] = static_cast<std::int32_t>(token);
+  }
+}
+
+// Calls document(first, length) for each, and checks every token.
+template <typename T, typename F>
+void scan_shard(const TokenShard& shard, const F& document) {
+  const ShardHeader& header = shard.header();
+  const std::byte* bytes = shard.tokens().data();
+  std::int64_t first = 0;
+  const auto count = static_cast<std::int64_t>(header.tokens);
+  for (std::int64_t i = 0; i < count; ++i) {
+    T token;
+    std::memcpy(&token, bytes + static_cast<std::size_t>(i) * sizeof(T), sizeof(T));
+    if (token >= header.vocab_size) {
+      throw InputError(shard.file().path().string() + ": token " + std::to_string(i) + " (at byte " +
+                       std::to_string(kShardHeaderBytes + static_cast<std::size_t>(i) * sizeof(T)) + ") is " +
+                       std::to_string(token) + ", beyond the vocabulary of " + std::to_string(header.vocab_size));
+    }
+    if (token == header.separator) {
+      if (i > first) document(first, i - first);
+      first = i + 1;
+    }
+  }
+  if (count > first) document(first, count - first);
+}
+
+}  // namespace
+
+TokenStore::TokenStore(std::span<const std::string> files, std::int64_t memory_limit)
+    : text_(memory_limit), sources_(1, Source{{}, 1}) {
+  for (const std::string& file : files) {
+    if (file.ends_with(kShardEnding)) {
+      add_shard(file);
+    } else {
+      add_text(file);
+    }
+  }
+  sources_[kTextSource].bytes = text_.finish();
+}
+
+void TokenStore::agree_on_vocabulary(const std::string& file, std::int32_t vocab_size, std::int32_t separator) {
+  if (first_file_.empty()) {
+    first_file_ = file;
+    vocab_size_ = vocab_size;
+    separator_ = separator;
+  } else if (vocab_size != vocab_size_ || separator != separator_) {
+    throw InputError(file + ": a vocabulary of " + std::to_string(vocab_size) + " with separator " +
+                     std::to_string(separator) + " does not go with that of " + first_file_ + ": " +
+                     std::to_string(vocab_size_) + " with separator " + std::to_string(separator_));
+  }
+}
+
+void TokenStore::add_text(const std::string& file) {
+  const auto kind = std::find_if(kTextKinds.begin(), kTextKinds.end(),
+                                 [&file](const TextKind& k) { return file.ends_with(k.ending); });
+  // A folder or a missing file is that first, whatever it is called.
+  if (kind == kTextKinds.end() && std::filesystem::is_regular_file(file)) refuse_kind(file);
+  if (kind == kTextKinds.end()) {
+    const io::MappedFile refused(file);
+    refuse_kind(file);
+  }
+  agree_on_vocabulary(file, kByteVocabulary, kEndOfDocument);
+  kind->read(file, [this](std::string_view text) {
+    documents_.push_back({kTextSource, text_.size(), static_cast<std::int64_t>(text.size())});
+    text_.append(text);
+  });
+}
+
+void TokenStore::add_shard(const std::string& file) {
+  shards_.push_back(std::make_unique<TokenShard>(file));
+  const TokenShard& shard = *shards_.back();
+  const ShardHeader& header = shard.header();
+  agree_on_vocabulary(file, static_cast<std::int32_t>(header.vocab_size), static_cast<std::int32_t>(header.separator));
+  const std::size_t source = sources_.size();
+  const std::size_t before = documents_.size();
+  sources_.push_back({shard.tokens(), header.token_bytes});
+  const auto add = [this, source](std::int64_t first, std::int64_t length) {
+    documents_.push_back({source, first, length});
+  };
+  if (header.token_bytes == 2) {
+    scan_shard<std::uint16_t>(shard, add);
+  } else {
+    scan_shard<std::uint32_t>(shard, add);
+  }
+  if (documents_.size() == before) throw InputError(file + ": the shard holds separators only");
+}
+
+void TokenStore::copy(const Piece& piece, std::int64_t first, std::span<std::int32_t> tokens) const {
+  const Source& source = sources_[piece.source];
+  const std::byte* from =
+      source.bytes.data() + static_cast<std::size_t>(piece.first + first) * std::size_t{source.token_bytes};
+  switch (source.token_bytes) {
+    case 1:
+      return widen<std::uint8_t>(from, tokens);
+    case 2:
+      return widen<std::uint16_t>(from, tokens);
+    default:
+      return widen<std::uint32_t>(from, tokens);
+  }
+}
+
+void TokenStore::check_unchanged() const {
+  for (const auto& shard : shards_) shard->file().check_unchanged();
+}
+
+std::string TokenStore::checksum() const {
+  std::string all = std::to_string(vocab_size_) + "/" + std::to_string(separator_);
+  for (const Source& source : sources_) all += "/" + io::checksum(source.bytes);
+  all += "/" + io::checksum(std::as_bytes(std::span(documents_)));
+  return io::checksum(std::as_bytes(std::span(all)));
+}
+
+TokenRow::TokenRow(const TokenStore& store, std::vector<Piece> pieces) : store_(&store), pieces_(std::move(pieces)) {
+  ends_.reserve(pieces_.size());
+  for (const Piece& piece : pieces_) ends_.push_back(size() + piece.length + 1);
+}
+
+void TokenRow::copy(std::int64_t first, std::span<std::int32_t> tokens) const {
+  auto i = static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), first) - ends_.begin());
+  while (!tokens.empty()) {
+    const Piece& piece = pieces_[i];
+    const std::int64_t inside = first - (ends_[i] - piece.length - 1);
+    const auto count = std::min(tokens.size(), static_cast<std::size_t>(piece.length - inside));
+    store_->copy(piece, inside, tokens.first(count));
+    tokens = tokens.subspan(count);
+    first += static_cast<std::int64_t>(count);
+    if (!tokens.empty()) {
+      tokens.front() = store_->separator();
+      tokens = tokens.subspan(1);
+      ++first;
+      ++i;
+    }
+  }
+}
+
+}  // namespace ufp4::data
