@@ -57,6 +57,7 @@ def test_page_is_self_contained(tmp_path):
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//""", own)
     assert "@import" not in own and "url(" not in own
     assert "<script src" not in page
+    assert "showSendToCloud: false" in own
     assert not (tmp_path / "books" / "report.html.partial").exists()
 
 
