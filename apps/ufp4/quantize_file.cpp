@@ -158,7 +158,6 @@ void run_tiles(const QuantizeFileJob& job, std::span<const Work> tiles, const Sa
   std::uint64_t total = 0;
   for (const Work& work : tiles) total += bytes_of(work);
 
-  const SignalGuard signals;
   std::atomic<std::size_t> next{0};
   std::atomic<std::uint64_t> done{0};
   std::mutex mutex;
@@ -237,6 +236,7 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
                                  job.in.string(), result.skipped.size()));
   }
 
+  const SignalGuard signals;  // before the temporary file is there
   SafetensorsWriter writer(job.out, std::move(outputs));
   std::vector<Work> tiles;
   for (const Operand& operand : operands) {
