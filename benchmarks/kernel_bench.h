@@ -1,9 +1,10 @@
-// Measures quantization and dequantization of one backend against the memcpy of the same machine, on one thread and with
-// matrices that no cache holds. Free of torch; `ufp4 bench` and docs/performance.md take their figures from here.
+// Measures quantization and dequantization of one backend against the memcpy of the same machine, on one thread and
+// with matrices that no cache holds. Free of torch; `ufp4 bench` and docs/performance.md take their figures from here.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -37,16 +38,31 @@ struct BenchOptions {
 
 // One line of the table.
 struct KernelRow {
-  std::string kernel;    // "memcpy", "quantize" or "dequantize"
-  std::string format;    // "-" for memcpy
-  int hadamard = 0;      // size of the transform, 0 for none
-  std::string rounding;  // "rtne" or "sr", "-" where nothing is rounded
-  std::string axis;      // "row", "column", "both", "-"
-  std::string input;     // "BF16", ..
+  std::string kernel;          // "memcpy", "quantize" or "dequantize"
+  std::string format;          // "-" for memcpy
+  int hadamard = 0;            // size of the transform, 0 for none
+  std::string rounding;        // "rtne" or "sr", "-" where nothing is rounded
+  std::string axis;            // "row", "column", "both", "-"
+  std::string input;           // "BF16", ..
   std::int64_t bytes = 0;      // read + written
   double microseconds = 0;     // median over the repeats
   double gb_per_s = 0;         // bytes / microseconds, 1 GB = 1e9 bytes
   double share_of_memcpy = 0;  // of the median memcpy rate, measured between the runs of this very kernel
+};
+
+// A kernel with its matrix and results in memory, ready to run.
+class PreparedKernel {
+ public:
+  PreparedKernel(const Backend& backend, const KernelCase& what, std::int64_t rows, std::int64_t columns);
+  void run() const { work_(); }
+  // Names and bytes; no times.
+  const KernelRow& row() const { return row_; }
+
+ private:
+  struct Memory;
+  std::shared_ptr<Memory> memory_;
+  std::function<void()> work_;
+  KernelRow row_;
 };
 
 // The cases that the documentation shows: e1m2, int4_full and e2m1 over axes, roundings, transforms and input types.

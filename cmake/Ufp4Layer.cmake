@@ -7,7 +7,7 @@ include(CheckLayers)
 ufp4_check_layers(${PROJECT_SOURCE_DIR} _violations)
 if(_violations)
   list(JOIN _violations "\n  " _violations)
-  message(WARNING "Includes against the layering (cmake/CheckLayers.cmake):\n  ${_violations}")
+  message(FATAL_ERROR "Includes against the layering (cmake/CheckLayers.cmake):\n  ${_violations}")
 endif()
 
 find_program(UFP4_CCACHE ccache)

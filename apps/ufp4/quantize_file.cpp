@@ -203,7 +203,6 @@ void run_tiles(const QuantizeFileJob& job, const char* what, std::span<const Wor
   std::uint64_t total = 0;
   for (const Work& work : tiles) total += bytes_of(work);
 
-  const SignalGuard signals;
   std::atomic<std::size_t> next{0};
   std::atomic<std::uint64_t> done{0};
   std::mutex mutex;
@@ -290,6 +289,7 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
   for (const Operand& operand : operands) {
     for (const Tile& tile : make_tiles(operand.shape, job.spec.axis)) tiles.push_back({&operand, tile});
   }
+  const SignalGuard signals;  // before the temporary file is there
   LargestMagnitudes amax(operands.size());
   if (job.spec.format->has_global_scale()) {
     run_tiles(job, "measure", tiles, [&] {

@@ -38,7 +38,7 @@ class Backend {
   virtual void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const = 0;
   virtual void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const = 0;
   // Whether the two above have kernels for the format; the reference does the others.
-  virtual bool has_kernels(const BlockFormat& format) const = 0;
+  virtual bool has_kernels(const BlockFormat& format) const { return format.rule == ScaleRule::kAmax; }
 };
 
 // Every backend that was built, the preferred first, whether or not this machine can run it.

@@ -1,5 +1,6 @@
 #include "ufp4/backend.h"
 
+#include <algorithm>
 #include <string>
 
 #include "numerics/near_name.h"
@@ -7,6 +8,9 @@
 #include "ufp4/error.h"
 #ifdef UFP4_HAVE_CPU
 #include "cpu/backends.h"
+#endif
+#ifdef UFP4_HAVE_CUDA
+#include "cuda/backend.h"
 #endif
 
 namespace ufp4 {
@@ -35,6 +39,9 @@ std::vector<const Backend*> make_backends() {
   for (const Backend* backend : cpu::backends()) list.push_back(backend);
 #endif
   list.push_back(&scalar);
+#ifdef UFP4_HAVE_CUDA
+  list.push_back(&cuda::backend());  // last: the way to the device and back takes longer than the work on a CPU
+#endif
   return list;
 }
 
@@ -79,6 +86,9 @@ void Backend::dequantize(const ConstQuantized& in, void* out, DType out_dtype) c
   if (in.format == nullptr) throw InputError("dequantize: no format given");
   if (out_dtype == DType::kF16) throw InputError("dequantize: output is F32 or BF16, not F16");
   const int block = in.block == 0 ? in.format->block : in.block;
+  if (std::find(kBlockSizes.begin(), kBlockSizes.end(), block) == kBlockSizes.end()) {
+    throw InputError("dequantize: block size " + std::to_string(block) + " is not one of 16, 32, 64, 128");
+  }
   if (in.rows < 0 || in.columns < 0 || in.columns % block != 0) {
     throw InputError("dequantize: " + shape_text(in.rows, in.columns) + " is no whole number of blocks of " +
                      std::to_string(block));
@@ -116,7 +126,7 @@ const Backend& find_backend(std::string_view name) {
 }
 
 const Backend& default_backend() {
-  static const Backend& chosen = [] () -> const Backend& {
+  static const Backend& chosen = []() -> const Backend& {
     for (const Backend* backend : backends()) {
       if (backend->available()) return *backend;
     }

@@ -59,14 +59,10 @@ struct Arm {
 constexpr std::array<const char*, 3> kOpening = {"( ", "[ ", "- "};
 constexpr std::array<const char*, 3> kClosing = {") ", "] ", "; "};
 
-double zipf(int rank) {
-  return 1.0 / (rank + 3);
-}
+double zipf(int rank) { return 1.0 / (rank + 3); }
 
 // The place of word `rank` in a topic's own order of frequency: a multiplication modulo the prime size of the class.
-int topical_rank(int rank, int topic, int size) {
-  return (rank * (5 * topic + 2) + 17 * topic) % size;
-}
+int topical_rank(int rank, int topic, int size) { return (rank * (5 * topic + 2) + 17 * topic) % size; }
 
 class Builder {
  public:
@@ -105,9 +101,7 @@ class Builder {
   std::map<std::pair<int, Signature>, std::uint32_t> emissions_;
 };
 
-Arm mark(double weight, const char* text, Node next) {
-  return {weight, Kind::kMark, 0, 0, text, next};
-}
+Arm mark(double weight, const char* text, Node next) { return {weight, Kind::kMark, 0, 0, text, next}; }
 Arm word(double weight, Kind kind, int word_class, int number, Node next) {
   return {weight, kind, word_class, number, "", next};
 }
@@ -194,29 +188,21 @@ std::vector<Arm> Builder::arms_of(const Node& at) const {
         arms.push_back(word(0.5, Kind::kDeterminer, 0, number, to(Place::kPhraseNoun, at.number, number)));
       }
       break;
-    case Place::kPhraseNoun:
-      nouns(1.0, 1, at.detail, [&](int) { return to(Place::kVerb, at.number); });
-      break;
-    case Place::kAside:
-      arms.push_back(word(1.0, Kind::kPreposition, 0, 0, to(Place::kAsidePhrase, at.number)));
-      break;
+    case Place::kPhraseNoun: nouns(1.0, 1, at.detail, [&](int) { return to(Place::kVerb, at.number); }); break;
+    case Place::kAside: arms.push_back(word(1.0, Kind::kPreposition, 0, 0, to(Place::kAsidePhrase, at.number))); break;
     case Place::kAsidePhrase:
       for (int number = 0; number < kNumbers; ++number) {
         arms.push_back(word(0.5, Kind::kDeterminer, 0, number, to(Place::kAsideNoun, at.number, number)));
       }
       break;
-    case Place::kAsideNoun:
-      nouns(1.0, 3, at.detail, [&](int) { return to(Place::kAsideClose, at.number); });
-      break;
+    case Place::kAsideNoun: nouns(1.0, 3, at.detail, [&](int) { return to(Place::kAsideClose, at.number); }); break;
     case Place::kAsideClose: {
       Node next = to(Place::kVerb, at.number);
       next.bracket = 0;
       arms.push_back(mark(1.0, kClosing[static_cast<std::size_t>(at.bracket)], next));
       break;
     }
-    case Place::kVerb:
-      verbs(1.0, at.topic % kVerbClasses);
-      break;
+    case Place::kVerb: verbs(1.0, at.topic % kVerbClasses); break;
     case Place::kAfterVerb:
       determiners(0.7, Place::kObject, at.detail);
       arms.push_back(word(0.12, Kind::kName, -1, 0, to(Place::kAfterObject, 0)));
@@ -255,9 +241,7 @@ std::vector<std::pair<std::string, double>> Builder::words_of(const Arm& arm, in
     for (const std::string& w : list) words.emplace_back(w + " ", zipf(static_cast<int>(words.size())));
   };
   switch (arm.kind) {
-    case Kind::kMark:
-      words.emplace_back(arm.mark, 1.0);
-      break;
+    case Kind::kMark: words.emplace_back(arm.mark, 1.0); break;
     case Kind::kName:
       if (arm.word_class >= 0) {  // the one name that it must be, with what ends the line
         words.emplace_back(lexicon_.names[c] + arm.mark, 1.0);
@@ -276,24 +260,12 @@ std::vector<std::pair<std::string, double>> Builder::words_of(const Arm& arm, in
       }
       break;
     }
-    case Kind::kVerb:
-      by_frequency(lexicon_.verbs[c][n]);
-      break;
-    case Kind::kAdjective:
-      by_frequency(lexicon_.adjectives[c]);
-      break;
-    case Kind::kAdverb:
-      by_frequency(lexicon_.adverbs);
-      break;
-    case Kind::kDeterminer:
-      by_frequency(lexicon_.determiners[n]);
-      break;
-    case Kind::kAuxiliary:
-      by_frequency(lexicon_.auxiliaries[n]);
-      break;
-    case Kind::kPreposition:
-      by_frequency(lexicon_.prepositions);
-      break;
+    case Kind::kVerb: by_frequency(lexicon_.verbs[c][n]); break;
+    case Kind::kAdjective: by_frequency(lexicon_.adjectives[c]); break;
+    case Kind::kAdverb: by_frequency(lexicon_.adverbs); break;
+    case Kind::kDeterminer: by_frequency(lexicon_.determiners[n]); break;
+    case Kind::kAuxiliary: by_frequency(lexicon_.auxiliaries[n]); break;
+    case Kind::kPreposition: by_frequency(lexicon_.prepositions); break;
   }
   return words;
 }
@@ -328,8 +300,6 @@ std::uint32_t Builder::emission_of(const std::vector<Arm>& arms, int topic) {
 
 }  // namespace
 
-Grammar make_grammar() {
-  return Builder().build();
-}
+Grammar make_grammar() { return Builder().build(); }
 
 }  // namespace ufp4::data

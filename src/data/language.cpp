@@ -11,9 +11,7 @@
 namespace ufp4::data {
 namespace {
 
-double minus_p_log_p(double p) {
-  return p > 0 ? -p * std::log(p) : 0;
-}
+double minus_p_log_p(double p) { return p > 0 ? -p * std::log(p) : 0; }
 
 // Stop pushing the mass of a document forward when so little of it is left.
 constexpr double kNegligibleMass = 1e-18;

@@ -138,12 +138,9 @@ void TokenStore::copy(const Piece& piece, std::int64_t first, std::span<std::int
   const std::byte* from =
       source.bytes.data() + static_cast<std::size_t>(piece.first + first) * std::size_t{source.token_bytes};
   switch (source.token_bytes) {
-    case 1:
-      return widen<std::uint8_t>(from, tokens);
-    case 2:
-      return widen<std::uint16_t>(from, tokens);
-    default:
-      return widen<std::uint32_t>(from, tokens);
+    case 1: return widen<std::uint8_t>(from, tokens);
+    case 2: return widen<std::uint16_t>(from, tokens);
+    default: return widen<std::uint32_t>(from, tokens);
   }
 }
 

@@ -30,8 +30,7 @@ void decompress_zstd(const std::string& name, std::string_view compressed,
         case ZSTD_error_frameParameter_windowTooLarge:
           throw InputError(where + " needs a window of more than 2^" + std::to_string(kMaxZstdWindowLog) +
                            " bytes; compress with --long=" + std::to_string(kMaxZstdWindowLog) + " at most");
-        case ZSTD_error_memory_allocation:
-          throw RunError(where + ": no memory to decompress it");
+        case ZSTD_error_memory_allocation: throw RunError(where + ": no memory to decompress it");
         case ZSTD_error_prefix_unknown:
           throw InputError(name + ": no zstd frame at byte " + std::to_string(frame) +
                            (frame == 0 ? " (is it compressed at all?)" : " (what follows the last frame?)"));

@@ -25,9 +25,7 @@ std::string hex(const XXH128_hash_t& hash) {
 
 }  // namespace
 
-std::string checksum(std::span<const std::byte> bytes) {
-  return hex(XXH3_128bits(bytes.data(), bytes.size()));
-}
+std::string checksum(std::span<const std::byte> bytes) { return hex(XXH3_128bits(bytes.data(), bytes.size())); }
 
 std::string checksum_of_file(const std::filesystem::path& path) {
   const MappedFile file(path);

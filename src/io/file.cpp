@@ -17,9 +17,7 @@
 namespace ufp4::io {
 namespace {
 
-std::string reason(int error) {
-  return std::generic_category().message(error);
-}
+std::string reason(int error) { return std::generic_category().message(error); }
 
 // Whether the error says that the path itself is wrong, rather than that something failed underway.
 bool path_is_wrong(int error) {

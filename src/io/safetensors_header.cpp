@@ -29,9 +29,7 @@ constexpr std::array kTypes = std::to_array<TypeRow>({
     {TensorType::kF8E5M2, "F8_E5M2", 8}, {TensorType::kF8E8M0, "F8_E8M0", 8},
 });
 
-const TypeRow& row_of(TensorType type) {
-  return kTypes[static_cast<std::size_t>(type)];
-}
+const TypeRow& row_of(TensorType type) { return kTypes[static_cast<std::size_t>(type)]; }
 
 std::string shape_text(std::span<const std::int64_t> shape) {
   std::string text = "[";
@@ -171,16 +169,12 @@ class HeaderHandler {
 
   [[noreturn]] void refuse_value(const std::string& found) const {
     switch (place_) {
-      case Place::kStart:
-        fail("the header is " + found + ", not an object");
-      case Place::kTop:
-        fail(show_name(name_) + " is " + found + ", not an object");
-      case Place::kMetadata:
-        fail(subject() + "found " + found + ", expected a string");
+      case Place::kStart: fail("the header is " + found + ", not an object");
+      case Place::kTop: fail(show_name(name_) + " is " + found + ", not an object");
+      case Place::kMetadata: fail(subject() + "found " + found + ", expected a string");
       case Place::kTensor:
         fail(subject() + "found " + found + ", expected " + (key_ == "dtype" ? "a string" : "a list of whole numbers"));
-      default:
-        fail(subject() + "found " + found + ", expected whole numbers from 0");
+      default: fail(subject() + "found " + found + ", expected whole numbers from 0");
     }
   }
 
@@ -197,35 +191,24 @@ class HeaderHandler {
 
 }  // namespace
 
-std::string_view name_of(TensorType type) {
-  return row_of(type).name;
-}
+std::string_view name_of(TensorType type) { return row_of(type).name; }
 
-int bits_of(TensorType type) {
-  return row_of(type).bits;
-}
+int bits_of(TensorType type) { return row_of(type).bits; }
 
 std::optional<DType> float_type(TensorType type) {
   switch (type) {
-    case TensorType::kF32:
-      return DType::kF32;
-    case TensorType::kBF16:
-      return DType::kBF16;
-    case TensorType::kF16:
-      return DType::kF16;
-    default:
-      return std::nullopt;
+    case TensorType::kF32: return DType::kF32;
+    case TensorType::kBF16: return DType::kBF16;
+    case TensorType::kF16: return DType::kF16;
+    default: return std::nullopt;
   }
 }
 
 TensorType tensor_type(DType dtype) {
   switch (dtype) {
-    case DType::kBF16:
-      return TensorType::kBF16;
-    case DType::kF16:
-      return TensorType::kF16;
-    case DType::kF32:
-      break;
+    case DType::kBF16: return TensorType::kBF16;
+    case DType::kF16: return TensorType::kF16;
+    case DType::kF32: break;
   }
   return TensorType::kF32;
 }
@@ -250,6 +233,10 @@ std::uint64_t TensorSpec::byte_size() const {
 
 SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t data_size, std::string_view where) {
   const auto fail = [&](const std::string& what) { throw InputError("'" + std::string(where) + "': " + what); };
+  // The parser takes a zero byte for the end of its input.
+  if (const std::size_t zero = json.find('\0'); zero != std::string_view::npos) {
+    fail("the header has a zero byte at byte " + std::to_string(zero + 1));
+  }
   HeaderHandler handler(where);
   nlohmann::json::sax_parse(json, &handler);
   SafetensorsHeader header = handler.take();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 
-#include "numerics/hadamard.h"
 #include "numerics/near_name.h"
 #include "ufp4/error.h"
 
@@ -19,27 +18,49 @@ int parse_int(std::string_view key, std::string_view value) {
   return number;
 }
 
-std::vector<std::string> split(std::string_view text, char separator) {
-  std::vector<std::string> parts;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find(separator), text.size());
-    std::string_view part = text.substr(0, end);
-    while (!part.empty() && part.front() == ' ') part.remove_prefix(1);
-    while (!part.empty() && part.back() == ' ') part.remove_suffix(1);
-    if (!part.empty()) parts.emplace_back(part);
-    text.remove_prefix(std::min(end + 1, text.size()));
+// The parts of `text` between the separators, empty ones included.
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (std::size_t end = text.find(separator); end != std::string_view::npos; end = text.find(separator)) {
+    parts.push_back(text.substr(0, end));
+    text.remove_prefix(end + 1);
   }
+  parts.push_back(text);
   return parts;
 }
 
-// '*' matches any run of characters, '?' any one.
-bool glob_matches(std::string_view pattern, std::string_view text) {
-  if (pattern.empty()) return text.empty();
-  if (pattern.front() == '*') {
-    return glob_matches(pattern.substr(1), text) || (!text.empty() && glob_matches(pattern, text.substr(1)));
+std::vector<std::string> parse_patterns(std::string_view value) {
+  std::vector<std::string> patterns;
+  for (std::string_view part : split(value, ',')) {
+    while (!part.empty() && part.front() == ' ') part.remove_prefix(1);
+    while (!part.empty() && part.back() == ' ') part.remove_suffix(1);
+    if (!part.empty()) patterns.emplace_back(part);
   }
-  return !text.empty() && (pattern.front() == '?' || pattern.front() == text.front()) &&
-         glob_matches(pattern.substr(1), text.substr(1));
+  return patterns;
+}
+
+// '*' matches any run of characters, '?' any one. After a mismatch the last star takes one character more: earlier ones
+// need not be tried again, so the time is at most the product of the lengths.
+bool glob_matches(std::string_view pattern, std::string_view text) {
+  std::size_t p = 0;
+  std::size_t t = 0;
+  std::size_t star = std::string_view::npos;
+  std::size_t after_star = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      after_star = t;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
+      ++p;
+      ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++after_star;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
 std::vector<std::string> all_keys() {
@@ -92,10 +113,10 @@ void set(Recipe& recipe, std::string_view key, std::string_view value) {
     return;
   }
   if (key == "keep_bf16") {
-    recipe.keep_bf16 = split(value, ',');
+    recipe.keep_bf16 = parse_patterns(value);
     return;
   }
-  const std::vector<std::string> parts = split(key, '.');
+  const std::vector<std::string_view> parts = split(key, '.');
   bool matched = false;
   for (GemmRecipe& gemm : recipe.gemm) {
     if (parts.size() < 2 || (parts[0] != "*" && parts[0] != gemm.name)) continue;
@@ -124,7 +145,9 @@ void validate(const Recipe& recipe) {
       }
     }
     if (gemm.hadamard == 0) continue;
-    hadamard_scale(gemm.hadamard);  // checks the size
+    if (std::find(kBlockSizes.begin(), kBlockSizes.end(), gemm.hadamard) == kBlockSizes.end()) {
+      throw InputError(where + ".hadamard: " + std::to_string(gemm.hadamard) + " is not one of 0, 16, 32, 64, 128");
+    }
     for (std::size_t i = 0; i < 2; ++i) {
       if (gemm.quantized() && !gemm.operand[i].quantized()) {
         throw InputError(where + ": a Hadamard transform needs both operands quantized, but " +

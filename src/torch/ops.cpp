@@ -19,9 +19,7 @@
 namespace ufp4::ops {
 namespace {
 
-std::string dtype_name(at::ScalarType type) {
-  return c10::toString(type);
-}
+std::string dtype_name(at::ScalarType type) { return c10::toString(type); }
 
 std::uint32_t to_u32(std::string_view name, std::int64_t value) {
   if (value < 0 || value > std::numeric_limits<std::uint32_t>::max()) {
@@ -42,9 +40,7 @@ Axis to_axis(std::string_view axis) {
   throw InputError("axis '" + std::string(axis) + "' is neither 'row' nor 'column'");
 }
 
-std::string_view name_of(Axis axis) {
-  return axis == Axis::kRow ? "row" : "column";
-}
+std::string_view name_of(Axis axis) { return axis == Axis::kRow ? "row" : "column"; }
 
 Rounding to_rounding(std::string_view rounding) {
   if (rounding == "rtne") return Rounding::kNearest;
@@ -52,20 +48,14 @@ Rounding to_rounding(std::string_view rounding) {
   throw InputError("rounding '" + std::string(rounding) + "' is neither 'rtne' nor 'sr'");
 }
 
-std::string_view name_of(Rounding rounding) {
-  return rounding == Rounding::kNearest ? "rtne" : "sr";
-}
+std::string_view name_of(Rounding rounding) { return rounding == Rounding::kNearest ? "rtne" : "sr"; }
 
 DType input_dtype(at::ScalarType type) {
   switch (type) {
-    case at::kFloat:
-      return DType::kF32;
-    case at::kBFloat16:
-      return DType::kBF16;
-    case at::kHalf:
-      return DType::kF16;
-    default:
-      throw InputError("x is " + dtype_name(type) + ", expected Float, BFloat16 or Half");
+    case at::kFloat: return DType::kF32;
+    case at::kBFloat16: return DType::kBF16;
+    case at::kHalf: return DType::kF16;
+    default: throw InputError("x is " + dtype_name(type) + ", expected Float, BFloat16 or Half");
   }
 }
 

@@ -1,0 +1,188 @@
+#include "kernel_bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <random>
+
+#include "ufp4/error.h"
+
+namespace ufp4::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Memory whose pages exist before the clock runs, aligned as large allocations are.
+class Buffer {
+ public:
+  explicit Buffer(std::int64_t bytes)
+      : data_(static_cast<std::uint8_t*>(::operator new(static_cast<std::size_t>(bytes), kAlignment))) {
+    std::memset(data_.get(), 1, static_cast<std::size_t>(bytes));
+  }
+  std::uint8_t* data() const { return data_.get(); }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data_.get());
+  }
+
+ private:
+  static constexpr std::align_val_t kAlignment{4096};
+  struct Free {
+    void operator()(std::uint8_t* p) const { ::operator delete(p, kAlignment); }
+  };
+  std::unique_ptr<std::uint8_t, Free> data_;
+};
+
+double microseconds(const std::function<void()>& work) {
+  const auto begin = Clock::now();
+  work();
+  return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+void fill_normal(void* data, DType dtype, std::int64_t count) {
+  // A few thousand distinct values suffice: the kernels do not branch on them.
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(4093);
+  for (float& value : values) value = normal(random);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float value = values[static_cast<std::size_t>(i) % values.size()];
+    if (dtype == DType::kF32) {
+      static_cast<float*>(data)[i] = value;
+    } else {
+      static_cast<std::uint16_t*>(data)[i] = dtype == DType::kBF16 ? float_to_bf16(value) : float_to_f16(value);
+    }
+  }
+}
+
+QuantizeSpec make_spec(const KernelCase& what, Axis axis) {
+  return {what.format, 0, axis, what.rounding, make_hadamard(what.hadamard, 1), {1, 2, 3, 0, 0}};
+}
+
+}  // namespace
+
+struct PreparedKernel::Memory {
+  Buffer input;
+  std::vector<Buffer> outputs;
+  std::vector<QuantizeTask> tasks;
+  ConstMatrix matrix;
+};
+
+PreparedKernel::PreparedKernel(const Backend& backend, const KernelCase& what, std::int64_t rows,
+                               std::int64_t columns) {
+  const std::int64_t matrix_bytes = rows * columns * static_cast<std::int64_t>(size_of(what.input));
+  memory_ = std::make_shared<Memory>(Memory{Buffer(matrix_bytes), {}, {}, {}});
+  Memory& memory = *memory_;
+  fill_normal(memory.input.data(), what.input, rows * columns);
+  memory.matrix = {memory.input.data(), what.input, rows, columns, columns};
+  row_ = {"quantize", "-", 0, "-", "-", std::string(name_of(what.input)), matrix_bytes, 0, 0, 0};
+
+  if (what.kernel == Kernel::kMemcpy) {
+    row_.kernel = "memcpy";
+    row_.bytes += matrix_bytes;
+    memory.outputs.emplace_back(matrix_bytes);
+    work_ = [memory = memory_, matrix_bytes] {
+      std::memcpy(memory->outputs[0].data(), memory->input.data(), static_cast<std::size_t>(matrix_bytes));
+    };
+    return;
+  }
+
+  row_.format = what.format->name;
+  row_.hadamard = what.hadamard;
+  row_.rounding = what.rounding == Rounding::kStochastic ? "sr" : "rtne";
+  row_.axis = what.kernel == Kernel::kRow ? "row" : what.kernel == Kernel::kColumn ? "column" : "both";
+  for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+    const bool row_only = what.kernel == Kernel::kRow || what.kernel == Kernel::kDequantize;
+    if ((row_only && axis == Axis::kColumn) || (what.kernel == Kernel::kColumn && axis == Axis::kRow)) continue;
+    QuantizeTask task{make_spec(what, axis), {}};
+    const QuantizedShape shape = quantized_shape(rows, columns, task.spec);
+    const std::int64_t code_bytes = shape.rows * shape.codes_per_row();
+    const std::int64_t scale_bytes = shape.rows * shape.scales_per_row * static_cast<std::int64_t>(sizeof(float));
+    task.out.codes = memory.outputs.emplace_back(code_bytes).data();
+    task.out.scales = memory.outputs.emplace_back(scale_bytes).as<float>();
+    memory.tasks.push_back(task);
+    row_.bytes += code_bytes + scale_bytes;
+  }
+  work_ = [memory = memory_, &backend] { backend.quantize(memory->matrix, memory->tasks); };
+  if (what.kernel != Kernel::kDequantize) return;
+
+  work_();
+  row_.kernel = "dequantize";
+  row_.rounding = "-";
+  row_.axis = "-";
+  row_.hadamard = 0;
+  const std::int64_t out_bytes = rows * columns * static_cast<std::int64_t>(size_of(DType::kBF16));
+  row_.bytes += out_bytes - matrix_bytes;
+  row_.input = row_.format;
+  memory.outputs.emplace_back(out_bytes);
+  const QuantizeTask& task = memory.tasks[0];
+  const ConstQuantized codes{what.format, 0, rows, columns, task.out.codes, task.out.scales, 1.0F};
+  work_ = [memory = memory_, &backend, codes] {
+    backend.dequantize(codes, memory->outputs.back().data(), DType::kBF16);
+  };
+}
+
+std::vector<KernelCase> standard_cases() {
+  const BlockFormat& e1m2 = find_format("e1m2");
+  const BlockFormat& full = find_format("int4_full");
+  const BlockFormat& e2m1 = find_format("e2m1");
+  constexpr auto kSr = Rounding::kStochastic;
+  constexpr auto kRtne = Rounding::kNearest;
+  return {
+      {Kernel::kRow, &e1m2, 16, kRtne, DType::kBF16},       {Kernel::kColumn, &e1m2, 16, kRtne, DType::kBF16},
+      {Kernel::kRowColumn, &e1m2, 16, kRtne, DType::kBF16}, {Kernel::kRow, &e1m2, 16, kSr, DType::kBF16},
+      {Kernel::kColumn, &e1m2, 16, kSr, DType::kBF16},      {Kernel::kRow, &e1m2, 0, kRtne, DType::kBF16},
+      {Kernel::kRow, &e1m2, 32, kRtne, DType::kBF16},       {Kernel::kRow, &e1m2, 64, kRtne, DType::kBF16},
+      {Kernel::kRow, &e1m2, 128, kRtne, DType::kBF16},      {Kernel::kRow, &e1m2, 16, kRtne, DType::kF32},
+      {Kernel::kRow, &e1m2, 16, kRtne, DType::kF16},        {Kernel::kRow, &full, 16, kRtne, DType::kBF16},
+      {Kernel::kColumn, &full, 16, kRtne, DType::kBF16},    {Kernel::kRow, &full, 16, kSr, DType::kBF16},
+      {Kernel::kRow, &e2m1, 16, kRtne, DType::kBF16},       {Kernel::kRow, &e2m1, 0, kRtne, DType::kBF16},
+      {Kernel::kRow, &e2m1, 0, kSr, DType::kBF16},          {Kernel::kDequantize, &e1m2, 0, kRtne, DType::kBF16},
+      {Kernel::kDequantize, &e2m1, 0, kRtne, DType::kBF16},
+  };
+}
+
+std::vector<KernelRow> measure_kernels(const Backend& backend, const std::vector<KernelCase>& cases,
+                                       const BenchOptions& options,
+                                       const std::function<void(const KernelRow&)>& progress) {
+  if (options.rows < 1 || options.columns < 1 || options.repeats < 1) {
+    throw InputError("bench: rows, columns and repeats must be at least 1");
+  }
+  const PreparedKernel copy(backend, {Kernel::kMemcpy, nullptr, 0, Rounding::kNearest, DType::kBF16}, options.rows,
+                            options.columns);
+  std::vector<KernelRow> rows{copy.row()};
+  std::vector<double> all_copies;
+  const auto rate = [](KernelRow& row, double time) {
+    row.microseconds = time;
+    row.gb_per_s = static_cast<double>(row.bytes) / time / 1e3;
+  };
+  for (const KernelCase& what : cases) {
+    const PreparedKernel kernel(backend, what, options.rows, options.columns);
+    copy.run();
+    kernel.run();
+    std::vector<double> copies;
+    std::vector<double> times;
+    for (int i = 0; i < options.repeats; ++i) {
+      copies.push_back(microseconds([&] { copy.run(); }));
+      times.push_back(microseconds([&] { kernel.run(); }));
+    }
+    all_copies.insert(all_copies.end(), copies.begin(), copies.end());
+    KernelRow row = kernel.row();
+    rate(row, median(times));
+    row.share_of_memcpy = row.gb_per_s / (static_cast<double>(copy.row().bytes) / median(copies) / 1e3);
+    rows.push_back(row);
+    if (progress) progress(row);
+  }
+  if (!all_copies.empty()) rate(rows[0], median(all_copies));
+  rows[0].share_of_memcpy = 1;
+  return rows;
+}
+
+}  // namespace ufp4::bench

@@ -1,0 +1,222 @@
+"""`python -m ufp4 report`: one self-contained HTML page from a run folder or a compare folder."""
+
+import html
+import os
+from pathlib import Path
+from statistics import mean, median
+from string import Template
+
+import plotly
+from plotly.offline import get_plotlyjs
+
+from ufp4 import InputError, __version__, figures
+from ufp4.runs import Experiment, Run, load
+from ufp4.statistics import BASELINE, paired_percent, rows_of_runs, sem, verdict
+
+
+def write_report(folder: Path, out: Path) -> Path:
+    """Writes the page and returns its path. Throws InputError for what cannot be read."""
+    experiment = load(folder)
+    if not any(run.steps for run in experiment.runs):
+        where = experiment.runs[0].folder if len(experiment.runs) == 1 else folder / "runs"
+        raise InputError(f"{where}: no finished step in metrics.jsonl, there is nothing to report yet")
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder, expected the name of a file")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.parent} does not exist")
+    temporary = out.with_name(out.name + ".partial")
+    temporary.write_text(render(experiment), encoding="utf-8")
+    os.replace(temporary, out)
+    return out
+
+
+def render(experiment: Experiment) -> str:
+    recipes = list(dict.fromkeys(run.recipe for run in experiment.runs))
+    palette = figures.colours(recipes)
+    template = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+    title = experiment.folder.resolve().name
+    return template.substitute(
+        title=html.escape(title),
+        lead=_lead(experiment, recipes),
+        notes="".join(f'<p class="note">{html.escape(note)}</p>' for note in experiment.notes),
+        summary=_summary(experiment, recipes, palette),
+        sections=_sections(experiment, palette),
+        details=_details(experiment),
+        foot=html.escape(f"Made by ufp4 {__version__} with plotly {plotly.__version__}. The page needs no network."),
+        plotly=get_plotlyjs(),
+    )
+
+
+# ---- text --------------------------------------------------------------------------------------------------------
+
+def _count(number: float) -> str:
+    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{suffix}"
+    return f"{number:g}"
+
+
+def _lead(experiment: Experiment, recipes: list[str]) -> str:
+    info = experiment.runs[0].info
+    model = info.get("model") if isinstance(info.get("model"), dict) else {}
+    parameters = model.get("parameters")
+    steps = max((max(run.steps, default=0) for run in experiment.runs), default=0)
+    tokens = max((v for run in experiment.runs for v in run.series("tokens")[1]), default=0)
+    seeds = len({run.seed for run in experiment.runs})
+    facts = [
+        ("model", f"{model.get('name', '?')}" + (f", {_count(parameters)} parameters" if isinstance(parameters, (int, float)) else "")),
+        ("recipes", ", ".join(recipes)),
+        ("seeds", str(seeds)),
+        ("steps", f"{steps:,} ({_count(tokens)} tokens)"),
+        ("device", str(info.get("device", "?"))),
+        ("products", str(info.get("gemm", "?"))),
+    ]
+    return "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\u2212")
+
+
+def _number(value: float | None, error: float | None = None, form: str = ".4f") -> str:
+    if value is None:
+        return "–"
+    return f"{value:{form}}" + (f' <span class="sem">± {error:{form.lstrip("+")}}</span>' if error is not None else "")
+
+
+def _summary(experiment: Experiment, recipes: list[str], palette: dict) -> str:
+    rows = rows_of_runs(experiment)
+    given = {row["recipe"]: row for row in (experiment.comparison or {}).get("summary", [])}
+    body = []
+    for recipe in recipes:
+        own = [row for row in rows if row["recipe"] == recipe]
+
+        def column(key, own=own):
+            return [row[key] for row in own if row.get(key) is not None]
+
+        train, val, rate = column("train_loss"), column("val_loss"), column("tokens_per_s")
+        percent = paired_percent(rows, recipe, BASELINE)
+        row = given.get(recipe, {})
+        val_mean = row.get("val_loss_mean", mean(val) if val else None)
+        val_sem = row.get("val_loss_sem", sem(val))
+        change = row.get("degradation_percent_mean", mean(percent) if percent else None)
+        change_sem = row.get("degradation_percent_sem", sem(percent))
+        cells = [
+            str(len(own)), _number(mean(train) if train else None, sem(train)), _number(val_mean, val_sem),
+            "baseline" if recipe == BASELINE else _number(change, change_sem, "+.3f"),
+            f"{mean(rate):,.0f}" if rate else "–",
+        ]
+        skipped = sum(len(run.skipped) for run in experiment.runs if run.recipe == recipe)
+        mark = f' <span class="sem">({skipped} steps skipped)</span>' if skipped else ""
+        body.append(
+            f'<tr><th scope="row"><i style="background:{palette[recipe]}"></i>{html.escape(recipe)}{mark}</th>'
+            + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        )
+    head = ("recipe", "seeds", "training loss", "validation loss", "against bf16, %", "tokens/s")
+    table = (
+        '<div class="scroll"><table><thead><tr>' + "".join(f'<th scope="col">{h}</th>' for h in head)
+        + f"</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+    return table + _verdicts(rows, recipes)
+
+
+def _verdicts(rows: list[dict], recipes: list[str]) -> str:
+    items = []
+    for i, recipe in enumerate(recipes):
+        for other in recipes[:i]:
+            percent = paired_percent(rows, recipe, other)
+            if percent:
+                items.append(
+                    f"<li><b>{html.escape(recipe)}</b> against <b>{html.escape(other)}</b>: training loss "
+                    f"{_signed(mean(percent))} %, {verdict(percent)}</li>"
+                )
+    return f'<ul class="verdicts">{"".join(items)}</ul>' if items else ""
+
+
+# ---- figures -----------------------------------------------------------------------------------------------------
+
+def _figure(name: str, figure, toggle: bool = False) -> str:
+    data = figure.to_json().replace("<", "\\u003c")
+    buttons = (
+        '<div class="toggle" role="group" aria-label="curves">'
+        '<button data-show="smooth" aria-pressed="true">smoothed</button>'
+        '<button data-show="raw" aria-pressed="false">raw</button>'
+        '<button data-show="both" aria-pressed="false">both</button></div>'
+    )
+    height = figure.layout.height
+    return (
+        f'<figure>{buttons if toggle else ""}<div class="plot" id="{name}" style="height:{height}px"></div>'
+        f'<script type="application/json" data-for="{name}">{data}</script></figure>'
+    )
+
+
+def _section(title: str, text: str, body: str) -> str:
+    return f"<section><h2>{title}</h2><p>{text}</p>{body}</section>"
+
+
+def _entropy(run: Run) -> float | None:
+    rate = run.info.get("entropy_rate")
+    return float(rate) if isinstance(rate, (int, float)) and not isinstance(rate, bool) else None
+
+
+def _sections(experiment: Experiment, palette: dict) -> str:
+    parts = []
+    figure = figures.loss_curves(experiment, palette)
+    if figure:
+        dashes = " Seeds differ by the dash of the line." if len({run.seed for run in experiment.runs}) > 1 else ""
+        parts.append(_section("Training loss", "A running mean over the last twentieth of the steps (200 at most), or each "
+                              "step as it was." + dashes, _figure("loss", figure, True)))
+    figure = figures.degradation(experiment, palette)
+    if figure:
+        parts.append(_section("Degradation against bf16", "(L − L<sub>bf16</sub>) / L<sub>bf16</sub> of the smoothed losses, "
+                              "paired by seed: the same data in the same order from the same weights. The band is one standard "
+                              "error across seeds.", _figure("degradation", figure)))
+    figure = figures.loss_curves(experiment, palette, _entropy)
+    if figure:
+        parts.append(_section("Excess over the entropy rate", "The data's generator knows its own entropy: no model can "
+                              "stay below zero here for long.", _figure("excess", figure, True)))
+    figure = figures.validation(experiment, palette)
+    if figure:
+        parts.append(_section("Validation loss", "On held-out text.", _figure("validation", figure)))
+    pair = []
+    for key, title, scale, reduce, digits in (
+        ("tokens_per_s", "tokens a second, median of the steps", 1, median, 0),
+        ("memory_bytes", "peak memory, MiB", 1 / 2**20, max, 0),
+    ):
+        figure = figures.bars(experiment, palette, key, title, scale, reduce, digits)
+        if figure:
+            pair.append(_figure(key, figure))
+    if pair:
+        parts.append(_section("Throughput and memory", "As this machine ran it, quantization emulated where it says so above.",
+                              f'<div class="pair">{"".join(pair)}</div>'))
+    return "".join(parts)
+
+
+def _details(experiment: Experiment) -> str:
+    """What all runs share, and what differs, from run.json."""
+    flat = [_flatten(run.info) for run in experiment.runs]
+    keys = list(dict.fromkeys(key for entry in flat for key in entry))
+    shared, differing = [], []
+    for key in keys:
+        values = [entry.get(key) for entry in flat]
+        (shared if all(value == values[0] for value in values) else differing).append(key)
+
+    def rows(chosen, entry):
+        return "".join(f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(str(entry[k]))}</td></tr>"
+                       for k in chosen if k in entry)
+
+    text = f'<details><summary>Configuration and versions</summary><table class="keys">{rows(shared, flat[0])}</table></details>'
+    for run, entry in zip(experiment.runs, flat, strict=True):
+        if differing and len(flat) > 1:
+            text += (f"<details><summary>Of {html.escape(run.folder.name)} alone</summary>"
+                     f'<table class="keys">{rows(differing, entry)}</table></details>')
+    return text
+
+
+def _flatten(value, prefix: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    result = {}
+    for key, inner in value.items():
+        result |= _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    return result

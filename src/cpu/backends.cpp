@@ -1,0 +1,63 @@
+#include "cpu/backends.h"
+
+#include <algorithm>
+#include <cctype>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cpu/job.h"
+#include "hwy/targets.h"
+
+namespace ufp4::cpu {
+namespace {
+
+class HighwayBackend final : public Backend {
+ public:
+  explicit HighwayBackend(const Kernels& kernels) : kernels_(kernels), name_(kernels.name) {
+    std::transform(name_.begin(), name_.end(), name_.begin(),
+                   [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
+    description_ = "SIMD through Highway, " + std::to_string(32 * kernels.lanes) + " bits wide";
+  }
+
+  std::string_view name() const override { return name_; }
+  std::string_view description() const override { return description_; }
+  bool available() const override {
+    // The portable target needs nothing of the machine.
+    return kernels_.target == HWY_EMU128 || (hwy::SupportedTargets() & kernels_.target) != 0;
+  }
+
+ protected:
+  void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const override {
+    cpu::run_quantize(kernels_, in, tasks);
+  }
+
+  void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const override {
+    const int block = in.block == 0 ? in.format->block : in.block;
+    kernels_.dequantize(all_code_values(in.format->element), in.codes, in.scales, block,
+                        static_cast<std::size_t>(in.rows * in.columns / block), out, out_dtype);
+  }
+
+ private:
+  const Kernels& kernels_;
+  std::string name_;
+  std::string description_;
+};
+
+}  // namespace
+
+std::span<const Backend* const> backends() {
+  static const std::vector<std::unique_ptr<HighwayBackend>> owned = [] {
+    std::vector<std::unique_ptr<HighwayBackend>> list;
+    for (const Kernels& kernels : all_kernels()) list.push_back(std::make_unique<HighwayBackend>(kernels));
+    return list;
+  }();
+  static const std::vector<const Backend*> list = [] {
+    std::vector<const Backend*> pointers;
+    for (const auto& backend : owned) pointers.push_back(backend.get());
+    return pointers;
+  }();
+  return list;
+}
+
+}  // namespace ufp4::cpu

@@ -1,0 +1,105 @@
+#include "cpu/job.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "numerics/hadamard.h"
+#include "numerics/philox.h"
+
+namespace ufp4::cpu {
+namespace {
+
+bool is_power_of_two(float x) {
+  int exponent = 0;
+  return x > 0 && std::frexp(x, &exponent) == 0.5F;
+}
+
+}  // namespace
+
+std::optional<Lattice> find_lattice(const ElementFormat& element) {
+  Lattice lattice;
+  const float unit = element.levels[1];
+  if (!is_power_of_two(unit)) return std::nullopt;
+  for (int i = 0; i + 1 < element.level_count; ++i) {
+    const float level = element.levels[static_cast<std::size_t>(i)] / unit;
+    const float step = element.levels[static_cast<std::size_t>(i) + 1] / unit - level;
+    if (lattice.stretches > 0 && step == lattice.step[static_cast<std::size_t>(lattice.stretches) - 1]) continue;
+    const float multiple = level / step;
+    const int offset = i - static_cast<int>(multiple);
+    if (lattice.stretches == 3 || !is_power_of_two(step) || multiple != std::floor(multiple) || offset % 2 != 0) {
+      return std::nullopt;
+    }
+    const auto s = static_cast<std::size_t>(lattice.stretches++);
+    lattice.from[s] = level;
+    lattice.step[s] = step;
+    lattice.offset[s] = offset;
+  }
+  for (std::size_t s = 0; s < 3; ++s) {
+    if (static_cast<int>(s) >= lattice.stretches) {
+      lattice.from[s] = std::numeric_limits<float>::infinity();
+      continue;
+    }
+    lattice.rounder[s] = (0x1.8p23F + static_cast<float>(lattice.offset[s])) * lattice.step[s];
+    lattice.rate[s] = 0x1p16F / lattice.step[s];
+    lattice.offset16[s] = static_cast<std::uint32_t>(lattice.offset[s]) << 16;
+  }
+  return lattice;
+}
+
+std::array<float, 16> all_code_values(const ElementFormat& element) {
+  std::array<float, 16> values{};
+  for (unsigned code = 0; code < 16; ++code) values[code] = code_value(element, code);
+  return values;
+}
+
+std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task) {
+  const QuantizeSpec& spec = task.spec;
+  const ElementFormat& element = spec.format->element;
+  const std::optional<Lattice> lattice = find_lattice(element);
+  if (!lattice || spec.format->rule != ScaleRule::kAmax) return std::nullopt;
+  if (element.code_kind == CodeKind::kFullTwosComplement && (lattice->stretches != 1 || element.levels[1] != 1)) {
+    return std::nullopt;
+  }
+
+  Job job;
+  job.code_kind = element.code_kind;
+  job.uniform = lattice->stretches == 1;
+  job.stochastic = spec.rounding == Rounding::kStochastic;
+  job.largest = element.largest();
+  job.inverse_unit = 1 / element.levels[1];
+  job.lattice = *lattice;
+  job.code_values = all_code_values(element);
+
+  job.block = spec.block_size();
+  job.transform = spec.hadamard.size;
+  job.unit = std::max(job.block, job.transform);
+  job.input = in.dtype;
+  job.column = spec.axis == Axis::kColumn;
+  if (job.transform != 0) {
+    (job.unit == kRun ? job.late_factor : job.early_factor) = hadamard_scale(job.transform);
+    for (std::size_t i = 0; i < 128; ++i) {
+      const std::size_t bit = i % static_cast<std::size_t>(job.transform);
+      job.element_signs[i] = ((spec.hadamard.signs[bit / 32] >> (bit % 32)) & 1u) << 31;
+    }
+  }
+  job.word_signs = job.element_signs;
+  if (size_of(in.dtype) == 2) {
+    for (std::size_t i = 0; i < 64; ++i) {
+      job.word_signs[i] = job.element_signs[2 * i] >> 16 | job.element_signs[2 * i + 1];
+    }
+  }
+
+  job.random = spec.random;
+  philox::Key key = philox::make_key(spec.random.seed);
+  for (auto& round_key : job.keys) {
+    round_key = key;
+    key[0] += philox::kWeyl0;
+    key[1] += philox::kWeyl1;
+  }
+  job.shape = quantized_shape(in.rows, in.columns, spec);
+  job.out = task.out;
+  return job;
+}
+
+}  // namespace ufp4::cpu

@@ -1,0 +1,108 @@
+// One task as the kernels want it: everything that does not depend on the position in the matrix, computed once.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "ufp4/quantize.h"
+
+namespace ufp4::cpu {
+
+// Elements of a run: the piece of a row that a kernel holds in registers.
+inline constexpr int kRun = 16;
+
+// The levels as at most three stretches of equal steps, in units of the first step: from `from[s]` on, levels are the
+// multiples of `step[s]`, and the index of a level is its multiple plus `offset[s]`. Rounding to a level is then
+// rounding to an integer. Offsets are even, so that a tie goes to the even index when it goes to the even multiple.
+struct Lattice {
+  int stretches = 0;
+  std::array<float, 3> from{};  // infinite for stretches that are not there
+  std::array<float, 3> step{};
+  std::array<int, 3> offset{};
+  // Derived, for the kernels: what rounds to a multiple of the step and adds the offset, and 2^16 / step and 2^16 *
+  // offset.
+  std::array<float, 3> rounder{};
+  std::array<float, 3> rate{};
+  std::array<std::uint32_t, 3> offset16{};
+};
+
+// Empty if the levels do not fit this shape or the steps are no powers of two.
+std::optional<Lattice> find_lattice(const ElementFormat& element);
+
+// The values of the codes 0..15.
+std::array<float, 16> all_code_values(const ElementFormat& element);
+
+struct Job {
+  // How codes are made.
+  CodeKind code_kind = CodeKind::kSignMagnitude;
+  bool uniform = true;  // one stretch
+  bool stochastic = false;
+  float largest = 0;       // L
+  float inverse_unit = 0;  // 1 / first level above zero
+  Lattice lattice;
+  std::array<float, 16> code_values{};
+
+  // Sizes, in elements. A unit is the least multiple of block and transform: what one lane works on.
+  int block = 0;
+  int transform = 0;
+  int unit = 0;
+  DType input = DType::kF32;
+  bool column = false;
+
+  // The transform. Where its factor is a power of two it is exact and can wait until the codes are made.
+  float late_factor = 1;                                       // 0.25 for transform and block 16
+  float early_factor = 1;                                      // multiplies right after the butterflies
+  alignas(64) std::array<std::uint32_t, 128> element_signs{};  // 0 or the sign bit
+  alignas(64) std::array<std::uint32_t, 128> word_signs{};  // for words of two 16-bit elements; else as element_signs
+
+  // Random bits.
+  std::array<std::array<std::uint32_t, 2>, 10> keys{};
+  RandomBits random;
+
+  QuantizedShape shape;
+  Quantized out;
+};
+
+// Empty if the format is none that the kernels know; the reference then does the work.
+std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task);
+
+// What one call of a span kernel works on: `groups` groups of as many units as a vector has lanes.
+struct Span {
+  const std::uint8_t* source = nullptr;  // first element of the first lane
+  std::size_t stride = 0;                // bytes from unit to unit (rows) or from matrix row to matrix row (columns)
+  std::size_t groups = 0;
+  std::uint32_t row = 0;     // of the operand, with offset: of the first lane
+  std::uint32_t column = 0;  // likewise
+  // Rows: packed as in the result. Columns: words of eight codes and scales of a column below one another,
+  // `stage_stride` entries from one to the next.
+  std::uint32_t* codes = nullptr;
+  float* scales = nullptr;
+  std::size_t stage_stride = 0;
+};
+
+// The kernels of one instruction set.
+struct Kernels {
+  const char* name = nullptr;
+  std::int64_t target = 0;  // Highway's bit
+  std::size_t lanes = 0;    // of 32 bits
+
+  using SpanFunction = void (*)(const Job&, const Span&);
+  SpanFunction (*find_span)(const Job&) = nullptr;
+  // Writes `words` x `columns` entries, `source_stride` apart, transposed: `target_stride` bytes from column to column.
+  void (*transpose)(const std::uint32_t* source, std::size_t source_stride, std::size_t words, std::size_t columns,
+                    std::uint8_t* target, std::size_t target_stride) = nullptr;
+  // Expands blocks that lie one after another.
+  void (*dequantize)(const std::array<float, 16>& code_values, const std::uint8_t* codes, const float* scales,
+                     int block, std::size_t blocks, void* out, DType out_dtype) = nullptr;
+};
+
+// Of every target that was compiled, the widest first.
+std::span<const Kernels> all_kernels();
+
+// Runs all tasks on one matrix with these kernels.
+void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const QuantizeTask> tasks);
+
+}  // namespace ufp4::cpu

@@ -1,0 +1,204 @@
+// The kernels, compiled once for every instruction set that the compiler knows.
+#include <cstring>
+#include <vector>
+
+#include "cpu/job.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/kernels.cpp"  // NOLINT(bugprone-suspicious-include): this file, again for each target
+#include "hwy/foreach_target.h"               // IWYU pragma: keep
+// clang-format off: the order matters
+#include "cpu/codes-inl.h"
+#include "cpu/dequantize-inl.h"
+#include "cpu/lanes-inl.h"
+#include "cpu/load-inl.h"
+#include "cpu/philox-inl.h"
+#include "hwy/highway.h"
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace ufp4::cpu::HWY_NAMESPACE {
+
+// How far ahead a row kernel asks for memory: about the latency at the speed of a copy.
+inline constexpr std::size_t kRowPrefetchBytes = 4096;
+
+// Writes the words and scales of one group: packed for rows, below one another for columns.
+template <bool kColumn, int kWords>
+HWY_INLINE void store_group(VU* HWY_RESTRICT v, std::uint32_t* to, std::size_t group, std::size_t stage_stride) {
+  if constexpr (kColumn) {
+    UFP4_UNROLL
+    for (std::size_t i = 0; i < kWords; ++i) hn::StoreU(v[i], U32(), to + i * stage_stride + group * kLanes);
+  } else {
+    store_lanes<kWords>(v, reinterpret_cast<std::uint8_t*>(to + group * kWords * kLanes),
+                        kWords * sizeof(std::uint32_t));
+  }
+}
+
+template <bool kColumn>
+HWY_INLINE void store_group(VU* HWY_RESTRICT v, int words, std::uint32_t* to, std::size_t group,
+                            std::size_t stage_stride) {
+  switch (words) {
+    case 1: return store_group<kColumn, 1>(v, to, group, stage_stride);
+    case 2: return store_group<kColumn, 2>(v, to, group, stage_stride);
+    case 4: return store_group<kColumn, 4>(v, to, group, stage_stride);
+    case 8: return store_group<kColumn, 8>(v, to, group, stage_stride);
+    default: return store_group<kColumn, 16>(v, to, group, stage_stride);
+  }
+}
+
+// For units of any size.
+HWY_NOINLINE void store_unit(const Job& job, VU* HWY_RESTRICT v, int words, std::uint32_t* to, std::size_t group,
+                             std::size_t stage_stride) {
+  if (job.column) {
+    store_group<true>(v, words, to, group, stage_stride);
+  } else {
+    store_group<false>(v, words, to, group, stage_stride);
+  }
+}
+
+HWY_INLINE Coordinates first_coordinates(const Job& job, const Span& span) {
+  const U32 u;
+  const VU lane = hn::Iota(u, 0);
+  if (job.column) {
+    return {hn::Add(lane, hn::Set(u, span.row)), hn::Set(u, span.column)};
+  } else {
+    const VU unit = hn::Set(u, static_cast<std::uint32_t>(job.unit));
+    return {hn::Set(u, span.row), hn::Add(hn::Mul(lane, unit), hn::Set(u, span.column))};
+  }
+}
+
+// To the next group of lanes.
+HWY_INLINE void advance(const Job& job, Coordinates& at, Span& here) {
+  const U32 u;
+  if (job.column) {
+    at.row = hn::Add(at.row, hn::Set(u, static_cast<std::uint32_t>(kLanes)));
+    here.source += kLanes * size_of(job.input);
+  } else {
+    at.column =
+        hn::Add(at.column, hn::Set(u, static_cast<std::uint32_t>(kLanes) * static_cast<std::uint32_t>(job.unit)));
+    here.source += kLanes * here.stride;
+  }
+}
+
+// Units of one run, which stays in registers from the load to the codes.
+template <bool kColumn, DType kInput, Grid kGrid, bool kStochastic>
+void run_span(const Job& job, const Span& span) {
+  Coordinates at = first_coordinates(job, span);
+  Span here = span;
+  for (std::size_t group = 0; group < span.groups; ++group) {
+    if constexpr (!kColumn) {
+      for (std::size_t line = 0; line < kLanes * kRun * sizeof(std::uint16_t); line += 64) {
+        hwy::Prefetch(here.source + kRowPrefetchBytes + line);
+      }
+    }
+    VF x[kRun];
+    load_run<kColumn, kInput>(job, here, 0, x);
+    VU words[2];
+    VF scale;
+    quantize_block<kGrid, kStochastic>(job, x, 1, at, 0, words, scale);
+    store_group<kColumn, 2>(words, span.codes, group, span.stage_stride);
+    hn::StoreU(scale, F32(), span.scales + group * kLanes);
+    advance(job, at, here);
+  }
+}
+
+// Units of any size.
+template <bool kColumn>
+auto choose_load(DType input) {
+  return input == DType::kF32    ? load_unit<kColumn, DType::kF32>
+         : input == DType::kBF16 ? load_unit<kColumn, DType::kBF16>
+                                 : load_unit<kColumn, DType::kF16>;
+}
+
+template <Grid kGrid, bool kStochastic>
+void unit_span(const Job& job, const Span& span) {
+  const auto load = job.column ? choose_load<true>(job.input) : choose_load<false>(job.input);
+  Coordinates at = first_coordinates(job, span);
+  Span here = span;
+  const int blocks = job.unit / job.block;
+  for (std::size_t group = 0; group < span.groups; ++group) {
+    VF x[128];
+    VU words[16];
+    VU scales[8];
+    load(job, here, x);
+    for (int b = 0; b < blocks; ++b) {
+      const int first = b * job.block;
+      VF scale;
+      quantize_block<kGrid, kStochastic>(job, x + first, job.block / kRun, at, first, words + first / 8, scale);
+      scales[b] = hn::BitCast(U32(), scale);
+    }
+    store_unit(job, words, job.unit / 8, span.codes, group, span.stage_stride);
+    store_unit(job, scales, blocks, reinterpret_cast<std::uint32_t*>(span.scales), group, span.stage_stride);
+    advance(job, at, here);
+  }
+}
+
+template <bool kColumn, Grid kGrid, bool kStochastic>
+Kernels::SpanFunction choose_input(const Job& job) {
+  if (job.unit == kRun && job.input == DType::kBF16) return run_span<kColumn, DType::kBF16, kGrid, kStochastic>;
+  return unit_span<kGrid, kStochastic>;
+}
+
+template <bool kColumn, Grid kGrid>
+Kernels::SpanFunction choose_rounding(const Job& job) {
+  return job.stochastic ? choose_input<kColumn, kGrid, true>(job) : choose_input<kColumn, kGrid, false>(job);
+}
+
+template <bool kColumn>
+Kernels::SpanFunction choose_grid(const Job& job) {
+  if (job.code_kind == CodeKind::kFullTwosComplement) return choose_rounding<kColumn, Grid::kFull>(job);
+  return job.uniform ? choose_rounding<kColumn, Grid::kUniform>(job) : choose_rounding<kColumn, Grid::kStretches>(job);
+}
+
+Kernels::SpanFunction find_span(const Job& job) {
+  return job.column ? choose_grid<true>(job) : choose_grid<false>(job);
+}
+
+Kernels kernels() { return {hwy::TargetName(HWY_TARGET), HWY_TARGET, kLanes, find_span, transpose, dequantize}; }
+
+}  // namespace ufp4::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ufp4::cpu {
+
+std::span<const Kernels> all_kernels() {
+  static const std::vector<Kernels> list {
+#if HWY_ARCH_X86
+#if defined(HWY_AVX3_SPR) && (HWY_TARGETS & HWY_AVX3_SPR)
+    N_AVX3_SPR::kernels(),
+#endif
+#if defined(HWY_AVX3_ZEN4) && (HWY_TARGETS & HWY_AVX3_ZEN4)
+        N_AVX3_ZEN4::kernels(),
+#endif
+#if HWY_TARGETS & HWY_AVX3_DL
+        N_AVX3_DL::kernels(),
+#endif
+#if HWY_TARGETS & HWY_AVX3
+        N_AVX3::kernels(),
+#endif
+#if HWY_TARGETS & HWY_AVX2
+        N_AVX2::kernels(),
+#endif
+#if HWY_TARGETS & HWY_SSE4
+        N_SSE4::kernels(),
+#endif
+#if HWY_TARGETS & HWY_SSSE3
+        N_SSSE3::kernels(),
+#endif
+#if defined(HWY_SSE2) && (HWY_TARGETS & HWY_SSE2)
+        N_SSE2::kernels(),
+#endif
+#endif
+#if HWY_ARCH_ARM && (HWY_TARGETS & HWY_NEON)
+        N_NEON::kernels(),
+#endif
+#if HWY_TARGETS & HWY_EMU128
+        N_EMU128::kernels(),
+#endif
+  };
+  return list;
+}
+
+}  // namespace ufp4::cpu
+#endif  // HWY_ONCE

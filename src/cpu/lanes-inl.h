@@ -1,0 +1,140 @@
+// Moving words between memory and lanes. Throughout the kernels a lane is a unit of the operand (a block, or as many
+// blocks as share a transform), so that arithmetic runs between whole vectors and never across lanes.
+#include "hwy/highway.h"
+
+#if defined(UFP4_CPU_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef UFP4_CPU_LANES_INL_H_
+#undef UFP4_CPU_LANES_INL_H_
+#else
+#define UFP4_CPU_LANES_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+// The portable target has no registers that unrolling would use; it would only take minutes to compile.
+#undef UFP4_UNROLL
+#if HWY_TARGET == HWY_EMU128
+#define UFP4_UNROLL
+#else
+#define UFP4_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace ufp4::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using U32 = hn::ScalableTag<std::uint32_t>;
+using I32 = hn::ScalableTag<std::int32_t>;
+using F32 = hn::ScalableTag<float>;
+using VU = hn::Vec<U32>;
+using VI = hn::Vec<I32>;
+using VF = hn::Vec<F32>;
+
+inline constexpr std::size_t kLanes = HWY_LANES(std::uint32_t);
+
+constexpr int log2(std::size_t n) { return n <= 1 ? 0 : 1 + log2(n / 2); }
+
+// Vectors may start at any byte: the element type of a pointer only says what a lane is.
+HWY_INLINE VU load_words(const std::uint8_t* from) {
+  return hn::LoadU(U32(), reinterpret_cast<const std::uint32_t*>(from));
+}
+HWY_INLINE void store_words(VU v, std::uint8_t* to) { hn::StoreU(v, U32(), reinterpret_cast<std::uint32_t*>(to)); }
+
+// Regards `v` as one sequence of words whose index is a bit string, and rotates that string to the right `kStages`
+// times: with as many stages as the words of a lane have index bits, lanes x words becomes words x lanes.
+template <int kVectors, int kStages>
+HWY_INLINE void rotate_index(VU* HWY_RESTRICT v) {
+  static_assert(kVectors >= 2);
+  UFP4_UNROLL
+  for (int stage = 0; stage < kStages; ++stage) {
+    VU next[kVectors];
+    UFP4_UNROLL
+    for (int i = 0; i < kVectors / 2; ++i) {
+      next[i] = hn::ConcatEven(U32(), v[2 * i + 1], v[2 * i]);
+      next[i + kVectors / 2] = hn::ConcatOdd(U32(), v[2 * i + 1], v[2 * i]);
+    }
+    UFP4_UNROLL
+    for (int i = 0; i < kVectors; ++i) v[i] = next[i];
+  }
+}
+
+// Loads kWords words of each lane; a lane begins `stride` bytes after the one before. v[i] receives word i of all
+// lanes.
+template <int kWords>
+HWY_INLINE void load_lanes(const std::uint8_t* HWY_RESTRICT from, std::size_t stride, VU* HWY_RESTRICT v) {
+  if constexpr (kWords <= kLanes) {
+    constexpr std::size_t kPieces = kLanes / kWords;
+    static_assert(kPieces <= 2);
+    if (kPieces == 1 || stride == kWords * sizeof(std::uint32_t)) {
+      UFP4_UNROLL
+      for (std::size_t i = 0; i < kWords; ++i) v[i] = load_words(from + i * kPieces * stride);
+    } else {
+      const hn::Half<U32> half;
+      UFP4_UNROLL
+      for (std::size_t i = 0; i < kWords; ++i) {
+        const auto* lower = reinterpret_cast<const std::uint32_t*>(from + 2 * i * stride);
+        const auto* upper = reinterpret_cast<const std::uint32_t*>(from + (2 * i + 1) * stride);
+        v[i] = hn::Combine(U32(), hn::LoadU(half, upper), hn::LoadU(half, lower));
+      }
+    }
+    rotate_index<kWords, log2(kWords)>(v);
+  } else {
+    UFP4_UNROLL
+    for (std::size_t part = 0; part < kWords; part += kLanes) {
+      load_lanes<kLanes>(from + part * sizeof(std::uint32_t), stride, v + part);
+    }
+  }
+}
+
+// Stores kWords words of each lane, lane after lane: the inverse of load_lanes. Overwrites `v`.
+template <int kWords>
+HWY_INLINE void store_lanes(VU* HWY_RESTRICT v, std::uint8_t* HWY_RESTRICT to, std::size_t stride) {
+  if constexpr (kWords == 1) {
+    store_words(v[0], to);
+  } else if constexpr (kWords == 2) {
+    hn::StoreInterleaved2(v[0], v[1], U32(), reinterpret_cast<std::uint32_t*>(to));
+  } else if constexpr (kWords <= kLanes) {
+    rotate_index<kWords, log2(kLanes)>(v);
+    for (std::size_t i = 0; i < kWords; ++i) store_words(v[i], to + i * kLanes / kWords * stride);
+  } else {
+    UFP4_UNROLL
+    for (std::size_t part = 0; part < kWords; part += kLanes) {
+      store_lanes<kLanes>(v + part, to + part * sizeof(std::uint32_t), stride);
+    }
+  }
+}
+
+// As Kernels::transpose.
+void transpose(const std::uint32_t* HWY_RESTRICT source, std::size_t source_stride, std::size_t words,
+               std::size_t columns, std::uint8_t* HWY_RESTRICT target, std::size_t target_stride) {
+  for (std::size_t word = 0; word < words; word += kLanes) {
+    const std::size_t here = HWY_MIN(kLanes, words - word);
+    for (std::size_t column = 0; column < columns; column += kLanes) {
+      VU v[kLanes];
+      for (std::size_t i = 0; i < kLanes; ++i) {
+        v[i] = i < here ? hn::LoadU(U32(), source + (word + i) * source_stride + column) : hn::Zero(U32());
+      }
+      rotate_index<kLanes, log2(kLanes)>(v);
+      std::uint8_t* to = target + column * target_stride + word * sizeof(std::uint32_t);
+      const std::size_t lanes = HWY_MIN(kLanes, columns - column);
+      if (here == kLanes && lanes == kLanes) {
+        UFP4_UNROLL
+        for (std::size_t i = 0; i < kLanes; ++i) store_words(v[i], to + i * target_stride);
+        continue;
+      }
+      HWY_ALIGN std::uint32_t buffer[kLanes * kLanes];
+      UFP4_UNROLL
+      for (std::size_t i = 0; i < kLanes; ++i) hn::Store(v[i], U32(), buffer + i * kLanes);
+      for (std::size_t i = 0; i < lanes; ++i) {
+        std::memcpy(to + i * target_stride, buffer + i * kLanes, here * sizeof(std::uint32_t));
+      }
+    }
+  }
+}
+
+}  // namespace ufp4::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // UFP4_CPU_LANES_INL_H_

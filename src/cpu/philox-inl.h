@@ -1,0 +1,97 @@
+// Philox4x32-10, one counter a lane.
+#include "cpu/lanes-inl.h"
+
+#if defined(UFP4_CPU_PHILOX_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef UFP4_CPU_PHILOX_INL_H_
+#undef UFP4_CPU_PHILOX_INL_H_
+#else
+#define UFP4_CPU_PHILOX_INL_H_
+#endif
+
+#include "cpu/job.h"
+#include "numerics/philox.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ufp4::cpu::HWY_NAMESPACE {
+
+// The operand's coordinates of the first element of each lane, offsets added.
+struct Coordinates {
+  VU row;
+  VU column;
+};
+
+// Every second counter, each in 64 bits of which the upper half is never read: the form that the multiplier takes.
+struct PhiloxHalf {
+  VU c0, c1, c2, c3;
+
+  HWY_INLINE void round(VU multiplier0, VU multiplier1, VU key0, VU key1) {
+    const U32 u;
+    const auto p0 = hn::MulEven(multiplier0, c0);
+    const auto p1 = hn::MulEven(multiplier1, c2);
+    c0 = hn::Xor(hn::Xor(hn::BitCast(u, hn::ShiftRight<32>(p1)), c1), key0);
+    c1 = hn::BitCast(u, p1);
+    c2 = hn::Xor(hn::Xor(hn::BitCast(u, hn::ShiftRight<32>(p0)), c3), key1);
+    c3 = hn::BitCast(u, p0);
+  }
+};
+
+HWY_INLINE VU upper_to_lower(VU v) {
+  return hn::BitCast(U32(), hn::ShiftRight<32>(hn::BitCast(hn::ScalableTag<std::uint64_t>(), v)));
+}
+
+HWY_INLINE VU join_halves(VU even, VU odd) {
+  const VU raised = hn::BitCast(U32(), hn::ShiftLeft<32>(hn::BitCast(hn::ScalableTag<std::uint64_t>(), odd)));
+  return hn::OddEven(raised, even);
+}
+
+HWY_INLINE void philox_words(const Job& job, VU group, VU row, VU* HWY_RESTRICT words) {
+  const U32 u;
+  const VU step = hn::Set(u, job.random.step);
+  const VU stream = hn::Set(u, job.random.stream);
+  PhiloxHalf even{group, row, step, stream};
+  PhiloxHalf odd{upper_to_lower(group), upper_to_lower(row), step, stream};
+  const VU multiplier0 = hn::Set(u, philox::kMultiplier0);
+  const VU multiplier1 = hn::Set(u, philox::kMultiplier1);
+  UFP4_UNROLL
+  for (std::size_t round = 0; round < philox::kRounds; ++round) {
+    const VU key0 = hn::Set(u, job.keys[round][0]);
+    const VU key1 = hn::Set(u, job.keys[round][1]);
+    even.round(multiplier0, multiplier1, key0, key1);
+    odd.round(multiplier0, multiplier1, key0, key1);
+  }
+  words[0] = join_halves(even.c0, odd.c0);
+  words[1] = join_halves(even.c1, odd.c1);
+  words[2] = join_halves(even.c2, odd.c2);
+  words[3] = join_halves(even.c3, odd.c3);
+}
+
+// 65535 - n for the 16-bit numbers n of the elements first .. first + 15 of each lane; `first` is a multiple of 16.
+HWY_NOINLINE void inverted_draws(const Job& job, const Coordinates& at, int first, VU* HWY_RESTRICT inverted) {
+  const U32 u;
+  const auto shift = static_cast<int>(job.random.column_offset & 7u);
+  const int groups = shift == 0 ? 2 : 3;
+  VU words[12];
+  for (int group = 0; group < groups; ++group) {
+    const VU column = hn::Add(at.column, hn::Set(u, static_cast<std::uint32_t>(first + 8 * group)));
+    philox_words(job, hn::ShiftRight<3>(column), at.row, words + 4 * group);
+  }
+  const VU low_half = hn::Set(u, 0xFFFFu);
+  if (shift == 0) {
+    UFP4_UNROLL
+    for (int i = 0; i < kRun; i += 2) {
+      inverted[i] = hn::AndNot(words[i / 2], low_half);
+      inverted[i + 1] = hn::Xor(hn::ShiftRight<16>(words[i / 2]), low_half);
+    }
+    return;
+  }
+  for (int i = 0; i < kRun; ++i) {
+    const int place = i + shift;
+    const VU word = words[place / 2];
+    inverted[i] = place % 2 == 0 ? hn::AndNot(word, low_half) : hn::Xor(hn::ShiftRight<16>(word), low_half);
+  }
+}
+
+}  // namespace ufp4::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // UFP4_CPU_PHILOX_INL_H_

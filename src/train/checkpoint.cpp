@@ -1,0 +1,215 @@
+#include "train/checkpoint.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "io/checksum.h"
+#include "io/file.h"
+#include "io/safetensors.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr std::array<const char*, 4> kFiles{"config.toml", "model.safetensors", "optimizer.safetensors", "state.json"};
+constexpr const char* kManifest = "manifest.json";
+constexpr std::string_view kPrefix = "step-";
+constexpr int kFormatVersion = 1;
+
+void sync_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;
+  const int error = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  if (!synced) throw RunError(folder.string() + ": cannot be synced to the disk: " + std::strerror(error));
+}
+
+void save_tensors(const fs::path& file, const NamedTensors& tensors) {
+  std::vector<io::TensorSpec> specs;
+  for (const auto& [name, tensor] : tensors) specs.push_back({name, io::TensorType::kF32, tensor.sizes().vec()});
+  io::SafetensorsWriter writer(file, std::move(specs));
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const at::Tensor host = tensors[i].second.detach().cpu().contiguous();
+    writer.write(i, {static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes()});
+  }
+  writer.commit();
+}
+
+Json describe_file(const fs::path& file) {
+  return {{"bytes", fs::file_size(file)}, {"xxh128", io::checksum_of_file(file)}};
+}
+
+Json make_manifest(const fs::path& checkpoint) {
+  Json files = Json::object();
+  for (const char* name : kFiles) files[name] = describe_file(checkpoint / name);
+  return {{"format", kFormatVersion}, {"files", files}};
+}
+
+Json parse_json(const fs::path& file) {
+  try {
+    return Json::parse(io::read_text_file(file));
+  } catch (const Json::exception& error) {
+    throw InputError(file.string() + ": " + error.what());
+  }
+}
+
+RunState read_state(const fs::path& file) {
+  const Json json = parse_json(file);
+  try {
+    return {json.at("step"),           json.at("tokens"),      json.at("skipped"),
+            json.at("skipped_in_row"), json.at("data").dump(), json.at("data_fingerprint")};
+  } catch (const Json::exception& error) {
+    throw InputError(file.string() + ": " + error.what());
+  }
+}
+
+std::string state_text(const RunState& state) {
+  const Json json{{"step", state.step},
+                  {"tokens", state.tokens},
+                  {"skipped", state.skipped},
+                  {"skipped_in_row", state.skipped_in_row},
+                  {"data", Json::parse(state.data)},
+                  {"data_fingerprint", state.data_fingerprint}};
+  return json.dump(1) + "\n";
+}
+
+// The step in a folder's name; nothing for other names.
+std::optional<std::int64_t> step_of(const fs::path& folder) {
+  const std::string name = folder.filename();
+  if (!name.starts_with(kPrefix) || name.size() == kPrefix.size() || name.size() > kPrefix.size() + 12)
+    return std::nullopt;
+  if (name.find_first_not_of("0123456789", kPrefix.size()) != std::string::npos) return std::nullopt;
+  return std::stoll(name.substr(kPrefix.size()));
+}
+
+}  // namespace
+
+void verify_checkpoint(const fs::path& checkpoint) {
+  const fs::path manifest_path = checkpoint / kManifest;
+  const Json manifest = parse_json(manifest_path);
+  for (const char* name : kFiles) {
+    const fs::path file = checkpoint / name;
+    if (!fs::is_regular_file(file)) throw InputError(file.string() + " is missing");
+    const Json files = manifest.is_object() ? manifest.value("files", Json::object()) : Json::object();
+    const Json expected = files.is_object() ? files.value(name, Json()) : Json();
+    const Json found = describe_file(file);
+    if (found != expected) {
+      throw InputError(file.string() + " is damaged: found " + found.dump() + ", " + manifest_path.string() + " says " +
+                       expected.dump());
+    }
+  }
+  if (manifest != make_manifest(checkpoint))
+    throw InputError(manifest_path.string() + " is not a manifest of this version");
+}
+
+void load_tensors(const fs::path& file, const NamedTensors& tensors) {
+  const at::NoGradGuard no_grad;
+  const io::SafetensorsReader reader(file);
+  for (const auto& [name, tensor] : tensors) {
+    const io::TensorInfo& info = reader.at(name);
+    if (info.type != io::TensorType::kF32 || info.shape != tensor.sizes().vec()) {
+      throw InputError(file.string() + ": tensor '" + name + "' has another type or shape than the model's");
+    }
+    at::Tensor host = at::empty(tensor.sizes(), at::kFloat);
+    reader.read(info, 0, {static_cast<std::byte*>(host.mutable_data_ptr()), host.nbytes()});
+    at::Tensor target = tensor;  // shares storage
+    target.copy_(host);
+  }
+  if (reader.tensors().size() != tensors.size()) {
+    throw InputError(file.string() + ": holds " + std::to_string(reader.tensors().size()) + " tensors, expected " +
+                     std::to_string(tensors.size()));
+  }
+}
+
+CheckpointStore::CheckpointStore(fs::path folder, std::int64_t keep) : folder_(std::move(folder)), keep_(keep) {
+  fs::create_directories(folder_);
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+    if (entry.path().filename().string().starts_with("." + std::string(kPrefix))) fs::remove_all(entry.path());
+  }
+}
+
+std::vector<std::int64_t> CheckpointStore::steps() const {
+  std::vector<std::int64_t> list;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+    if (const auto step = step_of(entry.path())) list.push_back(*step);
+  }
+  std::sort(list.begin(), list.end());
+  return list;
+}
+
+fs::path CheckpointStore::path_of(std::int64_t step) const {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
+  return folder_ / name;
+}
+
+// Hidden first, so that a removal that is cut short leaves nothing that looks like a checkpoint.
+void CheckpointStore::remove(const fs::path& checkpoint) const {
+  const fs::path hidden = folder_ / ("." + checkpoint.filename().string() + ".old");
+  fs::remove_all(hidden);
+  fs::rename(checkpoint, hidden);
+  fs::remove_all(hidden);
+}
+
+void CheckpointStore::save(const RunState& state, const std::string& config_toml, const NamedTensors& weights,
+                           const NamedTensors& optimizer) {
+  const fs::path target = path_of(state.step);
+  const fs::path temporary = folder_ / ("." + target.filename().string() + ".new");
+  try {
+    fs::remove_all(temporary);
+    fs::create_directory(temporary);
+    io::atomic_write_file(temporary / "config.toml", config_toml);
+    save_tensors(temporary / "model.safetensors", weights);
+    save_tensors(temporary / "optimizer.safetensors", optimizer);
+    io::atomic_write_file(temporary / "state.json", state_text(state));
+    io::atomic_write_file(temporary / kManifest, make_manifest(temporary).dump(1) + "\n");
+    sync_folder(temporary);
+    if (fs::exists(target)) remove(target);  // a damaged one that was passed over
+    fs::rename(temporary, target);
+    sync_folder(folder_);
+  } catch (const std::exception& error) {
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+    const std::vector<std::int64_t> good = steps();
+    throw RunError("saving the checkpoint of step " + std::to_string(state.step) + " failed: " + error.what() +
+                   (good.empty() ? "; there is no earlier one" : "; the last one is " + path_of(good.back()).string()));
+  }
+  const std::vector<std::int64_t> all = steps();
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < all.size(); ++i) remove(path_of(all[i]));
+}
+
+std::optional<RunState> CheckpointStore::load_newest(const NamedTensors& weights, const NamedTensors& optimizer,
+                                                     const std::function<void(const std::string&)>& warn) const {
+  const std::vector<std::int64_t> all = steps();
+  for (auto step = all.rbegin(); step != all.rend(); ++step) {
+    const fs::path checkpoint = path_of(*step);
+    try {
+      verify_checkpoint(checkpoint);
+      RunState state = read_state(checkpoint / "state.json");
+      load_tensors(checkpoint / "model.safetensors", weights);
+      load_tensors(checkpoint / "optimizer.safetensors", optimizer);
+      return state;
+    } catch (const InputError& error) {
+      warn("checkpoint refused: " + std::string(error.what()));
+    } catch (const fs::filesystem_error& error) {
+      warn("checkpoint refused: " + std::string(error.what()));
+    }
+  }
+  if (all.empty()) return std::nullopt;
+  throw InputError(folder_.string() + ": none of the " + std::to_string(all.size()) +
+                   " checkpoints is whole; remove the folder to start anew");
+}
+
+}  // namespace ufp4

@@ -1,0 +1,174 @@
+#include "train/compare.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "io/file.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::vector<std::string> split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(separator, begin), text.size());
+    parts.emplace_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+std::string folder_name(const std::string& label) {
+  std::string name = label;
+  for (char& c : name) {
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_' && c != '=') c = '-';
+  }
+  if (name.starts_with('.')) name.front() = '-';
+  return name;
+}
+
+Contestant parse_contestant(const std::string& text) {
+  const std::vector<std::string> parts = split(text, ':');
+  Recipe recipe = load_recipe(parts.front());
+  const bool file = parts.front().find('/') != std::string::npos || parts.front().ends_with(".toml");
+  Contestant contestant{file ? recipe.name : parts.front(), "", {{"recipe.base", {parts.front()}, "--recipes"}}};
+  for (std::size_t i = 1; i < parts.size(); ++i) {
+    Assignment change = parse_override(parts[i], "--recipes");
+    assign(recipe, change.key, change);
+    contestant.label += ":" + parts[i];
+    change.key = "recipe." + change.key;
+    contestant.assignments.push_back(std::move(change));
+  }
+  validate(recipe);
+  if (parts.size() > 1) contestant.assignments.push_back({"recipe.name", {contestant.label}, "--recipes"});
+  contestant.folder = folder_name(contestant.label);
+  return contestant;
+}
+
+Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
+
+void write_comparison(const std::filesystem::path& file, const Comparison& comparison) {
+  Json runs = Json::array();
+  for (const ComparedRun& run : comparison.runs) {
+    runs.push_back({{"recipe", run.recipe},
+                    {"seed", run.seed},
+                    {"steps", run.result.step},
+                    {"tokens", run.result.tokens},
+                    {"train_loss", or_null(run.result.train_loss)},
+                    {"val_loss", or_null(run.result.val_loss)},
+                    {"tokens_per_s", run.result.tokens_per_s}});
+  }
+  Json summary = Json::array();
+  for (const RecipeSummary& s : comparison.summary) {
+    summary.push_back({{"recipe", s.recipe},
+                       {"val_loss_mean", or_null(s.val_loss.mean)},
+                       {"val_loss_sem", or_null(s.val_loss.sem)},
+                       {"degradation_percent_mean", or_null(s.degradation_percent.mean)},
+                       {"degradation_percent_sem", or_null(s.degradation_percent.sem)}});
+  }
+  io::atomic_write_file(file, Json{{"runs", runs}, {"summary", summary}}.dump(1) + "\n");
+}
+
+}  // namespace
+
+std::vector<Contestant> parse_contestants(std::string_view text) {
+  std::vector<Contestant> list;
+  std::set<std::string> folders;
+  for (const std::string& part : split(text, ',')) {
+    if (part.empty()) throw InputError("--recipes '" + std::string(text) + "': a name between two commas is missing");
+    list.push_back(parse_contestant(part));
+    if (!folders.insert(list.back().folder).second) {
+      throw InputError("--recipes: '" + list.back().label + "' stands twice");
+    }
+  }
+  return list;
+}
+
+Estimate estimate(const std::vector<double>& values) {
+  if (values.empty()) return {};
+  const auto n = static_cast<double>(values.size());
+  double mean = 0;
+  for (const double value : values) mean += value / n;
+  if (values.size() == 1) return {mean, std::nullopt};
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  return {mean, std::sqrt(squares / (n - 1) / n)};
+}
+
+Estimate paired_difference(const std::vector<ComparedRun>& runs, const std::string& recipe, const std::string& other) {
+  std::map<std::int64_t, double> reference;
+  for (const ComparedRun& run : runs) {
+    if (run.recipe == other && run.result.train_loss) reference[run.seed] = *run.result.train_loss;
+  }
+  std::vector<double> percents;
+  for (const ComparedRun& run : runs) {
+    const auto pair = reference.find(run.seed);
+    if (run.recipe != recipe || !run.result.train_loss || pair == reference.end()) continue;
+    percents.push_back(100 * (*run.result.train_loss - pair->second) / pair->second);
+  }
+  return estimate(percents);
+}
+
+std::vector<RecipeSummary> summarize(const std::vector<ComparedRun>& runs) {
+  std::vector<RecipeSummary> summary;
+  for (const ComparedRun& run : runs) {
+    const auto same = [&](const RecipeSummary& s) { return s.recipe == run.recipe; };
+    if (std::any_of(summary.begin(), summary.end(), same)) continue;
+    std::vector<double> losses;
+    for (const ComparedRun& r : runs) {
+      if (r.recipe == run.recipe && r.result.val_loss) losses.push_back(*r.result.val_loss);
+    }
+    summary.push_back({run.recipe, estimate(losses), paired_difference(runs, run.recipe, std::string(kBaseline))});
+  }
+  return summary;
+}
+
+Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seeds, const std::vector<Assignment>& base,
+                   const std::filesystem::path& folder, const CompareEvents& events, const std::atomic<bool>& stop) {
+  // Everything is checked before the first run starts.
+  const auto config_of = [&](const Contestant& contestant, std::int64_t k) {
+    std::vector<Assignment> assignments = base;
+    assignments.insert(assignments.end(), contestant.assignments.begin(), contestant.assignments.end());
+    RunConfig config = make_run_config(assignments);
+    config.train.seed += k;
+    return config;
+  };
+  for (const Contestant& contestant : contestants) config_of(contestant, 0);
+
+  // Seed after seed, so that an early look has all recipes.
+  Comparison comparison;
+  const std::size_t count = contestants.size() * static_cast<std::size_t>(seeds);
+  std::size_t index = 0;
+  for (std::int64_t k = 0; k < seeds; ++k) {
+    for (const Contestant& contestant : contestants) {
+      const RunConfig config = config_of(contestant, k);
+      const std::int64_t seed = config.train.seed;
+      if (events.run) events.run(contestant, seed, index++, count);
+      const std::string name = contestant.folder + "-seed" + std::to_string(seed);
+      const TrainResult result = train(config, folder / "runs" / name, events.train, stop);
+      if (!result.finished) return comparison;
+      comparison.runs.push_back({contestant.label, seed, result});
+    }
+  }
+  // In the order of the recipes, as the tables have them.
+  std::stable_sort(comparison.runs.begin(), comparison.runs.end(), [&](const ComparedRun& a, const ComparedRun& b) {
+    const auto place = [&](const ComparedRun& run) {
+      return std::find_if(contestants.begin(), contestants.end(),
+                          [&](const Contestant& c) { return c.label == run.recipe; });
+    };
+    return place(a) < place(b);
+  });
+  comparison.summary = summarize(comparison.runs);
+  comparison.finished = true;
+  write_comparison(folder / "compare.json", comparison);
+  return comparison;
+}
+
+}  // namespace ufp4

@@ -1,0 +1,30 @@
+// Memory of a run: how much it will need, how much there is, how much it has taken.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+
+#include "train/run_config.h"
+
+namespace ufp4 {
+
+struct MemoryEstimate {
+  double state = 0;        // FP32 weights, gradients and two moments, and the BF16 operands made from the weights
+  double activations = 0;  // of one micro-batch
+  double total() const { return state + activations; }
+};
+
+// Needs the vocabulary to be known.
+MemoryEstimate estimate_memory(const RunConfig& config);
+
+// Bytes that can still be taken: of the machine or of the process's control group, whichever is less, or of the GPU.
+double available_memory(const c10::Device& device);
+
+// Throws InputError with the numbers and the settings to lower if the run will not fit. Nothing is allocated.
+void check_memory(const RunConfig& config, const c10::Device& device);
+
+// The most that this process (cpu) or the device's allocator (cuda) has held.
+std::int64_t peak_memory(const c10::Device& device);
+
+}  // namespace ufp4

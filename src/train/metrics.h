@@ -1,0 +1,59 @@
+// What a run measures: one JSON object a line in metrics.jsonl, written and flushed as it happens.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ufp4 {
+
+// One optimizer step.
+struct StepMetrics {
+  std::int64_t step = 0;  // from 1
+  double loss = 0;        // mean over the step's tokens, nats a token
+  double grad_norm = 0;   // before clipping
+  double lr = 0;
+  std::int64_t tokens = 0;  // seen so far
+  double tokens_per_s = 0;
+  double tflops = 0;              // model floating-point operations, 10^12 a second
+  std::int64_t memory_bytes = 0;  // peak: of the process (cpu), of the device's allocator (cuda)
+  bool skipped = false;           // loss or gradient was not finite: the weights did not change
+};
+
+struct Validation {
+  std::int64_t step = 0;
+  double loss = 0;
+};
+
+// Appends to a metrics.jsonl. Throws RunError if a line cannot be written.
+class MetricsWriter {
+ public:
+  // Drops the lines of steps beyond `step`, which a continued run will write again; the rest stays as it is, and a last
+  // line that was cut is dropped too.
+  MetricsWriter(const std::filesystem::path& path, std::int64_t step);
+
+  void write(const StepMetrics& metrics);
+  void write(const Validation& validation);
+
+ private:
+  void write_line(const std::string& line);
+
+  std::filesystem::path path_;
+  std::ofstream file_;
+};
+
+struct MetricsHistory {
+  std::vector<StepMetrics> steps;
+  std::vector<Validation> validations;
+};
+
+// Throws InputError that names file and line for a line that is not one of ours.
+MetricsHistory read_metrics(const std::filesystem::path& path);
+
+// Mean loss over the last 10 % of the steps (at least one), without those skipped; nothing if no step is left.
+std::optional<double> final_train_loss(const std::vector<StepMetrics>& steps, std::int64_t total_steps);
+
+}  // namespace ufp4

@@ -1,0 +1,74 @@
+#include "train/optimizer.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <cmath>
+
+namespace ufp4 {
+
+AdamW::AdamW(std::vector<NamedParameter> parameters, const OptimizerSettings& settings)
+    : parameters_(std::move(parameters)), settings_(settings), groups_(2) {
+  const at::NoGradGuard no_grad;
+  groups_[1].weight_decay = settings_.weight_decay;
+  const at::Device device = parameters_.front().tensor.device();
+  updates_ = at::zeros({}, at::TensorOptions().dtype(at::kFloat).device(device));
+  for (const NamedParameter& parameter : parameters_) {
+    Group& group = groups_[parameter.decay ? 1 : 0];
+    group.weights.push_back(parameter.tensor);
+    group.mean.push_back(at::zeros_like(parameter.tensor));
+    group.square.push_back(at::zeros_like(parameter.tensor));
+    group.steps.push_back(updates_);
+    state_.emplace_back(parameter.name + ".mean", group.mean.back());
+    state_.emplace_back(parameter.name + ".square", group.square.back());
+  }
+  state_.emplace_back("updates", updates_);
+}
+
+void AdamW::zero_grad() {
+  const at::NoGradGuard no_grad;
+  for (Group& group : groups_) group.gradients.clear();
+  for (NamedParameter& parameter : parameters_) {
+    at::Tensor& gradient = parameter.tensor.mutable_grad();
+    if (gradient.defined()) {
+      gradient.zero_();
+    } else {
+      gradient = at::zeros_like(parameter.tensor);
+    }
+    groups_[parameter.decay ? 1 : 0].gradients.push_back(gradient);
+  }
+}
+
+AdamW::Result AdamW::step(const at::Tensor& loss, double lr) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> norms;
+  for (const Group& group : groups_) {
+    if (group.gradients.empty()) continue;
+    for (at::Tensor& norm : at::_foreach_norm(group.gradients, 2)) norms.push_back(std::move(norm));
+  }
+  const at::Tensor norm = at::linalg_vector_norm(at::stack(norms));
+  const at::Tensor bad = at::isfinite(norm + loss).logical_not().to(at::kFloat);
+  // The kernel divides the gradient by this, so clipping costs no pass of its own.
+  const at::Tensor divisor = settings_.clip > 0 ? (norm / settings_.clip).clamp_min(1) : at::ones_like(norm);
+  updates_ += 1.0 - bad;
+  for (Group& group : groups_) {
+    if (group.weights.empty()) continue;
+    at::_fused_adamw_(group.weights, group.gradients, group.mean, group.square, {}, group.steps, lr, settings_.beta1,
+                      settings_.beta2, group.weight_decay, settings_.epsilon, false, false, divisor, bad);
+  }
+  const at::Tensor host = at::stack({loss.to(at::kFloat), norm, bad}).cpu();
+  const float* values = host.const_data_ptr<float>();
+  return {values[0], values[1], values[2] != 0};
+}
+
+std::vector<std::pair<std::string, at::Tensor>> AdamW::state() const { return state_; }
+
+}  // namespace ufp4

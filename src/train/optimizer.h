@@ -1,0 +1,49 @@
+// AdamW over FP32 master weights, with the gradient clipped by its global norm.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/transformer.h"
+#include "train/run_config.h"
+
+namespace ufp4 {
+
+class AdamW {
+ public:
+  // The parameters' own storage is updated. Weight decay applies to those that ask for it.
+  AdamW(std::vector<NamedParameter> parameters, const OptimizerSettings& settings);
+
+  // Sets all gradients to zero in place; they are allocated at the first call.
+  void zero_grad();
+
+  // One update with learning rate `lr`. If `loss` or the norm of the gradient is not finite, nothing is changed; that
+  // is decided on the device. The norm, before clipping, and the loss come back in one transfer, the step's only wait.
+  struct Result {
+    double loss = 0;
+    double grad_norm = 0;
+    bool skipped = false;
+  };
+  Result step(const at::Tensor& loss, double lr);
+
+  // Name and tensor of everything that a checkpoint must hold: the moments of each parameter, and the number of
+  // updates.
+  std::vector<std::pair<std::string, at::Tensor>> state() const;
+
+ private:
+  struct Group {
+    double weight_decay = 0;
+    std::vector<at::Tensor> weights, gradients, mean, square, steps;
+  };
+
+  std::vector<NamedParameter> parameters_;
+  OptimizerSettings settings_;
+  std::vector<Group> groups_;
+  std::vector<std::pair<std::string, at::Tensor>> state_;
+  at::Tensor updates_;  // FP32 scalar, shared by all parameters: the updates that were not skipped
+};
+
+}  // namespace ufp4

@@ -1,0 +1,31 @@
+// The files that describe a run, beside its metrics and checkpoints.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "train/run_config.h"
+#include "train/trainer.h"
+
+namespace ufp4 {
+
+// Throws InputError if `folder` is no folder, holds something other than a run, or a run with another configuration.
+void check_run_folder(const std::filesystem::path& folder, const RunConfig& config);
+
+// What run.json says that is not in the configuration.
+struct RunFacts {
+  std::string device;
+  std::string gemm;
+  std::string backend;
+  std::optional<double> entropy_rate;
+};
+
+// Creates the folder with config.toml and run.json.
+void write_run_folder(const std::filesystem::path& folder, const RunConfig& config, const RunFacts& facts);
+
+void write_result(const std::filesystem::path& folder, const TrainResult& result);
+
+// Of a run that is done; nothing if it is not.
+std::optional<TrainResult> read_result(const std::filesystem::path& folder);
+
+}  // namespace ufp4

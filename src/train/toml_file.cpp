@@ -1,0 +1,116 @@
+#include "train/toml_file.h"
+
+#include <toml++/toml.h>
+#include <charconv>
+
+#include "io/file.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+// A configuration is a page of text; more is another file given by mistake.
+constexpr std::uint64_t kMaxConfigBytes = std::uint64_t{1} << 20;
+
+std::string position(std::string_view source, const toml::source_position& at) {
+  return std::string(source) + ":" + std::to_string(at.line);
+}
+
+std::string scalar_text(const toml::node& node, const std::string& key, const std::string& where) {
+  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
+  if (const auto* real = node.as_floating_point()) return number_text(real->get());
+  if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
+  throw InputError(where + ": the value of '" + key +
+                   "' is neither a string, a number, a boolean nor an array of them");
+}
+
+void flatten(const toml::table& table, const std::string& prefix, std::string_view source,
+             std::vector<Assignment>& out) {
+  for (const auto& [name, node] : table) {
+    const std::string key = prefix + std::string(name.str());
+    const std::string where = position(source, node.source().begin);
+    if (const toml::table* inner = node.as_table()) {
+      flatten(*inner, key + ".", source, out);
+      continue;
+    }
+    Assignment assignment{key, {}, where};
+    if (const toml::array* array = node.as_array()) {
+      for (const toml::node& item : *array) assignment.value.push_back(scalar_text(item, key, where));
+    } else {
+      assignment.value.push_back(scalar_text(node, key, where));
+    }
+    out.push_back(std::move(assignment));
+  }
+}
+
+}  // namespace
+
+std::string joined(const Assignment& assignment) {
+  std::string text;
+  for (std::size_t i = 0; i < assignment.value.size(); ++i) text += (i == 0 ? "" : ",") + assignment.value[i];
+  return text;
+}
+
+std::string number_text(double value) {
+  char buffer[32];
+  const auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, value);
+  return {buffer, end};
+}
+
+std::vector<Assignment> parse_toml(std::string_view text, std::string_view source) {
+  std::vector<Assignment> list;
+  try {
+    flatten(toml::parse(text, source), "", source, list);
+  } catch (const toml::parse_error& error) {
+    throw InputError(position(source, error.source().begin) + ":" + std::to_string(error.source().begin.column) +
+                     ": not valid TOML: " + std::string(error.description()));
+  }
+  return list;
+}
+
+std::vector<Assignment> read_toml(const std::filesystem::path& path) {
+  return parse_toml(io::read_text_file(path, kMaxConfigBytes), path.string());
+}
+
+Assignment parse_override(std::string_view text, std::string_view where) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    throw InputError(std::string(where) + " '" + std::string(text) + "': expected key=value");
+  }
+  return {std::string(text.substr(0, equals)), {std::string(text.substr(equals + 1))}, std::string(where)};
+}
+
+std::string toml_quote(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      out += {'\\', c};
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+      constexpr std::string_view kDigits = "0123456789ABCDEF";
+      out += "\\u00";
+      out += kDigits[static_cast<unsigned char>(c) >> 4];
+      out += kDigits[static_cast<unsigned char>(c) & 15];
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+std::string toml_scalar(std::string_view value) {
+  if (value == "true" || value == "false") return std::string(value);
+  std::int64_t integer = 0;
+  const char* end = value.data() + value.size();
+  if (std::from_chars(value.data(), end, integer).ptr == end && std::to_string(integer) == value)
+    return std::string(value);
+  double real = 0;
+  const auto parsed = std::from_chars(value.data(), end, real);
+  const bool looks_real =
+      value.find('.') != std::string_view::npos && value.find_first_not_of("0123456789.+-e") == value.npos;
+  if (parsed.ec == std::errc() && parsed.ptr == end && looks_real && number_text(real) == value)
+    return std::string(value);
+  return toml_quote(value);
+}
+
+}  // namespace ufp4

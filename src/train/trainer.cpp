@@ -1,0 +1,281 @@
+#include "train/trainer.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "data/dataset.h"
+#include "io/file.h"
+#include "model/transformer.h"
+#include "torch/gemm.h"
+#include "train/checkpoint.h"
+#include "train/memory.h"
+#include "train/optimizer.h"
+#include "train/run_folder.h"
+#include "train/schedule.h"
+#include "ufp4/backend.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+at::Device choose_device(std::string& name) {
+  const bool cuda = at::hasCUDA() && at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount() > 0;
+  if (name == "auto") name = cuda ? "cuda" : "cpu";
+  if (name == "cuda" && !cuda) throw InputError("train.device is 'cuda', but no CUDA device is usable here");
+  return name == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+}
+
+void check_vocabulary(RunConfig& config, const Dataset& data) {
+  if (config.model.vocab_size == 0) config.model.vocab_size = padded_vocabulary(data.vocab_size());
+  if (config.model.vocab_size < data.vocab_size()) {
+    throw InputError("model.vocab_size is " + std::to_string(config.model.vocab_size) + ", but the data has " +
+                     std::to_string(data.vocab_size()) + " different tokens");
+  }
+}
+
+DataConfig data_config(const RunConfig& config) {
+  DataConfig data;
+  data.train_files = config.data.train;
+  data.val_files = config.data.val;
+  data.val_fraction = config.data.val_fraction;
+  data.val_tokens = config.data.val_tokens;
+  data.sequence_length = config.model.context;
+  data.seed = static_cast<std::uint64_t>(config.train.seed);
+  return data;
+}
+
+NamedTensors named_tensors(const std::vector<NamedParameter>& parameters) {
+  NamedTensors tensors;
+  for (const NamedParameter& parameter : parameters) tensors.emplace_back(parameter.name, parameter.tensor);
+  return tensors;
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// A run whose settings are checked, from its last checkpoint on.
+class Run {
+ public:
+  Run(const RunConfig& config, at::Device device, Dataset& data, const std::filesystem::path& folder,
+      const TrainEvents& events)
+      : config_(config),
+        device_(device),
+        data_(data),
+        folder_(folder),
+        events_(events),
+        model_(config.model, config.recipe, model_options()),
+        weights_(named_tensors(model_.parameters())),
+        optimizer_(model_.parameters(), config.optimizer),
+        checkpoints_(folder / "checkpoints", config.train.keep_checkpoints) {
+    if (auto state = checkpoints_.load_newest(weights_, optimizer_.state(), events.warning)) resume(std::move(*state));
+  }
+
+  TrainResult go(const std::atomic<bool>& stop) {
+    MetricsWriter metrics(folder_ / "metrics.jsonl", state_.step);
+    while (state_.step < config_.train.steps && !stop) {
+      const StepMetrics step = train_step();
+      metrics.write(step);
+      if (events_.step) events_.step(step);
+      guard_against_divergence(step);
+      if (due(config_.train.eval_every)) validate(metrics);
+      if (due(config_.train.checkpoint_every) || stop) save();
+    }
+    if (saved_step_ != state_.step) save();
+    return result();
+  }
+
+ private:
+  TransformerOptions model_options() const {
+    return {.seed = static_cast<std::uint64_t>(config_.train.seed),
+            .device = device_,
+            .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kBf16};
+  }
+
+  void resume(RunState state) {
+    if (state.step > config_.train.steps) {
+      throw InputError(folder_.string() + ": the run is at step " + std::to_string(state.step) + ", train.steps is " +
+                       std::to_string(config_.train.steps));
+    }
+    data_.restore(state.data);
+    state_ = std::move(state);
+    saved_step_ = state_.step;
+    if (events_.info) events_.info("continues after step " + std::to_string(state_.step));
+  }
+
+  bool due(std::int64_t every) const {
+    return state_.step == config_.train.steps || (every > 0 && state_.step % every == 0);
+  }
+
+  // Sequences as the model takes them: [sequences, T + 1], int64.
+  template <class Fill>
+  at::Tensor make_batch(std::int64_t sequences, Fill fill) {
+    const std::int64_t length = config_.model.context + 1;
+    const at::Tensor tokens = at::empty({sequences, length}, at::kInt);
+    fill(std::span(tokens.mutable_data_ptr<std::int32_t>(), static_cast<std::size_t>(sequences * length)));
+    return tokens.to(device_, at::kLong);
+  }
+
+  RandomContext random_context(std::int64_t token_offset) const {
+    return {static_cast<std::uint64_t>(config_.train.seed), static_cast<std::uint32_t>(state_.step),
+            static_cast<std::uint32_t>(token_offset)};
+  }
+
+  StepMetrics train_step() {
+    const auto begin = Clock::now();
+    ++state_.step;
+    const TrainSettings& train = config_.train;
+    const std::int64_t micro_tokens = train.micro_batch * config_.model.context;
+    const std::int64_t micro_batches = train.batch / train.micro_batch;
+    optimizer_.zero_grad();
+    at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kFloat).device(device_));
+    for (std::int64_t i = 0; i < micro_batches; ++i) {
+      const at::Tensor tokens = make_batch(train.micro_batch, [&](auto span) { data_.next(span); });
+      const at::Tensor loss =
+          model_.loss(tokens, random_context(i * micro_tokens)) / static_cast<double>(micro_batches);
+      loss.backward();
+      total += loss.detach();
+    }
+    const double lr = config_.optimizer.lr * learning_rate_factor(config_.schedule, state_.step);
+    const AdamW::Result update = optimizer_.step(total, lr);
+    state_.tokens += micro_tokens * micro_batches;
+    state_.skipped += update.skipped ? 1 : 0;
+    state_.skipped_in_row = update.skipped ? state_.skipped_in_row + 1 : 0;
+
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    const double tokens_per_s = static_cast<double>(micro_tokens * micro_batches) / seconds;
+    return {state_.step,
+            update.loss,
+            update.grad_norm,
+            lr,
+            state_.tokens,
+            tokens_per_s,
+            tokens_per_s * model_.flops_per_token() * 1e-12,
+            peak_memory(device_),
+            update.skipped};
+  }
+
+  void guard_against_divergence(const StepMetrics& step) const {
+    if (!step.skipped) return;
+    const auto number = [](double value) { return std::to_string(value); };
+    if (events_.warning) {
+      events_.warning("step " + std::to_string(step.step) + " skipped: loss " + number(step.loss) + ", gradient norm " +
+                      number(step.grad_norm) + " (" + std::to_string(state_.skipped) + " skipped so far)");
+    }
+    if (state_.skipped_in_row < config_.train.max_skipped) return;
+    throw RunError(std::to_string(state_.skipped_in_row) +
+                   " steps in a row had a loss or gradient that is not finite, the last is step " +
+                   std::to_string(step.step) + ": lower optimizer.lr (" + number_text(config_.optimizer.lr) +
+                   ") or lengthen schedule.warmup");
+  }
+
+  void validate(MetricsWriter& metrics) {
+    const std::int64_t count = data_.val_sequences();
+    if (count == 0) return;
+    const auto length = static_cast<std::size_t>(config_.model.context + 1);
+    at::Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
+    for (std::int64_t first = 0; first < count; first += config_.train.micro_batch) {
+      const std::int64_t sequences = std::min(config_.train.micro_batch, count - first);
+      const at::Tensor tokens = make_batch(sequences, [&](std::span<std::int32_t> all) {
+        for (std::size_t i = 0; i * length < all.size(); ++i) {
+          data_.val_sequence(first + static_cast<std::int64_t>(i), all.subspan(i * length, length));
+        }
+      });
+      const at::Tensor loss = model_.loss_no_grad(tokens, random_context(first * config_.model.context));
+      sum += loss.to(at::kDouble) * static_cast<double>(sequences);
+    }
+    const Validation validation{state_.step, sum.cpu().const_data_ptr<double>()[0] / static_cast<double>(count)};
+    metrics.write(validation);
+    if (events_.validation) events_.validation(validation);
+  }
+
+  void save() {
+    state_.data = data_.state();
+    state_.data_fingerprint = std::to_string(data_.fingerprint());
+    checkpoints_.save(state_, to_toml(config_), weights_, optimizer_.state());
+    saved_step_ = state_.step;
+    if (events_.info) events_.info("saved " + checkpoints_.path_of(state_.step).string());
+  }
+
+  TrainResult result() const {
+    const MetricsHistory history = read_metrics(folder_ / "metrics.jsonl");
+    TrainResult result;
+    result.finished = state_.step == config_.train.steps;
+    result.step = state_.step;
+    result.tokens = state_.tokens;
+    result.skipped = state_.skipped;
+    result.train_loss = final_train_loss(history.steps, state_.step);
+    if (!history.validations.empty() && history.validations.back().step == state_.step) {
+      result.val_loss = history.validations.back().loss;
+    }
+    std::vector<double> rates;
+    for (const StepMetrics& step : history.steps) {
+      if (!step.skipped) rates.push_back(step.tokens_per_s);
+    }
+    result.tokens_per_s = median(std::move(rates));
+    return result;
+  }
+
+  const RunConfig& config_;
+  at::Device device_;
+  Dataset& data_;
+  std::filesystem::path folder_;
+  const TrainEvents& events_;
+  Transformer model_;
+  NamedTensors weights_;
+  AdamW optimizer_;
+  CheckpointStore checkpoints_;
+  RunState state_;
+  std::int64_t saved_step_ = -1;
+};
+
+}  // namespace
+
+TrainResult train(RunConfig config, const std::filesystem::path& folder, const TrainEvents& events,
+                  const std::atomic<bool>& stop) try {
+  const at::Device device = choose_device(config.train.device);
+  if (config.model.vocab_size > 0) check_memory(config, device);
+  const std::unique_ptr<Dataset> data = Dataset::open(data_config(config));
+  check_vocabulary(config, *data);
+  check_memory(config, device);
+  check_run_folder(folder, config);
+  if (auto done = read_result(folder); done && done->step == config.train.steps) {
+    if (events.info) events.info(folder.string() + " is done already");
+    return *done;
+  }
+  const int threads = config.train.threads > 0 ? static_cast<int>(config.train.threads)
+                                               : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  at::set_num_threads(threads);
+  const RunFacts facts{device.is_cpu() ? "cpu" : "cuda", std::string(gemm_description(device)),
+                       std::string(default_backend().name()), data->entropy_rate()};
+  write_run_folder(folder, config, facts);
+  if (events.info) {
+    events.info("recipe " + config.recipe.name + ", model " + config.model.name + " with " +
+                std::to_string(parameter_count(config.model)) + " parameters on " + facts.device + ", GEMM " +
+                facts.gemm + ", backend " + facts.backend + ", " + std::to_string(threads) + " threads");
+  }
+  Run run(config, device, *data, folder, events);
+  TrainResult result = run.go(stop);
+  if (result.finished) write_result(folder, result);
+  return result;
+} catch (const c10::Error& error) {
+  // The first line says what is wrong; the rest is a stack of torch's own functions.
+  const std::string message = error.what_without_backtrace();
+  throw RunError("torch: " + message.substr(0, message.find('\n')));
+} catch (const std::filesystem::filesystem_error& error) {
+  throw RunError(error.what());
+}
+
+}  // namespace ufp4

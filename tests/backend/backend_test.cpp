@@ -1,0 +1,98 @@
+#include "ufp4/backend.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "backend/operand.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+TEST(Backends, HaveUniqueNamesAndTheScalarOneAlways) {
+  std::set<std::string_view> names;
+  for (const Backend* backend : backends()) {
+    EXPECT_TRUE(names.insert(backend->name()).second) << backend->name();
+    EXPECT_FALSE(backend->description().empty()) << backend->name();
+  }
+  EXPECT_TRUE(find_backend("scalar").available());
+}
+
+TEST(Backends, AreFoundByName) {
+  for (const Backend* backend : backends()) {
+    if (backend->available()) {
+      EXPECT_EQ(&find_backend(backend->name()), backend);
+    } else {
+      EXPECT_THROW(find_backend(backend->name()), InputError) << backend->name();
+    }
+  }
+  EXPECT_TRUE(default_backend().available());
+}
+
+TEST(Backends, UnknownNameGetsANearOne) {
+  try {
+    find_backend("scalr");
+    FAIL() << "no error";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("'scalar'"), std::string::npos) << error.what();
+  }
+}
+
+UFP4_EVERY_BACKEND(Arguments);
+
+TEST_P(Arguments, EmptyMatricesGiveEmptyOperands) {
+  for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+    const QuantizeSpec spec = spec_of("e1m2", Rounding::kNearest, 16, axis);
+    float global_scale = -1;
+    const QuantizeTask task{spec, {nullptr, nullptr, nullptr, DType::kF32, &global_scale}};
+    for (const auto& [rows, columns] : {std::pair{0, 5}, {5, 0}, {0, 0}}) {
+      global_scale = -1;
+      backend().quantize({nullptr, DType::kF32, rows, columns, columns}, std::span(&task, 1));
+      EXPECT_EQ(global_scale, 1);
+    }
+  }
+  const ConstQuantized empty{&find_format("e1m2"), 0, 0, 16, nullptr, nullptr, 1};
+  EXPECT_NO_THROW(backend().dequantize(empty, nullptr, DType::kF32));
+}
+
+TEST_P(Arguments, BadOnesAreRefused) {
+  const Matrix m(4, 16);
+  Operand out(m.view(), spec_of("e1m2"));
+  QuantizeTask task{spec_of("e1m2"), out.arrays()};
+  ConstMatrix view = m.view();
+  view.row_stride = 15;
+  EXPECT_THROW(backend().quantize(view, std::span(&task, 1)), InputError);
+  view = m.view();
+  view.data = nullptr;
+  EXPECT_THROW(backend().quantize(view, std::span(&task, 1)), InputError);
+  task.out.dequantized_dtype = DType::kF16;
+  EXPECT_THROW(backend().quantize(m.view(), std::span(&task, 1)), InputError);
+  task.out.dequantized_dtype = DType::kF32;
+  task.spec.format = nullptr;
+  EXPECT_THROW(backend().quantize(m.view(), std::span(&task, 1)), InputError);
+
+  const BlockFormat* format = &find_format("e1m2");
+  float* dequantized = out.dequantized.data();
+  const ConstQuantized good{format, 0, 4, 16, out.codes.data(), out.scales.data(), 1};
+  ConstQuantized bad = good;
+  bad.columns = 15;
+  EXPECT_THROW(backend().dequantize(bad, dequantized, DType::kF32), InputError);
+  bad = good;
+  bad.block = 8;
+  EXPECT_THROW(backend().dequantize(bad, dequantized, DType::kF32), InputError);
+  bad.block = -16;
+  EXPECT_THROW(backend().dequantize(bad, dequantized, DType::kF32), InputError);
+  bad = good;
+  bad.format = nullptr;
+  EXPECT_THROW(backend().dequantize(bad, dequantized, DType::kF32), InputError);
+  bad = good;
+  bad.codes = nullptr;
+  EXPECT_THROW(backend().dequantize(bad, dequantized, DType::kF32), InputError);
+  EXPECT_THROW(backend().dequantize(good, dequantized, DType::kF16), InputError);
+  EXPECT_THROW(backend().dequantize(good, nullptr, DType::kF32), InputError);
+}
+
+}  // namespace
+}  // namespace ufp4

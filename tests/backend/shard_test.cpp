@@ -1,0 +1,100 @@
+// A shard that knows its offsets has the bits of the whole: codes, scales and the random bits of stochastic rounding.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "backend/operand.h"
+
+namespace ufp4 {
+namespace {
+
+UFP4_EVERY_BACKEND(Shard);
+
+constexpr std::int64_t kRows = 96;
+constexpr std::int64_t kColumns = 288;
+
+Matrix random_matrix(unsigned seed, std::int64_t rows, std::int64_t columns) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  Matrix m(rows, columns);
+  for (float& value : m.f32) value = normal(random);
+  return m;
+}
+
+// The shard of rows and columns of the operand against the same part of the whole.
+void expect_part(const Operand& whole, const Operand& part, std::int64_t row, std::int64_t column, std::int64_t block) {
+  for (std::int64_t r = 0; r < part.shape.rows; ++r) {
+    for (std::int64_t c = 0; c < part.shape.columns; ++c) {
+      ASSERT_EQ(part.code(r, c), whole.code(row + r, column + c)) << "[" << row + r << ", " << column + c << "]";
+      ASSERT_EQ(bits_of(part.value(r, c)), bits_of(whole.value(row + r, column + c)));
+      ASSERT_EQ(part.scale(r, c / block), whole.scale(row + r, (column + c) / block));
+    }
+  }
+}
+
+TEST_P(Shard, HasTheBitsOfTheWhole) {
+  std::mt19937 random(4);
+  const Matrix m = random_matrix(11, kRows, kColumns);
+  for (const BlockFormat& format : formats()) {
+    for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+      for (const int hadamard : {0, 16, 32}) {
+        QuantizeSpec spec = spec_of(format.name, Rounding::kStochastic, hadamard, axis);
+        spec.random.row_offset = 1000;
+        spec.random.column_offset = 4096;
+        const Operand whole = quantize(backend(), m.view(), spec);
+        const std::int64_t unit = std::max(16, hadamard);
+        for (int trial = 0; trial < 4; ++trial) {
+          // In the operand's coordinates: any rows, columns cut between transforms.
+          const std::int64_t operand_rows = axis == Axis::kRow ? kRows : kColumns;
+          const std::int64_t units = (axis == Axis::kRow ? kColumns : kRows) / unit;
+          const std::int64_t row = static_cast<std::int64_t>(random()) % operand_rows;
+          const std::int64_t rows = 1 + static_cast<std::int64_t>(random()) % (operand_rows - row);
+          const std::int64_t first = static_cast<std::int64_t>(random()) % units;
+          const std::int64_t count = 1 + static_cast<std::int64_t>(random()) % (units - first);
+          QuantizeSpec part = spec;
+          part.random.row_offset += static_cast<std::uint32_t>(row);
+          part.random.column_offset += static_cast<std::uint32_t>(first * unit);
+          const ConstMatrix view = axis == Axis::kRow ? m.view(row, first * unit, rows, count * unit)
+                                                      : m.view(first * unit, row, count * unit, rows);
+          expect_part(whole, quantize(backend(), view, part), row, first * unit, 16);
+        }
+      }
+    }
+  }
+}
+
+// Offsets that are no multiple of the eight draws of a Philox call, and counters that wrap around at 2^32.
+TEST_P(Shard, OddOffsetsAreAsTheReferenceHasThem) {
+  const Matrix m = random_matrix(12, 5, 80);
+  for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+    for (const std::uint32_t offset : {1u, 3u, 7u, 8u, 9u, 12u, 1001u, 0xFFFFFFFFu, 0xFFFFFFF0u, 0xFFFFFFC1u}) {
+      QuantizeSpec spec = spec_of("e1m2", Rounding::kStochastic, 16, axis);
+      spec.random.column_offset = offset;
+      spec.random.row_offset = offset;
+      ASSERT_TRUE(same_bits(quantize(backend(), m.view(), spec), quantize(find_backend("scalar"), m.view(), spec)))
+          << "offset " << offset;
+    }
+  }
+}
+
+// Every part of the counter and the key matters.
+TEST_P(Shard, EveryPartOfTheCounterChangesTheDraws) {
+  const Matrix m = random_matrix(13, 16, 256);
+  const QuantizeSpec spec = spec_of("e1m2", Rounding::kStochastic);
+  const Operand base = quantize(backend(), m.view(), spec);
+  std::array<QuantizeSpec, 6> others;
+  others.fill(spec);
+  others[0].random.seed += 1;
+  others[1].random.seed += std::uint64_t{1} << 32;
+  others[2].random.step += 1;
+  others[3].random.stream += 1;
+  others[4].random.row_offset += 1;
+  others[5].random.column_offset += 8;
+  for (std::size_t i = 0; i < others.size(); ++i) {
+    EXPECT_NE(quantize(backend(), m.view(), others[i]).codes, base.codes) << i;
+  }
+}
+
+}  // namespace
+}  // namespace ufp4

@@ -1,0 +1,178 @@
+#include "io/file.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <vector>
+
+#include "io/temporary_folder.h"
+#include "ufp4/error.h"
+
+namespace ufp4::io {
+namespace {
+
+using ::testing::Test;
+
+class FileTest : public Test {
+ protected:
+  std::string map_error(const std::filesystem::path& path) {
+    return message_of<InputError>([&] { MappedFile file(path); });
+  }
+  std::string write_error(const std::filesystem::path& path) {
+    return message_of<InputError>([&] { atomic_write_file(path, "new"); });
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(FileTest, MapsTheBytes) {
+  const MappedFile file(folder_.write("f", "hello"));
+  EXPECT_EQ(file.text(), "hello");
+  file.check_unchanged();
+}
+
+TEST_F(FileTest, EmptyFileGivesAnEmptySpan) {
+  const MappedFile file(folder_.write("f", ""));
+  EXPECT_TRUE(file.bytes().empty());
+}
+
+TEST_F(FileTest, MovesLeaveOneOwner) {
+  MappedFile a(folder_.write("a", "first"));
+  MappedFile b(folder_.write("b", "second"));
+  a = std::move(b);
+  EXPECT_EQ(a.text(), "second");
+  const MappedFile c(std::move(a));
+  EXPECT_EQ(c.text(), "second");
+}
+
+TEST_F(FileTest, RefusesWhatIsNoReadableFile) {
+  const std::string missing = (folder_ / "missing").string();
+  EXPECT_EQ(map_error(missing), "cannot read '" + missing + "': No such file or directory");
+  EXPECT_EQ(map_error(folder_.path()), "cannot read '" + folder_.path().string() + "': it is a folder, not a file");
+  EXPECT_EQ(map_error("/dev/null"), "cannot read '/dev/null': it is not a regular file");
+  const std::string pipe = (folder_ / "pipe").string();
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(map_error(pipe), "cannot read '" + pipe + "': it is not a regular file");
+}
+
+TEST_F(FileTest, SaysWhenTheSizeChanged) {
+  const auto path = folder_.write("f", "hello");
+  const MappedFile file(path);
+  std::filesystem::resize_file(path, 3);
+  EXPECT_EQ(message_of<RunError>([&] { file.check_unchanged(); }),
+            "'" + path.string() + "' changed while it was read: it had 5 bytes and now has 3");
+}
+
+TEST_F(FileTest, ReplacesAFile) {
+  const auto path = folder_.write("f", "old and longer");
+  atomic_write_file(path, "new");
+  EXPECT_EQ(read_text_file(path), "new");
+  EXPECT_EQ(folder_.entries(), 1);
+}
+
+TEST_F(FileTest, FollowsALink) {
+  const auto real = folder_.write("real", "old");
+  std::filesystem::create_symlink(real, folder_ / "link");
+  atomic_write_file(folder_ / "link", "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "link"));
+  EXPECT_EQ(read_text_file(real), "new");
+}
+
+TEST_F(FileTest, TakesARelativeName) {
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder_.path());
+  atomic_write_file("f", "text");
+  std::filesystem::current_path(before);
+  EXPECT_EQ(read_text_file(folder_ / "f"), "text");
+}
+
+TEST_F(FileTest, WithoutCommitTheOldFileStays) {
+  const auto path = folder_.write("f", "old");
+  {
+    AtomicFile file(path);
+    file.write_at(0, std::as_bytes(std::span("half", 4)));
+    EXPECT_EQ(folder_.entries(), 2);
+  }
+  EXPECT_EQ(read_text_file(path), "old");
+  EXPECT_EQ(folder_.entries(), 1);
+}
+
+TEST_F(FileTest, RefusesTargetsThatCannotBe) {
+  EXPECT_EQ(write_error(folder_.path()), "cannot write '" + folder_.path().string() + "': it exists and is a folder");
+  EXPECT_EQ(write_error("/dev/null"), "cannot write '/dev/null': it exists and is no regular file");
+  const std::string missing = (folder_ / "no/such/f").string();
+  EXPECT_EQ(write_error(missing), "cannot write '" + missing + "': No such file or directory");
+  const std::string slash = folder_.path().string() + "/new/";
+  EXPECT_EQ(write_error(slash), "cannot write '" + slash + "': it names no file");
+}
+
+// A limit on the size of files stands for a full disk: both make a write fail half way.
+class FullDisk : public FileTest {
+ protected:
+  void SetUp() override {
+    old_handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old_limit_), 0);
+    const rlimit limit{4096, old_limit_.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  void TearDown() override {
+    ::setrlimit(RLIMIT_FSIZE, &old_limit_);
+    std::signal(SIGXFSZ, old_handler_);
+  }
+
+ private:
+  rlimit old_limit_{};
+  void (*old_handler_)(int) = nullptr;
+};
+
+TEST_F(FullDisk, NamesTheFileAndKeepsTheOldOne) {
+  const auto path = folder_.write("f", "old");
+  const std::string large(10'000, 'x');
+  EXPECT_EQ(message_of<RunError>([&] { atomic_write_file(path, large); }),
+            "cannot write '" + path.string() + "': File too large");
+  EXPECT_EQ(message_of<RunError>([&] { AtomicFile(path).write_at(0, std::as_bytes(std::span(large))); }),
+            "cannot write '" + path.string() + "': File too large");
+  EXPECT_EQ(read_text_file(path), "old");
+  EXPECT_EQ(folder_.entries(), 1);
+}
+
+TEST_F(FileTest, ReadsText) {
+  EXPECT_EQ(read_text_file(folder_.write("f", "gr\xC3\xBC\xC3\x9F\n")), "gr\xC3\xBC\xC3\x9F\n");
+  const auto path = folder_.write("bad", "line\nli\xFFne\n");
+  EXPECT_EQ(message_of<InputError>([&] { read_text_file(path); }),
+            "'" + path.string() + "' is no UTF-8 text: line 2, byte offset 7");
+  EXPECT_EQ(message_of<InputError>([&] { read_text_file(path, 5); }),
+            "cannot read '" + path.string() + "': it has 11 bytes, more than the 5 that a text may have here");
+}
+
+TEST(Utf8, AcceptsWellFormedText) {
+  for (const std::string_view good : {"", "plain", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF",
+                                      "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF"}) {
+    EXPECT_EQ(find_invalid_utf8(good), std::string_view::npos) << good;
+  }
+}
+
+TEST(Utf8, FindsTheFirstBadByte) {
+  struct Case {
+    std::string_view text;
+    std::size_t at;
+  };
+  for (const auto& [text, at] : std::vector<Case>{{"\x80", 0},
+                                                  {"a\xC3", 1},
+                                                  {"\xC0\xAF", 0},          // overlong
+                                                  {"\xE0\x9F\xBF", 0},      // overlong
+                                                  {"ab\xED\xA0\x80", 2},    // a surrogate
+                                                  {"\xF0\x8F\xBF\xBF", 0},  // overlong
+                                                  {"\xF4\x90\x80\x80", 0},  // beyond U+10FFFF
+                                                  {"\xF5\x80\x80\x80", 0},
+                                                  {"\xE2\x82", 0},  // cut short
+                                                  {"\xE2\x82\xAC\xE2\x28\xA1", 3}}) {
+    EXPECT_EQ(find_invalid_utf8(text), at) << ::testing::PrintToString(text);
+  }
+}
+
+}  // namespace
+}  // namespace ufp4::io

@@ -1,0 +1,96 @@
+#include "model/model_config.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(ModelConfig, NamedSizesHaveTheParametersThatTheyName) {
+  const auto count = [](const char* name) {
+    return static_cast<double>(non_embedding_parameter_count(load_model_config(name))) / 1e6;
+  };
+  EXPECT_LT(count("tiny"), 2);
+  EXPECT_NEAR(count("10m"), 10.6, 0.1);
+  EXPECT_NEAR(count("25m"), 25.7, 0.1);
+  EXPECT_NEAR(count("60m"), 27.3, 0.1);
+  EXPECT_NEAR(count("350m"), 308, 1);
+  EXPECT_NEAR(count("1.5b"), 1309, 2);
+  ModelConfig config = load_model_config("60m");
+  config.vocab_size = 32768;
+  EXPECT_NEAR(static_cast<double>(parameter_count(config)) / 1e6, 60.8, 0.1);
+  EXPECT_EQ(model_names().front(), "tiny");
+  EXPECT_EQ(model_names().back(), "1.5b");
+}
+
+TEST(ModelConfig, EntriesReadBackToTheSame) {
+  ModelConfig config = load_model_config("10m");
+  set(config, "kv_heads", "2");
+  set(config, "qk_norm", "true");
+  set(config, "norm_epsilon", "1e-6");
+  ModelConfig copy;
+  for (const auto& [key, value] : entries(config)) set(copy, key, value);
+  EXPECT_EQ(entries(copy), entries(config));
+}
+
+TEST(ModelConfig, ErrorsNameFileKeyAndNearKey) {
+  EXPECT_EQ(message_of([] { load_model_config("10n"); }), "unknown model '10n' (did you mean '10m'?)");
+  EXPECT_NE(message_of([] { load_model_config("no/such.toml"); }).find("no/such.toml"), std::string::npos);
+  EXPECT_EQ(message_of([] { parse_model_config("d_model = 8\nlayer = 3", "m.toml"); }),
+            "m.toml:2: unknown model key 'layer' (did you mean 'layers'?)");
+  EXPECT_NE(message_of([] { parse_model_config("d_model = = 8", "m.toml"); }).find("m.toml:1:"), std::string::npos);
+  EXPECT_NE(message_of([] { parse_model_config("layers = -1", "m.toml"); }).find("'layers' is -1, expected 1 to 1024"),
+            std::string::npos);
+  EXPECT_NE(message_of([] { parse_model_config("layers = [1]", "m.toml"); }).find("expected one value"),
+            std::string::npos);
+  EXPECT_NE(message_of([] { parse_model_config("layers = 1.5", "m.toml"); }).find("expected a whole number"),
+            std::string::npos);
+  EXPECT_NE(message_of([] { parse_model_config("qk_norm = 1", "m.toml"); }).find("expected true or false"),
+            std::string::npos);
+}
+
+TEST(ModelConfig, SizesThatDoNotFitTogetherAreRefused) {
+  const auto with = [](const char* key, const char* value) {
+    return message_of([&] {
+      ModelConfig config = load_model_config("tiny");
+      set(config, key, value);
+      validate(config);
+    });
+  };
+  EXPECT_NE(with("heads", "3").find("'heads' is 3, expected a divisor of d_model 128"), std::string::npos);
+  EXPECT_NE(with("heads", "128").find("even head size"), std::string::npos);
+  EXPECT_NE(with("kv_heads", "3").find("a divisor of heads"), std::string::npos);
+  EXPECT_NE(with("d_model", "99999999999").find("expected 2 to 131072"), std::string::npos);
+  EXPECT_NE(with("rope_theta", "nan").find("rope_theta"), std::string::npos);
+  EXPECT_NE(message_of([] { validate(ModelConfig{}); }).find("'d_model' is 0"), std::string::npos);
+  EXPECT_NE(message_of([] { parameter_count(load_model_config("tiny")); }).find("vocab_size"), std::string::npos);
+}
+
+TEST(ModelConfig, AFileWithoutANameIsCalledAfterItself) {
+  const std::filesystem::path path = std::filesystem::path(testing::TempDir()) / "mine.toml";
+  std::ofstream(path) << "d_model = 32\nlayers = 1\nheads = 2\nffn = 48\ncontext = 16\n";
+  EXPECT_EQ(load_model_config(path.string()).name, "mine");
+}
+
+TEST(ModelConfig, ThePackedStashTakesLess) {
+  ModelConfig config = load_model_config("10m");
+  config.vocab_size = 320;
+  EXPECT_LT(activation_bytes(config, 4096, true), activation_bytes(config, 4096, false));
+}
+
+}  // namespace
+}  // namespace ufp4

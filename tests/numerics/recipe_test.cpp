@@ -1,0 +1,160 @@
+#include "ufp4/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <set>
+#include <string>
+
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+void expect_mentions(const std::string& message, std::initializer_list<std::string_view> parts) {
+  for (const std::string_view part : parts) {
+    EXPECT_NE(message.find(part), std::string::npos) << "'" << part << "' is not in: " << message;
+  }
+}
+
+Recipe ufp4_recipe() {
+  Recipe recipe;
+  set(recipe, "name", "ufp4");
+  set(recipe, "*.*.format", "e1m2");
+  set(recipe, "*.hadamard", "16");
+  set(recipe, "*.dy.rounding", "sr");
+  return recipe;
+}
+
+TEST(Recipe, StartsAsBf16) {
+  const Recipe recipe;
+  EXPECT_EQ(recipe.name, "bf16");
+  EXPECT_FALSE(recipe.quantized());
+  EXPECT_NO_THROW(validate(recipe));
+}
+
+TEST(Recipe, StarsReachWhatTheyName) {
+  const Recipe recipe = ufp4_recipe();
+  EXPECT_TRUE(recipe.quantized());
+  EXPECT_NO_THROW(validate(recipe));
+  for (const GemmRecipe& gemm : recipe.gemm) {
+    EXPECT_EQ(gemm.hadamard, 16) << gemm.name;
+    for (std::size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(gemm.operand[i].format, &find_format("e1m2"));
+      const Rounding expected = gemm.operands[i] == "dy" ? Rounding::kStochastic : Rounding::kNearest;
+      EXPECT_EQ(gemm.operand[i].rounding, expected) << gemm.name << "." << gemm.operands[i];
+    }
+  }
+}
+
+TEST(Recipe, OneKeyChangesOneThing) {
+  for (const auto& [key, value] : entries(Recipe{})) {
+    if (key == "name" || key == "summary" || key == "keep_bf16") continue;
+    const std::string other = key.ends_with(".format") ? "int4" : key.ends_with(".rounding") ? "sr" : "32";
+    Recipe recipe;
+    set(recipe, key, other);
+    for (const auto& [found_key, found] : entries(recipe)) {
+      if (found_key == key) {
+        EXPECT_EQ(found, other) << key;
+      } else {
+        bool unchanged = false;
+        for (const auto& [k, v] : entries(Recipe{})) unchanged |= k == found_key && v == found;
+        EXPECT_TRUE(unchanged) << "setting " << key << " changed " << found_key;
+      }
+    }
+  }
+}
+
+TEST(Recipe, EntriesRoundTrip) {
+  Recipe recipe = ufp4_recipe();
+  set(recipe, "summary", "all, with = signs and 'quotes'");
+  set(recipe, "keep_bf16", "layers.0.*, *.down ,layers.?.up");
+  set(recipe, "wgrad.x.block", "64");
+  set(recipe, "dgrad.hadamard", "0");
+  const auto list = entries(recipe);
+  Recipe copy;
+  std::set<std::string> keys;
+  for (const auto& [key, value] : list) {
+    EXPECT_TRUE(keys.insert(key).second) << key << " comes twice";
+    set(copy, key, value);
+  }
+  EXPECT_EQ(entries(copy), list);
+  EXPECT_EQ(copy.keep_bf16, (std::vector<std::string>{"layers.0.*", "*.down", "layers.?.up"}));
+}
+
+TEST(Recipe, PatternsChooseLayers) {
+  Recipe recipe;
+  EXPECT_FALSE(recipe.keeps_bf16("layers.0.attention.q"));
+  set(recipe, "keep_bf16", "layers.0.*,*.down,layers.?1.mlp.up");
+  EXPECT_TRUE(recipe.keeps_bf16("layers.0.attention.q"));
+  EXPECT_FALSE(recipe.keeps_bf16("layers.10.attention.q"));
+  EXPECT_FALSE(recipe.keeps_bf16("layers.0"));
+  EXPECT_TRUE(recipe.keeps_bf16("layers.7.mlp.down"));
+  EXPECT_FALSE(recipe.keeps_bf16("layers.7.mlp.down2"));
+  EXPECT_TRUE(recipe.keeps_bf16("layers.21.mlp.up"));
+  EXPECT_FALSE(recipe.keeps_bf16("layers.1.mlp.up"));
+  set(recipe, "keep_bf16", "");
+  EXPECT_FALSE(recipe.keeps_bf16("layers.0.attention.q"));
+  EXPECT_FALSE(recipe.keeps_bf16(""));
+  set(recipe, "keep_bf16", "*");
+  EXPECT_TRUE(recipe.keeps_bf16(""));
+  EXPECT_TRUE(recipe.keeps_bf16("anything"));
+}
+
+// A pattern of many stars must not take exponential time.
+TEST(Recipe, PatternOfManyStarsIsFast) {
+  Recipe recipe;
+  std::string pattern;
+  for (int i = 0; i < 40; ++i) pattern += "*a";
+  set(recipe, "keep_bf16", pattern + "b");
+  EXPECT_FALSE(recipe.keeps_bf16(std::string(200, 'a')));
+}
+
+TEST(Recipe, ErrorsNameTheKeyAndANearOne) {
+  Recipe recipe;
+  expect_mentions(error_of([&] { set(recipe, "fprop.hadamrd", "16"); }), {"'fprop.hadamrd'", "'fprop.hadamard'"});
+  expect_mentions(error_of([&] { set(recipe, "dgrad.dy.ronding", "sr"); }),
+                  {"'dgrad.dy.ronding'", "'dgrad.dy.rounding'"});
+  expect_mentions(error_of([&] { set(recipe, "fprop.x.format", "e1m3"); }), {"'e1m3'", "'e1m2'"});
+  expect_mentions(error_of([&] { set(recipe, "fprop.x.rounding", "up"); }),
+                  {"'fprop.x.rounding'", "'up'", "rtne", "sr"});
+  expect_mentions(error_of([&] { set(recipe, "fprop.x.block", "16x"); }), {"'fprop.x.block'", "'16x'", "whole number"});
+  for (const char* key : {"", ".", "fprop", "fprop.", "fprop.x", "fprop..x.format", " fprop.hadamard",
+                          "fprop.dy.format", "fprop.x.format.more", "*", "*.*", "*.*.*", "FPROP.hadamard"}) {
+    expect_mentions(error_of([&] { set(recipe, key, "16"); }), {"unknown recipe key", key});
+  }
+  for (const char* value : {"", " ", "16 ", "1e1", "99999999999", "0x10", "+16"}) {
+    EXPECT_THROW(set(recipe, "fprop.hadamard", value), InputError) << "'" << value << "'";
+  }
+  EXPECT_EQ(entries(recipe), entries(Recipe{})) << "a refused value must change nothing";
+}
+
+TEST(Recipe, ValidateRefusesPartsThatDoNotFit) {
+  Recipe recipe = ufp4_recipe();
+  set(recipe, "fprop.w.format", "bf16");
+  expect_mentions(error_of([&] { validate(recipe); }), {"ufp4", "fprop", "w is bf16"});
+  recipe = ufp4_recipe();
+  set(recipe, "dgrad.dy.block", "24");
+  expect_mentions(error_of([&] { validate(recipe); }), {"ufp4", "dgrad.dy", "24", "16, 32, 64, 128"});
+  for (const char* size : {"8", "-16", "1", "256"}) {
+    recipe = ufp4_recipe();
+    set(recipe, "wgrad.hadamard", size);
+    expect_mentions(error_of([&] { validate(recipe); }), {"ufp4", "wgrad", size, "16, 32, 64, 128"});
+  }
+  // A transform without any quantization is the identity, and left out.
+  Recipe plain;
+  set(plain, "*.hadamard", "16");
+  EXPECT_NO_THROW(validate(plain));
+}
+
+}  // namespace
+}  // namespace ufp4

@@ -1,0 +1,244 @@
+// The quantized linear against an independent composition of the scalar reference and torch's matrix product.
+#include "torch/quantized_linear.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "numerics/reference.h"
+#include "torch/gemm.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+constexpr std::uint32_t kLayer = 3;
+
+Recipe make_recipe(std::initializer_list<std::pair<const char*, const char*>> settings) {
+  Recipe recipe;
+  for (const auto& [key, value] : settings) set(recipe, key, value);
+  validate(recipe);
+  return recipe;
+}
+
+Recipe ufp4_recipe() {
+  return make_recipe({{"name", "ufp4"}, {"*.*.format", "e1m2"}, {"*.hadamard", "16"}, {"*.dy.rounding", "sr"}});
+}
+
+struct NamedRecipe {
+  const char* name;
+  Recipe recipe;
+};
+
+std::vector<NamedRecipe> recipes() {
+  return {
+      {"bf16", Recipe{}},
+      {"ufp4", ufp4_recipe()},
+      {"full", make_recipe({{"*.*.format", "int4_full"}, {"*.hadamard", "16"}, {"*.dy.rounding", "sr"}})},
+      {"e2m1", make_recipe({{"*.*.format", "e2m1"}, {"wgrad.hadamard", "16"}, {"*.dy.rounding", "sr"}})},
+      {"rht_fprop", make_recipe({{"*.*.format", "e1m2"}, {"fprop.hadamard", "32"}})},
+      {"rht_dgrad", make_recipe({{"*.*.format", "e1m2"}, {"dgrad.hadamard", "128"}})},
+      {"sr_everywhere", make_recipe({{"*.*.format", "e2m1_max4"}, {"*.*.rounding", "sr"}})},
+      {"max3", make_recipe({{"*.*.format", "e2m1_max3"}, {"wgrad.x.format", "e2m1_max2"}})},
+      {"bf16_dy", make_recipe({{"*.x.format", "e1m2"}, {"*.w.format", "e2m1"}})},
+      {"only_dgrad_dy", make_recipe({{"dgrad.dy.format", "e1m2"}})},
+      {"only_wgrad_x", make_recipe({{"wgrad.x.format", "e1m2"}, {"wgrad.x.rounding", "sr"}})},
+      {"only_fprop_w", make_recipe({{"fprop.w.format", "e1m2"}})},
+      {"blocks", make_recipe({{"*.*.format", "e1m2"}, {"*.x.block", "64"}, {"*.w.block", "32"}})},
+  };
+}
+
+// One operand of a GEMM, rows by contraction axis, as the reference quantizes it: a row-wise quantization of the dense
+// operand, whatever the layout that the layer reads.
+at::Tensor operand(const at::Tensor& matrix, const GemmRecipe& gemm, std::size_t which, Operand stream,
+                   const RandomContext& context, std::uint32_t row_offset, std::uint32_t column_offset) {
+  const at::Tensor dense = matrix.contiguous();
+  const OperandRecipe& recipe = gemm.operand[which];
+  if (!recipe.quantized()) return dense;
+  QuantizeTask task;
+  task.spec.format = recipe.format;
+  task.spec.block = recipe.block;
+  task.spec.rounding = recipe.rounding;
+  if (gemm.hadamard != 0) task.spec.hadamard = make_hadamard(gemm.hadamard, context.seed);
+  task.spec.random = {context.seed, context.step, stream_of(kLayer, stream), row_offset, column_offset};
+  const QuantizedShape shape = quantized_shape(dense.size(0), dense.size(1), task.spec);
+  at::Tensor out = at::empty({shape.rows, shape.columns}, at::kFloat);
+  task.out.dequantized = out.mutable_data_ptr();
+  task.out.dequantized_dtype = DType::kF32;
+  reference::quantize({dense.const_data_ptr(), DType::kBF16, dense.size(0), dense.size(1), dense.size(1)}, task);
+  return out.to(at::kBFloat16);
+}
+
+at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
+  const std::int64_t depth = std::min(a.size(1), b.size(1));
+  const at::Tensor a_part = a.narrow(1, 0, depth).contiguous();
+  const at::Tensor b_part = b.narrow(1, 0, depth).contiguous();
+  if (has_fast_bf16(at::kCPU)) return at::mm(a_part, b_part.t());
+  return at::mm(a_part.to(at::kFloat), b_part.to(at::kFloat).t()).to(at::kBFloat16);
+}
+
+struct Gradients {
+  at::Tensor y;
+  at::Tensor dx;
+  at::Tensor dw;
+};
+
+Gradients composition(const at::Tensor& x, const at::Tensor& w, const at::Tensor& dy, const Recipe& r,
+                      const RandomContext& context) {
+  const at::Tensor w16 = w.to(at::kBFloat16);
+  const std::uint32_t t = context.token_offset;
+  const GemmRecipe& f = r[Gemm::kFprop];
+  const GemmRecipe& d = r[Gemm::kDgrad];
+  const GemmRecipe& g = r[Gemm::kWgrad];
+  return {
+      product(operand(x, f, 0, Operand::kFpropX, context, t, 0), operand(w16, f, 1, Operand::kFpropW, context, 0, 0)),
+      product(operand(dy, d, 0, Operand::kDgradDy, context, t, 0),
+              operand(w16.t(), d, 1, Operand::kDgradW, context, 0, 0)),
+      product(operand(dy.t(), g, 0, Operand::kWgradDy, context, 0, t),
+              operand(x.t(), g, 1, Operand::kWgradX, context, 0, t))
+          .to(at::kFloat)};
+}
+
+Gradients run_layer(const at::Tensor& x, const at::Tensor& w, const at::Tensor& dy, const Recipe& recipe,
+                    const RandomContext& context, Stash stash) {
+  const at::Tensor x_leaf = x.detach().clone().set_requires_grad(true);
+  const at::Tensor w_leaf = w.detach().clone().set_requires_grad(true);
+  QuantizedLinear layer("layers.0.linear_fc1", kLayer, recipe, stash);
+  const at::Tensor y = layer.forward(x_leaf, w_leaf, context);
+  y.backward(dy);
+  return {y.detach(), x_leaf.grad(), w_leaf.grad()};
+}
+
+void expect_same(const Gradients& a, const Gradients& b, const std::string& what) {
+  EXPECT_TRUE(at::equal(a.y, b.y)) << what << ": y";
+  EXPECT_TRUE(at::equal(a.dx, b.dx)) << what << ": dx";
+  EXPECT_TRUE(at::equal(a.dw, b.dw)) << what << ": dw";
+}
+
+TEST(QuantizedLinear, OneStepIsTheCompositionOfReferenceAndProduct) {
+  const RandomContext context{77, 5, 48};
+  for (const std::int64_t tokens : {1, 37, 64, 300}) {
+    const at::Tensor x = at::randn({tokens, 100}).to(at::kBFloat16);
+    const at::Tensor w = at::randn({72, 100});
+    const at::Tensor dy = at::randn({tokens, 72}).to(at::kBFloat16);
+    for (const auto& [name, recipe] : recipes()) {
+      const Gradients expected = composition(x, w, dy, recipe, context);
+      const std::string what = std::string(name) + ", " + std::to_string(tokens) + " tokens";
+      expect_same(run_layer(x, w, dy, recipe, context, Stash::kPacked), expected, what + ", packed");
+      expect_same(run_layer(x, w, dy, recipe, context, Stash::kBf16), expected, what + ", bf16 stash");
+    }
+  }
+}
+
+TEST(QuantizedLinear, WithoutQuantizationItIsTorchsLinear) {
+  if (!has_fast_bf16(at::kCPU)) GTEST_SKIP() << "no fast BF16: the products run in FP32";
+  const at::Tensor x = at::randn({3, 50, 64}).to(at::kBFloat16);
+  const at::Tensor w = at::randn({96, 64}).to(at::kBFloat16).to(at::kFloat);
+  const at::Tensor dy = at::randn({3, 50, 96}).to(at::kBFloat16);
+  const at::Tensor x_leaf = x.clone().set_requires_grad(true);
+  const at::Tensor w_leaf = w.clone().set_requires_grad(true);
+  const at::Tensor y = at::linear(x_leaf, w_leaf.to(at::kBFloat16));
+  y.backward(dy);
+  expect_same(run_layer(x, w, dy, Recipe{}, {}, Stash::kPacked), {y.detach(), x_leaf.grad(), w_leaf.grad()}, "bf16");
+}
+
+TEST(QuantizedLinear, PatternsOfTheRecipeKeepALayerInBf16) {
+  Recipe recipe = ufp4_recipe();
+  set(recipe, "keep_bf16", "layers.*.linear_fc1");
+  const at::Tensor x = at::randn({20, 32}).to(at::kBFloat16);
+  const at::Tensor w = at::randn({16, 32});
+  const at::Tensor dy = at::randn({20, 16}).to(at::kBFloat16);
+  expect_same(run_layer(x, w, dy, recipe, {}, Stash::kPacked), run_layer(x, w, dy, Recipe{}, {}, Stash::kPacked),
+              "kept");
+}
+
+TEST(QuantizedLinear, MicroBatchesShareOneQuantizationAndAddUp) {
+  const at::Tensor x = at::randn({64, 32}).to(at::kBFloat16);
+  const at::Tensor w = at::randn({48, 32}).set_requires_grad(true);
+  Recipe recipe = ufp4_recipe();
+  set(recipe, "fprop.x.rounding", "sr");
+  QuantizedLinear layer("l", kLayer, recipe);
+  QuantizedLinear whole("l", kLayer, recipe);
+  const at::Tensor y = whole.forward(x, w, {1, 9, 0});
+  y.sum().backward();
+  const at::Tensor whole_gradient = w.grad().clone();
+  w.mutable_grad().reset();
+
+  at::Tensor gradient_storage;
+  for (const std::uint32_t first : {0U, 32U}) {
+    const at::Tensor part = layer.forward(x.narrow(0, first, 32), w, {1, 9, first});
+    EXPECT_TRUE(at::equal(part, y.narrow(0, first, 32))) << "the draws of tokens " << first;
+    part.sum().backward();
+    if (gradient_storage.defined()) {
+      EXPECT_EQ(gradient_storage.data_ptr(), w.grad().data_ptr()) << "not accumulated in place";
+    }
+    gradient_storage = w.grad();
+  }
+  EXPECT_EQ(w.grad().scalar_type(), at::kFloat);
+  EXPECT_LT((w.grad() - whole_gradient).norm().item<float>(), 0.01F * whole_gradient.norm().item<float>());
+  EXPECT_EQ(layer.weight_preparations(), 1);
+
+  layer.forward(x, w, {1, 10, 0});
+  EXPECT_EQ(layer.weight_preparations(), 2) << "the next step quantizes again";
+  {
+    const c10::NoGradGuard no_grad;
+    w.mul_(0.5);
+  }
+  layer.forward(x, w, {1, 10, 0});
+  EXPECT_EQ(layer.weight_preparations(), 3) << "a changed weight is quantized again";
+}
+
+TEST(QuantizedLinear, SmallStashHoldsFourBitsAndScales) {
+  const at::Tensor x = at::randn({64, 32}).to(at::kBFloat16);
+  const at::Tensor w = at::randn({16, 32}).set_requires_grad(true);
+  QuantizedLinear layer("l", kLayer, ufp4_recipe());
+  const auto references = x.use_count();
+  const at::Tensor y = layer.forward(x, w, {});
+  EXPECT_EQ(x.use_count(), references) << "x itself is kept";
+  QuantizedLinear keeping("l", kLayer, ufp4_recipe(), Stash::kBf16);
+  const at::Tensor z = keeping.forward(x, w, {});
+  EXPECT_GT(x.use_count(), references);
+}
+
+TEST(QuantizedLinear, OnlyTheGradientsThatAreWantedAreMade) {
+  const at::Tensor x = at::randn({20, 32}).to(at::kBFloat16).set_requires_grad(true);
+  const at::Tensor w = at::randn({16, 32});
+  QuantizedLinear layer("l", kLayer, ufp4_recipe());
+  layer.forward(x, w, {}).sum().backward();
+  EXPECT_TRUE(x.grad().defined());
+  EXPECT_FALSE(w.grad().defined());
+  const c10::NoGradGuard no_grad;
+  EXPECT_FALSE(layer.forward(x, w, {}).requires_grad());
+}
+
+TEST(QuantizedLinear, ErrorsNameWhatWasFound) {
+  QuantizedLinear layer("l", 0, Recipe{});
+  const at::Tensor x = at::zeros({4, 8}, at::kBFloat16);
+  const auto message = [&](const at::Tensor& input, const at::Tensor& weight) -> std::string {
+    try {
+      layer.forward(input, weight, {});
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_NE(message(x.to(at::kFloat), at::zeros({2, 8})).find("x is Float, expected BFloat16"), std::string::npos);
+  EXPECT_NE(message(x, at::zeros({2, 9})).find("[4, 8] is not that of the weight [2, 9]"), std::string::npos);
+  EXPECT_NE(message(x, at::zeros({8})).find("expected a matrix"), std::string::npos);
+  EXPECT_NE(message(x, at::zeros({2, 8}, at::kHalf)).find("the weight is Half"), std::string::npos);
+  Recipe wrong;
+  wrong.gemm[0].hadamard = 7;
+  EXPECT_THROW(QuantizedLinear("l", 0, wrong), InputError);
+}
+
+}  // namespace
+}  // namespace ufp4

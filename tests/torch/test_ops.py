@@ -1,0 +1,127 @@
+"""torch.ops.ufp4.* as a Python program sees them."""
+
+import pytest
+import torch
+
+UFP4 = "*.*.format = e1m2; *.hadamard = 16; *.dy.rounding = sr"
+BF16 = ""
+
+
+def normal(*shape, seed=0, dtype=torch.bfloat16):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("format", ["e1m2", "int4_full", "e2m1"])
+def test_codes_and_scales_are_those_of_the_format(ops, dtype, format):
+    x = normal(5, 32, dtype=dtype)
+    codes, scales = ops.quantize(x, format)
+    levels = {"e1m2": [0, .25, .5, .75, 1, 1.25, 1.5, 1.75], "e2m1": [0, .5, 1, 1.5, 2, 3, 4, 6]}
+    if format == "int4_full":
+        values = torch.tensor([0., 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1])
+    else:
+        values = torch.tensor(levels[format] + [-v for v in levels[format]])
+        amax = x.float().view(5, 2, 16).abs().amax(-1)
+        assert torch.equal(scales, amax / values.max())
+    unpacked = torch.stack([codes & 15, codes >> 4], dim=-1).view(5, 32).long()
+    expected = values[unpacked] * scales.repeat_interleave(16, dim=1)
+    assert torch.equal(ops.dequantize(codes, scales, format, dtype=torch.float32), expected)
+    assert (expected - x.float()).abs().max() <= scales.abs().max() * (1 if format == "e2m1" else 0.5) + 1e-6
+
+
+def test_column_is_row_of_the_transpose(ops):
+    x = normal(50, 37)
+    arguments = dict(hadamard=16, hadamard_seed=3, rounding="sr", seed=5, step=2, stream=9, row_offset=4, column_offset=16)
+    column = ops.quantize(x, "e1m2", axis="column", **arguments)
+    row = ops.quantize(x.t().contiguous(), "e1m2", **arguments)
+    strided = ops.quantize(x.t(), "e1m2", **arguments)
+    for a, b, c in zip(column, row, strided):
+        assert torch.equal(a, b) and torch.equal(a, c)
+    assert column[0].shape == (37, 32) and column[1].shape == (37, 4)
+
+
+def test_both_orientations_are_the_two_alone(ops):
+    x = normal(300, 200)
+    random = dict(hadamard_seed=3, seed=5, step=2)
+    row = ops.quantize_dequantize(x, "e1m2", hadamard=16, rounding="sr", stream=1, row_offset=7, **random)
+    codes, scales = ops.quantize(x, "e2m1", axis="column", block=32, stream=2, column_offset=7, **random)
+    shared = dict(row_hadamard=16, row_rounding="sr", row_stream=1, column_block=32, column_stream=2, row_offset=7)
+    both = ops.quantize_both(x, "e1m2", "e2m1", **shared, **random)
+    for found, expected in zip(both, (row, codes, scales)):
+        assert torch.equal(found, expected)
+    dense = ops.quantize_both(x, "e1m2", "e2m1", packed=False, **shared, **random)[1]
+    assert torch.equal(dense, ops.dequantize(codes, scales, "e2m1", block=32))
+
+
+def test_linear_without_a_recipe_is_torchs_own(ops):
+    x, w = normal(33, 48).requires_grad_(), normal(24, 48, seed=1).requires_grad_()
+    x2, w2 = x.detach().clone().requires_grad_(), w.detach().clone().requires_grad_()
+    gradient = normal(33, 24, seed=2)
+    y = ops.linear(x, w, BF16)
+    expected = torch.nn.functional.linear(x2, w2)
+    y.backward(gradient)
+    expected.backward(gradient)
+    assert torch.equal(y, expected) and torch.equal(x.grad, x2.grad) and torch.equal(w.grad, w2.grad)
+
+
+def test_linear_is_its_three_gemms(ops):
+    x, w = normal(48, 32).requires_grad_(), normal(64, 32, seed=1, dtype=torch.float32).requires_grad_()
+    dy = normal(48, 64, seed=2)
+    y = ops.linear(x, w, UFP4, layer=2, seed=7, step=3, token_offset=48)
+    y.backward(dy)
+
+    def q(t, operand, rounding="rtne", **offset):
+        return ops.quantize_dequantize(t.detach().contiguous(), "e1m2", hadamard=16, hadamard_seed=7, seed=7, step=3,
+                                       stream=16 + operand, rounding=rounding, **offset)
+
+    w16 = w.detach().bfloat16()
+    assert torch.equal(y, q(x, 0, row_offset=48) @ q(w16, 1).t())
+    assert torch.equal(x.grad, q(dy, 2, "sr", row_offset=48) @ q(w16.t(), 3).t())
+    assert w.grad.dtype == torch.float32
+    expected = q(dy.t(), 4, "sr", column_offset=48) @ q(x.t(), 5, column_offset=48).t()
+    assert torch.equal(w.grad, expected.float())
+
+
+def test_compiles_with_symbolic_shapes(ops):
+    w = normal(24, 48, dtype=torch.float32).requires_grad_()
+
+    def loss(x):
+        return ops.linear(x, w, UFP4).float().square().sum()
+
+    compiled = torch.compile(loss, backend="aot_eager", dynamic=True, fullgraph=True)
+    for tokens in (33, 50):
+        x = normal(tokens, 48)
+        loss(x).backward()
+        expected, w.grad = w.grad, None
+        compiled(x).backward()
+        assert torch.equal(w.grad, expected)
+        w.grad = None
+
+
+def test_operators_are_registered_as_torch_expects(ops):
+    x = normal(20, 40)
+    codes, scales = ops.quantize(x, "e1m2")
+    torch.library.opcheck(ops.quantize.default, (x, "e1m2"), dict(axis="column"))
+    torch.library.opcheck(ops.quantize_dequantize.default, (x, "e1m2"), dict(hadamard=64))
+    torch.library.opcheck(ops.quantize_both.default, (x, "e1m2", "e2m1"))
+    torch.library.opcheck(ops.dequantize.default, (codes, scales, "e1m2"))
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda o, x, w: o.quantize(x, "e1m3"), "unknown format 'e1m3' \\(did you mean 'e1m2'"),
+    (lambda o, x, w: o.quantize(x.int(), "e1m2"), "x is Int, expected Float, BFloat16 or Half"),
+    (lambda o, x, w: o.quantize(x[0], "e1m2"), "x has 1 dimensions, expected a matrix"),
+    (lambda o, x, w: o.quantize(x, "e1m2", block=17), "block size 17"),
+    (lambda o, x, w: o.quantize(x, "e1m2", axis="rows"), "axis 'rows' is neither"),
+    (lambda o, x, w: o.quantize(x, "e1m2", rounding="up"), "rounding 'up' is neither"),
+    (lambda o, x, w: o.quantize(x, "e1m2", step=-1), "step is -1"),
+    (lambda o, x, w: o.quantize_dequantize(x, "e1m2", dtype=torch.float16), "expected Float or BFloat16"),
+    (lambda o, x, w: o.dequantize(x, x, "e1m2"), "expected Byte and Float"),
+    (lambda o, x, w: o.linear(x.float(), w, UFP4), "x is Float, expected BFloat16"),
+    (lambda o, x, w: o.linear(x, w[:, :3], UFP4), "is not that of the weight"),
+    (lambda o, x, w: o.linear(x, w, "fprop.y.format = e1m2"), "unknown recipe key 'fprop.y.format'"),
+    (lambda o, x, w: o.linear(x, w.to("meta"), UFP4), "x is on cpu, the weight on meta"),
+])
+def test_errors_name_what_is_wrong(ops, call, message):
+    with pytest.raises(RuntimeError, match=message):
+        call(ops, normal(16, 32), normal(8, 32))
