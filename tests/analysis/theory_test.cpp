@@ -13,7 +13,8 @@ namespace {
 TEST(Grid, BinsCarryTheBiasOfEquation2) {
   const std::vector<Bin> e2m1 = bins_of(grid_of(find_format("e2m1")));
   const std::vector<double> expected{0, 0, 0, 0, -0.125, 0, -0.25, 0};
-  for (std::size_t i = 0; i < e2m1.size(); ++i) EXPECT_DOUBLE_EQ(e2m1[i].bias, expected[i]) << "level " << e2m1[i].level;
+  for (std::size_t i = 0; i < e2m1.size(); ++i)
+    EXPECT_DOUBLE_EQ(e2m1[i].bias, expected[i]) << "level " << e2m1[i].level;
   for (const Bin& bin : bins_of(grid_of(find_format("e1m2")))) EXPECT_DOUBLE_EQ(bin.bias, 0);
 }
 
@@ -48,7 +49,8 @@ TEST(Distribution, PartialMomentsAreTheIntegralsOfTheDensity) {
         sum[1] += p * x;
         sum[2] += p * x * x;
       }
-      for (std::size_t j = 0; j < 3; ++j) EXPECT_NEAR(d.moments_below(end)[j], sum[j], 2e-5) << name << " below " << end;
+      for (std::size_t j = 0; j < 3; ++j)
+        EXPECT_NEAR(d.moments_below(end)[j], sum[j], 2e-5) << name << " below " << end;
     }
   }
   EXPECT_THROW(Distribution("gauss"), InputError);
@@ -69,7 +71,8 @@ TEST(Theory, QuadratureAgreesWithSamples) {
       EXPECT_NEAR(exact.bucket_ratio, sampled.bucket_ratio, 1e-3) << name << " " << format;
       for (std::size_t k = 0; k < exact.level_share.size(); ++k) {
         EXPECT_NEAR(exact.level_share[k], sampled.level_share[k], 1e-3) << name << " " << format << " level " << k;
-        EXPECT_NEAR(exact.level_mean_error[k], sampled.level_mean_error[k], 4e-3) << name << " " << format << " level " << k;
+        EXPECT_NEAR(exact.level_mean_error[k], sampled.level_mean_error[k], 4e-3)
+            << name << " " << format << " level " << k;
       }
     }
   }

@@ -7,6 +7,7 @@
 #include "backend/operand.h"
 #include "numerics/oracle.h"
 #include "numerics/philox.h"
+#include "one_level_formats.h"
 
 namespace ufp4 {
 namespace {
@@ -55,7 +56,7 @@ TEST_P(Inputs, EveryHalfInABlockOfItsNeighbours) {
   for (const DType dtype : {DType::kBF16, DType::kF16}) {
     Matrix m(64, 1024, dtype);
     for (std::size_t i = 0; i < m.halves.size(); ++i) m.halves[i] = static_cast<std::uint16_t>(i);
-    for (const BlockFormat& format : formats()) {
+    for (const BlockFormat& format : one_level_formats()) {
       const QuantizeSpec spec = spec_of(format.name);
       expect_oracle(m, spec, quantize(backend(), m.view(), spec));
     }
@@ -76,7 +77,7 @@ TEST_P(Inputs, EveryHalfBesideAnExtreme) {
         if (std::fabs(value) <= 1) m.halves[static_cast<std::size_t>(r * 16 + c)] = bits;
       }
     }
-    for (const BlockFormat& format : formats()) {
+    for (const BlockFormat& format : one_level_formats()) {
       for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
         const QuantizeSpec spec = spec_of(format.name, rounding);
         expect_oracle(m, spec, quantize(backend(), m.view(), spec));
@@ -87,7 +88,7 @@ TEST_P(Inputs, EveryHalfBesideAnExtreme) {
 
 // The ends of the FP32 range, subnormals, ties and their neighbours at many scales, every format and rounding.
 TEST_P(Inputs, EveryTieAndCodeAtManyScales) {
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     const ElementFormat& e = format.element;
     const std::vector<std::uint8_t> codes = oracle::codes_of(e);
     const bool full = e.code_kind == CodeKind::kFullTwosComplement;
@@ -127,7 +128,7 @@ TEST_P(Inputs, NoFormatGivesANegativeZeroOrACodeBeyondItsOwn) {
   std::normal_distribution<float> normal;
   Matrix m(64, 256);
   for (float& value : m.f32) value = normal(random) * 0.1F;
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     std::array<bool, 16> allowed{};
     for (const std::uint8_t code : oracle::codes_of(format.element)) allowed[code] = true;
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {

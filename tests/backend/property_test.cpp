@@ -6,6 +6,7 @@
 #include <random>
 
 #include "backend/operand.h"
+#include "one_level_formats.h"
 
 namespace ufp4 {
 namespace {
@@ -24,7 +25,7 @@ Case random_case(std::mt19937& random) {
   const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
   const DType dtype = std::array{DType::kF32, DType::kBF16, DType::kF16}[static_cast<std::size_t>(pick(3))];
   Case c{Matrix(1 + pick(70), 1 + pick(300), dtype), {}};
-  const auto list = formats();
+  const auto list = one_level_formats();
   const int hadamard = std::array{0, 16, 16, 32, 64, 128}[static_cast<std::size_t>(pick(6))];
   const int block = kBlockSizes[static_cast<std::size_t>(pick(4))];
   c.spec = spec_of(list[random() % list.size()].name, pick(2) == 0 ? Rounding::kNearest : Rounding::kStochastic,
@@ -184,7 +185,7 @@ TEST_P(Property, UniformGridsAgree) {
 
 // A NaN or an infinity spoils its own block, or the blocks of its transform, and nothing else.
 TEST_P(Property, NonFiniteValuesStayInTheirBlocks) {
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     for (const int hadamard : {0, 16, 64}) {
       for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
         Matrix m(3, 128);
@@ -210,7 +211,7 @@ TEST_P(Property, NonFiniteValuesStayInTheirBlocks) {
 }
 
 TEST_P(Property, BlocksBelowTheBoundaryAreZero) {
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     Matrix m(1, 64);
     for (std::int64_t c = 0; c < 16; ++c) {
       m.set(0, c, std::nextafter(0x1p-120F, 0.0F));

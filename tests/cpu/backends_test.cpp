@@ -6,6 +6,7 @@
 #include "cpu/backends.h"
 #include "cpu/job.h"
 #include "operand_cases.h"
+#include "one_level_formats.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -48,7 +49,7 @@ class BackendTest : public ::testing::TestWithParam<std::string> {
 
 QuantizeSpec random_spec(std::mt19937& random) {
   QuantizeSpec spec;
-  spec.format = &formats()[random() % formats().size()];
+  spec.format = &one_level_formats()[random() % one_level_formats().size()];
   spec.block = kBlockSizes[random() % 4];
   spec.axis = random() % 2 == 0 ? Axis::kRow : Axis::kColumn;
   spec.rounding = random() % 2 == 0 ? Rounding::kNearest : Rounding::kStochastic;
@@ -62,7 +63,7 @@ DType random_dtype(std::mt19937& random) { return std::array{DType::kF32, DType:
 
 TEST_P(BackendTest, EveryKindOfOperand) {
   std::uint32_t seed = 1;
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     for (const int hadamard : {0, 16, 32, 64, 128}) {
       for (const int block : kBlockSizes) {
         for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
@@ -122,7 +123,7 @@ TEST_P(BackendTest, HostileValuesInEveryInputType) {
 TEST_P(BackendTest, EveryMagnitudeOfABlock) {
   std::mt19937 random(5);
   std::normal_distribution<float> normal;
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
       for (const int hadamard : {0, 16, 64}) {
         std::vector<float> values;
@@ -210,7 +211,7 @@ TEST_P(BackendTest, ShardsGiveTheBitsOfTheWhole) {
 
 TEST_P(BackendTest, Dequantize) {
   std::mt19937 random(7);
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     for (const int block : kBlockSizes) {
       const std::int64_t rows = 3;
       const std::int64_t columns = block * 7;
@@ -269,7 +270,7 @@ TEST(Backends, UnknownNameListsTheKnownOnes) {
 }
 
 TEST(Lattice, EveryFormatHasOne) {
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     const auto lattice = cpu::find_lattice(format.element);
     ASSERT_TRUE(lattice) << format.name;
     EXPECT_EQ(lattice->stretches == 1, format.element.uniform()) << format.name;

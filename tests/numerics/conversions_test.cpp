@@ -23,12 +23,15 @@ struct Conversion {
 
 const std::map<std::string, Conversion>& conversions() {
   static const std::map<std::string, Conversion> map{
-      {"e4m3", {[](std::uint16_t b) { return e4m3_to_float(static_cast<std::uint8_t>(b)); },
-                [](float v) -> std::uint16_t { return float_to_e4m3(v); }}},
-      {"e5m2", {[](std::uint16_t b) { return e5m2_to_float(static_cast<std::uint8_t>(b)); },
-                [](float v) -> std::uint16_t { return float_to_e5m2(v); }}},
-      {"e8m0", {[](std::uint16_t b) { return e8m0_to_float(static_cast<std::uint8_t>(b)); },
-                [](float v) -> std::uint16_t { return float_to_e8m0(v); }}},
+      {"e4m3",
+       {[](std::uint16_t b) { return e4m3_to_float(static_cast<std::uint8_t>(b)); },
+        [](float v) -> std::uint16_t { return float_to_e4m3(v); }}},
+      {"e5m2",
+       {[](std::uint16_t b) { return e5m2_to_float(static_cast<std::uint8_t>(b)); },
+        [](float v) -> std::uint16_t { return float_to_e5m2(v); }}},
+      {"e8m0",
+       {[](std::uint16_t b) { return e8m0_to_float(static_cast<std::uint8_t>(b)); },
+        [](float v) -> std::uint16_t { return float_to_e8m0(v); }}},
       {"bf16", {[](std::uint16_t b) { return bf16_to_float(b); }, [](float v) { return float_to_bf16(v); }}},
       {"f16", {[](std::uint16_t b) { return f16_to_float(b); }, [](float v) { return float_to_f16(v); }}},
   };
@@ -45,8 +48,8 @@ class Hash {
   std::uint64_t value_ = 0xCBF29CE484222325u;
 };
 
-// ml_dtypes' cast to E8M0 is not nearest everywhere: a tie goes up, and so does every subnormal above 2^-127. Ours rounds
-// to nearest with ties to the even exponent field.
+// ml_dtypes' cast to E8M0 is not nearest everywhere: a tie goes up, and so does every subnormal above 2^-127. Ours
+// rounds to nearest with ties to the even exponent field.
 bool ml_dtypes_is_not_nearest_even(const std::string& format, float value) {
   if (format != "e8m0") return false;
   const bool tie = (std::bit_cast<std::uint32_t>(value) & 0x7FFFFFu) == 0x400000u;
@@ -92,8 +95,8 @@ TEST(Conversions, EveryEightBitRoundingBoundaryEncodesAsInMlDtypes) {
 }
 
 TEST(Conversions, E8m0RoundsTiesToTheEvenField) {
-  EXPECT_EQ(float_to_e8m0(1.5F), 128);       // between fields 127 and 128
-  EXPECT_EQ(float_to_e8m0(3.0F), 128);       // between 128 and 129
+  EXPECT_EQ(float_to_e8m0(1.5F), 128);  // between fields 127 and 128
+  EXPECT_EQ(float_to_e8m0(3.0F), 128);  // between 128 and 129
   EXPECT_EQ(float_to_e8m0(0x1p-127F), 0);
   EXPECT_EQ(float_to_e8m0(0x1.4p-127F), 0);  // a subnormal nearer to 2^-127
 }

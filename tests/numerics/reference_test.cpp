@@ -10,6 +10,7 @@
 
 #include "numerics/oracle.h"
 #include "numerics/philox.h"
+#include "one_level_formats.h"
 
 namespace ufp4::reference {
 namespace {
@@ -30,8 +31,13 @@ std::vector<float> scales_of(const ElementFormat& e) {
   return scales;
 }
 
+Block one_level_block(std::span<const float> values, const ElementFormat& element, std::span<const std::uint32_t> n16) {
+  const BlockFormat format{element.name, element, 16, ScaleEncoding::kFp32, ""};
+  return quantize_block(values, format, n16, 0);
+}
+
 TEST(Reference, EveryCodeComesBack) {
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     const ElementFormat& e = format.element;
     const std::vector<std::uint8_t> codes = oracle::codes_of(e);
     EXPECT_EQ(codes.size(),
@@ -41,8 +47,8 @@ TEST(Reference, EveryCodeComesBack) {
         std::vector<float> values = block_with_scale(e, scale);
         values[1] = code_value(e, code) * scale;
         for (const std::uint32_t n : {0u, 32768u, 65535u}) {
-          const Block nearest = quantize_block(values, e, {});
-          const Block stochastic = quantize_block(values, e, std::vector<std::uint32_t>(16, n));
+          const Block nearest = one_level_block(values, e, {});
+          const Block stochastic = one_level_block(values, e, std::vector<std::uint32_t>(16, n));
           ASSERT_EQ(nearest.scale, scale) << format.name;
           ASSERT_EQ(stochastic.scale, scale) << format.name;
           ASSERT_EQ(nearest.codes[1], code) << format.name << " scale " << scale;
@@ -54,7 +60,7 @@ TEST(Reference, EveryCodeComesBack) {
 }
 
 TEST(Reference, EveryTieAndItsNeighbours) {
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     const ElementFormat& e = format.element;
     const std::vector<std::uint8_t> codes = oracle::codes_of(e);
     for (const float scale : scales_of(e)) {
@@ -66,7 +72,7 @@ TEST(Reference, EveryTieAndItsNeighbours) {
         values[1] = middle * scale;
         values[2] = std::nextafter(middle, -kInfinity) * scale;
         values[3] = std::nextafter(middle, kInfinity) * scale;
-        const Block block = quantize_block(values, e, {});
+        const Block block = one_level_block(values, e, {});
         ASSERT_EQ(block.scale, scale) << format.name;
         const bool lo_is_even = oracle::index_of(e, codes[i]) % 2 == 0;
         EXPECT_EQ(block.codes[1], lo_is_even ? codes[i] : codes[i + 1]) << format.name << " tie at " << middle;
@@ -79,7 +85,7 @@ TEST(Reference, EveryTieAndItsNeighbours) {
 
 // t may come out one step above the largest level: it stays the largest.
 TEST(Reference, NothingGoesBeyondTheEnds) {
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     const std::vector<std::uint8_t> codes = oracle::codes_of(format.element);
     for (std::uint32_t mantissa = 0; mantissa < 4096; ++mantissa) {
       const float extreme = std::bit_cast<float>(0x3F800000u | (mantissa * 2048u + mantissa));
@@ -87,7 +93,7 @@ TEST(Reference, NothingGoesBeyondTheEnds) {
         const std::vector<float> values(16, sign * extreme);
         for (const bool stochastic : {false, true}) {
           const Block block =
-              quantize_block(values, format.element, std::vector<std::uint32_t>(stochastic ? 16 : 0, 65535u));
+              one_level_block(values, format.element, std::vector<std::uint32_t>(stochastic ? 16 : 0, 65535u));
           const float back = code_value(format.element, block.codes[0]) * block.scale;
           ASSERT_NEAR(back, values[0], 4e-7F) << format.name;
           ASSERT_NE(std::find(codes.begin(), codes.end(), block.codes[0]), codes.end()) << format.name;
@@ -102,31 +108,31 @@ TEST(Reference, FullCodeTakesTheLargerExtreme) {
   std::vector<float> values(16, 0.0F);
   values[0] = 16;  // positive extreme: the scale is negative and 16 has the code -8
   values[1] = -14;
-  Block block = quantize_block(values, e, {});
+  Block block = one_level_block(values, e, {});
   EXPECT_EQ(block.scale, -2);
   EXPECT_EQ(block.codes[0], 8);
   EXPECT_EQ(block.codes[1], 7);
   values[0] = 14;
   values[1] = -16;
-  block = quantize_block(values, e, {});
+  block = one_level_block(values, e, {});
   EXPECT_EQ(block.scale, 2);
   EXPECT_EQ(block.codes[0], 7);
   EXPECT_EQ(block.codes[1], 8);
   values[0] = 16;  // equal extremes: a = b, and the positive scale is taken
-  block = quantize_block(values, e, {});
+  block = one_level_block(values, e, {});
   EXPECT_EQ(block.scale, 16.0F / 7.0F);
   EXPECT_EQ(block.codes[0], 7);
   EXPECT_EQ(block.codes[1], 9);
 }
 
 TEST(Reference, NonFiniteAndTinyBlocks) {
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     const ElementFormat& e = format.element;
     for (const float bad : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
       for (const std::size_t place : {0u, 7u, 15u}) {
         std::vector<float> values(16, 1.0F);
         values[place] = bad;
-        const Block block = quantize_block(values, e, {});
+        const Block block = one_level_block(values, e, {});
         EXPECT_TRUE(std::isnan(block.scale)) << format.name;
         EXPECT_EQ(block.codes, Block{}.codes) << format.name;
       }
@@ -134,19 +140,19 @@ TEST(Reference, NonFiniteAndTinyBlocks) {
     for (const float sign : {1.0F, -1.0F}) {
       std::vector<float> values(16, 0.0F);
       values[3] = sign * std::nextafter(0x1p-120F, 0.0F);
-      EXPECT_EQ(quantize_block(values, e, {}).scale, 0) << format.name;
-      EXPECT_EQ(quantize_block(values, e, {}).codes, Block{}.codes) << format.name;
+      EXPECT_EQ(one_level_block(values, e, {}).scale, 0) << format.name;
+      EXPECT_EQ(one_level_block(values, e, {}).codes, Block{}.codes) << format.name;
       values[3] = sign * 0x1p-120F;
-      const Block least = quantize_block(values, e, {});
+      const Block least = one_level_block(values, e, {});
       EXPECT_NE(least.scale, 0) << format.name;
       EXPECT_NE(least.codes[3], 0) << format.name;
       values[3] = sign * std::numeric_limits<float>::max();
-      const Block most = quantize_block(values, e, {});
+      const Block most = one_level_block(values, e, {});
       EXPECT_TRUE(std::isfinite(most.scale)) << format.name;
       EXPECT_NE(most.codes[3], 0) << format.name;
     }
     const std::vector<float> zeros{0.0F, -0.0F, 0.0F, -0.0F};
-    EXPECT_EQ(quantize_block(zeros, e, {}).scale, 0) << format.name;
+    EXPECT_EQ(one_level_block(zeros, e, {}).scale, 0) << format.name;
   }
 }
 
@@ -167,7 +173,7 @@ TEST(Reference, StochasticRoundingIsUnbiasedInEveryGap) {
   const double draws = 8.0 * kGroups;
   ASSERT_EQ(std::accumulate(histogram.begin(), histogram.end(), std::int64_t{0}), 8 * kGroups);
 
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     const ElementFormat& e = format.element;
     const std::vector<std::uint8_t> codes = oracle::codes_of(e);
     for (const float place : {0.5F, 0.2890625F, 0.99F, 1e-3F}) {
@@ -182,7 +188,7 @@ TEST(Reference, StochasticRoundingIsUnbiasedInEveryGap) {
       std::vector<std::uint32_t> n16(values.size());
       for (std::uint32_t n = 0; n < 65536; ++n) {
         std::fill(n16.begin(), n16.end(), n);
-        const Block block = quantize_block(values, e, n16);
+        const Block block = one_level_block(values, e, n16);
         for (std::size_t i = 1; i < codes.size(); ++i) {
           sum[i] += static_cast<double>(histogram[n]) * static_cast<double>(code_value(e, block.codes[i]));
           if (n % 97 == 0) {
@@ -205,7 +211,7 @@ TEST(Reference, StochasticRoundingIsUnbiasedInEveryGap) {
 
 // The lowest and the highest random number at places one FP32 step from a level.
 TEST(Reference, StochasticRoundingAtTheEdgesOfAGap) {
-  for (const BlockFormat& format : formats()) {
+  for (const BlockFormat& format : one_level_formats()) {
     const ElementFormat& e = format.element;
     for (const std::uint8_t code : oracle::codes_of(e)) {
       for (const float toward : {-kInfinity, kInfinity}) {
@@ -213,7 +219,7 @@ TEST(Reference, StochasticRoundingAtTheEdgesOfAGap) {
         values[1] = std::nextafter(code_value(e, code), toward);
         if (std::fabs(values[1]) > e.largest()) continue;
         for (const std::uint32_t n : {0u, 1u, 32767u, 32768u, 65534u, 65535u}) {
-          const Block block = quantize_block(values, e, std::vector<std::uint32_t>(16, n));
+          const Block block = one_level_block(values, e, std::vector<std::uint32_t>(16, n));
           EXPECT_EQ(block.codes[1], oracle::stochastic(e, values[1], n))
               << format.name << " " << values[1] << " n " << n;
         }
