@@ -98,6 +98,11 @@ RunConfig make_run_config(std::span<const Assignment> assignments) {
       throw_unknown_key(assignment);
     }
   }
+  if (config.model.d_model == 0) {
+    std::string names;
+    for (const std::string_view name : model_names()) names += (names.empty() ? "" : ", ") + std::string(name);
+    throw InputError("no model is chosen: give --model NAME or FILE, or model.* settings; known: " + names);
+  }
   validate(config.model);
   validate(config.recipe);
   resolve(config);
