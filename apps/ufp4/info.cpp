@@ -11,9 +11,8 @@
 #include "ufp4/backend.h"
 #include "verbs.h"
 #ifdef UFP4_TORCH
-#include <torch/version.h>
-
 #include "train/run_config.h"
+#include "train/run_folder.h"
 #endif
 
 namespace ufp4::app {
@@ -29,7 +28,7 @@ nlohmann::ordered_json collect() {
   using Json = nlohmann::ordered_json;
   Json info{{"version", UFP4_VERSION}, {"compiler", kCompiler}, {"build_type", UFP4_BUILD_TYPE}};
 #ifdef UFP4_TORCH
-  info["torch"] = TORCH_VERSION;
+  info["torch"] = torch_version();
 #else
   info["torch"] = nullptr;
 #endif

@@ -58,6 +58,7 @@ int run_child(std::vector<std::string> arguments, const std::string& python_path
   }
   const auto pointers = [](std::vector<std::string>& strings) {
     std::vector<char*> list;
+    list.reserve(strings.size() + 1);
     for (std::string& s : strings) list.push_back(s.data());
     list.push_back(nullptr);
     return list;

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -24,7 +25,12 @@ nlohmann::ordered_json or_null(const std::optional<double>& value) {
 
 void run(const Options& options) {
   std::vector<Assignment> assignments = options.assignments();
-  if (!options.recipe.empty()) assignments.push_back({"recipe.base", {options.recipe}, "--recipe"});
+  const auto sets_recipe = [](const Assignment& assignment) { return assignment.key.starts_with("recipe."); };
+  if (!options.recipe.empty()) {
+    assignments.push_back({"recipe.base", {options.recipe}, "--recipe"});
+  } else if (std::none_of(assignments.begin(), assignments.end(), sets_recipe)) {
+    assignments.push_back({"recipe.base", {"ufp4"}, "default"});
+  }
   const RunConfig config = make_run_config(assignments);
   TrainLog log;
   log.start(config, "");
@@ -58,7 +64,9 @@ void add_train(CLI::App& program) {
   CLI::App* verb =
       program.add_subcommand("train", "Pretrains one model under one recipe; continues where it was stopped");
   options->add_to(*verb);
-  verb->add_option("--recipe", options->recipe, "Recipe: a name or a TOML file (ufp4)")->type_name("NAME|FILE");
+  verb->add_option("--recipe", options->recipe,
+                   "Recipe: a name or a TOML file; ufp4 unless recipe.* settings say otherwise")
+      ->type_name("NAME|FILE");
   verb->add_flag("--json", options->json, "Prints the result as JSON");
   verb->footer(
       "Example:\n"

@@ -13,16 +13,17 @@ static_assert(std::atomic<bool>::is_always_lock_free, "set in a signal handler")
 }  // namespace
 
 void TrainOptions::add_to(CLI::App& verb) {
-  verb.add_option("--model", model, "Model: a name or a TOML file")->type_name("NAME|FILE");
+  verb.add_option("--model", model, "Model: a name or a TOML file")->type_name("NAME|FILE")->take_last();
   verb.add_option("--data", data, "Files to train on, or 'builtin' for the built-in language")->type_name("FILE...");
   verb.add_option("--val", val, "Files to validate on; without it a share of --data is held out")->type_name("FILE...");
-  verb.add_option("--steps", steps, "Optimizer steps")->type_name("N");
+  verb.add_option("--steps", steps, "Optimizer steps")->type_name("N")->take_last();
   verb.add_option("--out", out, "Folder of the results; one that was interrupted continues")
       ->required()
-      ->type_name("DIR");
-  verb.add_option("--config", config, "TOML file of settings")->type_name("FILE");
+      ->type_name("DIR")
+      ->take_last();
+  verb.add_option("--config", config, "TOML file of settings")->type_name("FILE")->take_last();
   verb.add_option("--set", set, "Sets one setting; may be repeated")->type_name("KEY=VALUE")->allow_extra_args(false);
-  verb.add_option("--device", device, "Where to train")->type_name("cpu|cuda");
+  verb.add_option("--device", device, "Where to train")->type_name("cpu|cuda")->take_last();
   verb.add_flag_callback(
           "--help-config",
           [] {

@@ -106,15 +106,15 @@ HWY_INLINE VU magnitude_word(const Job& job, const VF* HWY_RESTRICT x, VF factor
       const VF j = hn::Ceil(hn::Sub(magnitude, hn::Set(f, 0.5F)));
       VU sum = hn::Add(hn::BitCast(u, hn::Add(j, hn::Set(f, kRounder))), inverted[i]);
       if constexpr (kGrid == Grid::kStretches) sum = hn::Add(sum, offset);
-      index = hn::And(hn::ShiftLeft<12>(sum), hn::Set(u, 0xF0000000u));
+      index = hn::ShiftLeft<12>(sum);
     }
-    const VU sign = hn::And(bits, hn::Set(u, kSignBit));
     if constexpr (kGrid == Grid::kFull) {
-      indices = hn::Or(hn::ShiftRight<4>(indices), index);
-      signs = hn::Or(hn::ShiftRight<4>(signs), sign);
+      indices = hn::OrAnd(hn::ShiftRight<4>(indices), index, hn::Set(u, 0xF0000000u));
+      signs = hn::OrAnd(hn::ShiftRight<4>(signs), bits, hn::Set(u, kSignBit));
     } else {
       // An index is at most 7: the sign fits beside it.
-      indices = hn::Or(hn::ShiftRight<4>(indices), hn::Or(index, sign));
+      indices = hn::OrAnd(hn::ShiftRight<4>(indices), index, hn::Set(u, 0x70000000u));
+      indices = hn::OrAnd(indices, bits, hn::Set(u, kSignBit));
     }
   }
   if constexpr (kGrid != Grid::kFull) {

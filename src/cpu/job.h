@@ -92,8 +92,9 @@ struct Kernels {
   using SpanFunction = void (*)(const Job&, const Span&);
   SpanFunction (*find_span)(const Job&) = nullptr;
   // Writes `words` x `columns` entries, `source_stride` apart, transposed: `target_stride` bytes from column to column.
+  // `past_caches` says that nobody will read the result soon.
   void (*transpose)(const std::uint32_t* source, std::size_t source_stride, std::size_t words, std::size_t columns,
-                    std::uint8_t* target, std::size_t target_stride) = nullptr;
+                    std::uint8_t* target, std::size_t target_stride, bool past_caches) = nullptr;
   // Expands blocks that lie one after another.
   void (*dequantize)(const std::array<float, 16>& code_values, const std::uint8_t* codes, const float* scales,
                      int block, std::size_t blocks, void* out, DType out_dtype) = nullptr;

@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "hwy/cache_control.h"
+
 // The portable target has no registers that unrolling would use; it would only take minutes to compile.
 #undef UFP4_UNROLL
 #if HWY_TARGET == HWY_EMU128
@@ -108,7 +110,7 @@ HWY_INLINE void store_lanes(VU* HWY_RESTRICT v, std::uint8_t* HWY_RESTRICT to, s
 
 // As Kernels::transpose.
 void transpose(const std::uint32_t* HWY_RESTRICT source, std::size_t source_stride, std::size_t words,
-               std::size_t columns, std::uint8_t* HWY_RESTRICT target, std::size_t target_stride) {
+               std::size_t columns, std::uint8_t* HWY_RESTRICT target, std::size_t target_stride, bool past_caches) {
   for (std::size_t word = 0; word < words; word += kLanes) {
     const std::size_t here = HWY_MIN(kLanes, words - word);
     for (std::size_t column = 0; column < columns; column += kLanes) {
@@ -120,6 +122,14 @@ void transpose(const std::uint32_t* HWY_RESTRICT source, std::size_t source_stri
       std::uint8_t* to = target + column * target_stride + word * sizeof(std::uint32_t);
       const std::size_t lanes = HWY_MIN(kLanes, columns - column);
       if (here == kLanes && lanes == kLanes) {
+        // Whole cache lines, each in another page: written past the caches, they need not be read first.
+        if (past_caches && kLanes == 16 && (reinterpret_cast<std::uintptr_t>(to) | target_stride) % 64 == 0) {
+          UFP4_UNROLL
+          for (std::size_t i = 0; i < kLanes; ++i) {
+            hn::Stream(v[i], U32(), reinterpret_cast<std::uint32_t*>(to + i * target_stride));
+          }
+          continue;
+        }
         UFP4_UNROLL
         for (std::size_t i = 0; i < kLanes; ++i) store_words(v[i], to + i * target_stride);
         continue;
@@ -132,6 +142,7 @@ void transpose(const std::uint32_t* HWY_RESTRICT source, std::size_t source_stri
       }
     }
   }
+  if (past_caches) hwy::FlushStream();
 }
 
 }  // namespace ufp4::cpu::HWY_NAMESPACE

@@ -28,9 +28,9 @@ struct PhiloxHalf {
     const U32 u;
     const auto p0 = hn::MulEven(multiplier0, c0);
     const auto p1 = hn::MulEven(multiplier1, c2);
-    c0 = hn::Xor(hn::Xor(hn::BitCast(u, hn::ShiftRight<32>(p1)), c1), key0);
+    c0 = hn::Xor3(hn::BitCast(u, hn::ShiftRight<32>(p1)), c1, key0);
     c1 = hn::BitCast(u, p1);
-    c2 = hn::Xor(hn::Xor(hn::BitCast(u, hn::ShiftRight<32>(p0)), c3), key1);
+    c2 = hn::Xor3(hn::BitCast(u, hn::ShiftRight<32>(p0)), c3, key1);
     c3 = hn::BitCast(u, p0);
   }
 };
@@ -44,16 +44,25 @@ HWY_INLINE VU join_halves(VU even, VU odd) {
   return hn::OddEven(raised, even);
 }
 
+// After the first round, which knows that step and stream are the same in all lanes.
+HWY_INLINE PhiloxHalf first_round(const Job& job, VU group, VU row) {
+  const U32 u;
+  const auto p0 = hn::MulEven(hn::Set(u, philox::kMultiplier0), group);
+  const std::uint64_t p1 = std::uint64_t{philox::kMultiplier1} * job.random.step;
+  return {hn::Xor(row, hn::Set(u, static_cast<std::uint32_t>(p1 >> 32) ^ job.keys[0][0])),
+          hn::Set(u, static_cast<std::uint32_t>(p1)),
+          hn::Xor(hn::BitCast(u, hn::ShiftRight<32>(p0)), hn::Set(u, job.random.stream ^ job.keys[0][1])),
+          hn::BitCast(u, p0)};
+}
+
 HWY_INLINE void philox_words(const Job& job, VU group, VU row, VU* HWY_RESTRICT words) {
   const U32 u;
-  const VU step = hn::Set(u, job.random.step);
-  const VU stream = hn::Set(u, job.random.stream);
-  PhiloxHalf even{group, row, step, stream};
-  PhiloxHalf odd{upper_to_lower(group), upper_to_lower(row), step, stream};
+  PhiloxHalf even = first_round(job, group, row);
+  PhiloxHalf odd = first_round(job, upper_to_lower(group), upper_to_lower(row));
   const VU multiplier0 = hn::Set(u, philox::kMultiplier0);
   const VU multiplier1 = hn::Set(u, philox::kMultiplier1);
   UFP4_UNROLL
-  for (std::size_t round = 0; round < philox::kRounds; ++round) {
+  for (std::size_t round = 1; round < philox::kRounds; ++round) {
     const VU key0 = hn::Set(u, job.keys[round][0]);
     const VU key1 = hn::Set(u, job.keys[round][1]);
     even.round(multiplier0, multiplier1, key0, key1);
@@ -68,26 +77,31 @@ HWY_INLINE void philox_words(const Job& job, VU group, VU row, VU* HWY_RESTRICT 
 // 65535 - n for the 16-bit numbers n of the elements first .. first + 15 of each lane; `first` is a multiple of 16.
 HWY_NOINLINE void inverted_draws(const Job& job, const Coordinates& at, int first, VU* HWY_RESTRICT inverted) {
   const U32 u;
-  const auto shift = static_cast<int>(job.random.column_offset & 7u);
-  const int groups = shift == 0 ? 2 : 3;
-  VU words[12];
-  for (int group = 0; group < groups; ++group) {
-    const VU column = hn::Add(at.column, hn::Set(u, static_cast<std::uint32_t>(first + 8 * group)));
-    philox_words(job, hn::ShiftRight<3>(column), at.row, words + 4 * group);
-  }
   const VU low_half = hn::Set(u, 0xFFFFu);
-  if (shift == 0) {
+  const auto group_at = [&](int group) HWY_ATTR {
+    return hn::ShiftRight<3>(hn::Add(at.column, hn::Set(u, static_cast<std::uint32_t>(first + 8 * group))));
+  };
+  const auto shift = static_cast<int>(job.random.column_offset & 7u);
+  if (HWY_LIKELY(shift == 0)) {
     UFP4_UNROLL
-    for (int i = 0; i < kRun; i += 2) {
-      inverted[i] = hn::AndNot(words[i / 2], low_half);
-      inverted[i + 1] = hn::Xor(hn::ShiftRight<16>(words[i / 2]), low_half);
+    for (int group = 0; group < 2; ++group) {
+      VU words[4];
+      philox_words(job, group_at(group), at.row, words);
+      UFP4_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        inverted[8 * group + 2 * i] = hn::AndNot(words[i], low_half);
+        inverted[8 * group + 2 * i + 1] = hn::ShiftRight<16>(hn::Not(words[i]));
+      }
     }
     return;
   }
+  // The runs of the matrix do not begin where groups of eight do: they touch one group more.
+  VU words[12];
+  for (int group = 0; group < 3; ++group) philox_words(job, group_at(group), at.row, words + 4 * group);
   for (int i = 0; i < kRun; ++i) {
     const int place = i + shift;
     const VU word = words[place / 2];
-    inverted[i] = place % 2 == 0 ? hn::AndNot(word, low_half) : hn::Xor(hn::ShiftRight<16>(word), low_half);
+    inverted[i] = place % 2 == 0 ? hn::AndNot(word, low_half) : hn::ShiftRight<16>(hn::Not(word));
   }
 }
 

@@ -16,6 +16,9 @@ constexpr std::int64_t kTileRows = 256;
 constexpr std::int64_t kTileColumns = 256;
 constexpr std::int64_t kSharedTileColumns = 2048;
 
+// Results beyond this do not stay in a cache until they are read.
+constexpr std::int64_t kCacheBytes = 8 << 20;
+
 constexpr std::size_t kMaxLanes = 16;
 constexpr std::size_t kMaxUnit = 128;
 
@@ -174,6 +177,7 @@ void Worker::end_tile() {
   const std::size_t blocks = to_size(elements / job_.block);
   const std::size_t columns = to_size(tile_columns_);
   const bool expand = out.dequantized != nullptr;
+  const bool past_caches = !expand && job_.shape.rows * job_.shape.codes_per_row() > kCacheBytes;
 
   std::uint8_t* codes = nullptr;
   std::size_t codes_stride = 0;
@@ -185,7 +189,8 @@ void Worker::end_tile() {
     codes_.resize(codes_stride * columns);
     codes = codes_.data();
   }
-  if (codes != nullptr) kernels_.transpose(stage_codes_.data(), stage_stride_, words, columns, codes, codes_stride);
+  if (codes != nullptr)
+    kernels_.transpose(stage_codes_.data(), stage_stride_, words, columns, codes, codes_stride, past_caches);
 
   float* scales = nullptr;
   std::size_t scales_stride = 0;
@@ -199,7 +204,7 @@ void Worker::end_tile() {
   }
   if (scales != nullptr) {
     kernels_.transpose(reinterpret_cast<const std::uint32_t*>(stage_scales_.data()), stage_stride_, blocks, columns,
-                       reinterpret_cast<std::uint8_t*>(scales), scales_stride * sizeof(float));
+                       reinterpret_cast<std::uint8_t*>(scales), scales_stride * sizeof(float), past_caches);
   }
 
   if (!expand) return;

@@ -19,7 +19,8 @@ using Stream = CUstream_st*;  // null: the default stream
 // Throws InputError for an invalid spec, view or destination, RunError if the launch fails.
 void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, Stream stream);
 
-// Writes level * scale * global_scale of every element to `out`, dense [rows, columns], kF32 or kBF16, in device memory.
+// Writes level * scale * global_scale of every element to `out`, dense [rows, columns], kF32 or kBF16, in device
+// memory.
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream stream);
 
 // Whether the current device can run the kernels.

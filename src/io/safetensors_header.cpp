@@ -78,6 +78,7 @@ class HeaderHandler {
     const auto row = std::find_if(kTypes.begin(), kTypes.end(), [&](const TypeRow& r) { return r.name == value; });
     if (row == kTypes.end()) {
       std::vector<std::string_view> names;
+      names.reserve(kTypes.size());
       for (const TypeRow& known : kTypes) names.push_back(known.name);
       fail(subject() + "unknown type " + show_name(value) + name_hint(value, names));
     }
@@ -189,6 +190,28 @@ class HeaderHandler {
   int offsets_seen_ = 0;
 };
 
+// What is wrong with the size and the place of a tensor taken alone; nothing if they are right.
+std::string why_bad_extent(const TensorInfo& tensor, std::uint64_t data_size) {
+  std::uint64_t size = 0;
+  try {
+    size = tensor.byte_size();
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  const std::string range = "tensor " + show_name(tensor.name) + ": data_offsets [" + std::to_string(tensor.begin) +
+                            ", " + std::to_string(tensor.end) + "]";
+  if (tensor.begin > tensor.end) return range + " end before they begin";
+  if (tensor.end > data_size) {
+    return range + " reach beyond the " + std::to_string(data_size) + " bytes of data in the file";
+  }
+  if (tensor.end - tensor.begin != size) {
+    return range + " hold " + std::to_string(tensor.end - tensor.begin) + " bytes, but " +
+           std::string(name_of(tensor.type)) + " of shape " + shape_text(tensor.shape) + " takes " +
+           std::to_string(size);
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string_view name_of(TensorType type) { return row_of(type).name; }
@@ -242,24 +265,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t 
   SafetensorsHeader header = handler.take();
 
   for (const TensorInfo& tensor : header.tensors) {
-    const std::string name = "tensor " + show_name(tensor.name);
-    std::uint64_t size = 0;
-    try {
-      size = tensor.byte_size();
-    } catch (const InputError& error) {
-      fail(error.what());
-    }
-    const std::string range = "[" + std::to_string(tensor.begin) + ", " + std::to_string(tensor.end) + "]";
-    if (tensor.begin > tensor.end) fail(name + ": data_offsets " + range + " end before they begin");
-    if (tensor.end > data_size) {
-      fail(name + ": data_offsets " + range + " reach beyond the " + std::to_string(data_size) +
-           " bytes of data in the file");
-    }
-    if (tensor.end - tensor.begin != size) {
-      fail(name + ": data_offsets " + range + " hold " + std::to_string(tensor.end - tensor.begin) + " bytes, but " +
-           std::string(name_of(tensor.type)) + " of shape " + shape_text(tensor.shape) + " takes " +
-           std::to_string(size));
-    }
+    if (const std::string why = why_bad_extent(tensor, data_size); !why.empty()) fail(why);
   }
 
   std::stable_sort(header.tensors.begin(), header.tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {

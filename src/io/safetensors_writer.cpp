@@ -23,12 +23,12 @@ SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<Ten
                                      const Metadata& metadata)
     : state_(new State{AtomicFile(std::move(path)), {}, std::vector<std::atomic<std::uint64_t>>(tensors.size()), 0}) {
   const std::string where = "cannot write '" + state_->file.target().string() + "': ";
+  const auto refuse = [&](const std::string& why) { throw InputError(where + why); };
   std::set<std::string_view> names;
   for (const TensorSpec& tensor : tensors) {
-    if (const std::string why = why_bad_name(tensor.name); !why.empty()) {
-      throw InputError(where + "tensor " + show_name(tensor.name) + ": its name " + why);
-    }
-    if (!names.insert(tensor.name).second) throw InputError(where + "two tensors are called " + show_name(tensor.name));
+    const std::string why = why_bad_name(tensor.name);
+    if (!why.empty()) refuse("tensor " + show_name(tensor.name) + ": its name " + why);
+    if (!names.insert(tensor.name).second) refuse("two tensors are called " + show_name(tensor.name));
   }
 
   std::vector<std::size_t> order(tensors.size());

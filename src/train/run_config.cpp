@@ -34,6 +34,14 @@ void assign(ModelConfig& model, std::string_view key, const Assignment& assignme
   }
 }
 
+std::string_view recipe_expectation(std::string_view key) {
+  if (key.ends_with(".hadamard")) return "0 for none, 16, 32, 64 or 128";
+  if (key.ends_with(".format")) return "bf16, or a format that `ufp4 formats` lists";
+  if (key.ends_with(".block")) return "0 for the format's own, 16, 32, 64 or 128";
+  if (key.ends_with(".rounding")) return "rtne or sr";
+  return key == "keep_bf16" ? "patterns of linear layers that stay BF16, as layers.0.*" : "text";
+}
+
 // A base replaces the whole table; its other keys come after it whatever their order.
 void apply_bases(RunConfig& config, std::span<const Assignment> assignments) {
   for (const Assignment& assignment : assignments) {
@@ -90,6 +98,11 @@ RunConfig make_run_config(std::span<const Assignment> assignments) {
       throw_unknown_key(assignment);
     }
   }
+  if (config.model.d_model == 0) {
+    std::string names;
+    for (const std::string_view name : model_names()) names += (names.empty() ? "" : ", ") + std::string(name);
+    throw InputError("no model is chosen: give --model NAME or FILE, or model.* settings; known: " + names);
+  }
   validate(config.model);
   validate(config.recipe);
   resolve(config);
@@ -105,6 +118,12 @@ std::vector<Assignment> entries(const RunConfig& config) {
   return list;
 }
 
+bool is_list(std::string_view key) {
+  const ConfigKey* known = find_key(key);
+  RunConfig config;
+  return known != nullptr && std::holds_alternative<std::vector<std::string>*>(known->slot(config));
+}
+
 std::string to_toml(const RunConfig& config) {
   std::string text = "# Every effective setting of this run. `ufp4 train --config FILE` takes it.\n";
   std::string table;
@@ -115,10 +134,7 @@ std::string to_toml(const RunConfig& config) {
       table = name;
     }
     text += entry.key.substr(dot + 1) + " = ";
-    const ConfigKey* key = find_key(entry.key);
-    RunConfig defaults;
-    const bool list = key != nullptr && std::holds_alternative<std::vector<std::string>*>(key->slot(defaults));
-    if (list) {
+    if (is_list(entry.key)) {
       text += "[";
       for (std::size_t i = 0; i < entry.value.size(); ++i) text += (i == 0 ? "" : ", ") + toml_quote(entry.value[i]);
       text += "]\n";
@@ -150,7 +166,9 @@ std::string describe_keys() {
     text += "  " + std::string(kModelPrefix) + key + " (default " + (value.empty() ? "none" : value) + ")\n";
   }
   text += line("recipe.base", "name or file", "the recipe from which the other recipe.* keys start; --recipe sets it");
-  for (const auto& [key, value] : entries(Recipe{})) text += "  " + std::string(kRecipePrefix) + key + "\n";
+  for (const auto& [key, value] : entries(Recipe{})) {
+    text += "  " + std::string(kRecipePrefix) + key + " (" + std::string(recipe_expectation(key)) + ")\n";
+  }
   for (const ConfigKey& key : config_keys()) {
     std::string value;
     for (const std::string& item : value_of(RunConfig{}, key)) value += (value.empty() ? "" : ", ") + item;

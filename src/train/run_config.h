@@ -49,7 +49,7 @@ struct TrainSettings {
   std::string device = "auto";
   std::string stash = "packed";
   std::int64_t threads = 0;
-  std::int64_t log_every = 1;
+  std::int64_t log_every = 10;
   std::int64_t eval_every = 100;
   std::int64_t checkpoint_every = 500;
   std::int64_t keep_checkpoints = 2;
@@ -73,6 +73,9 @@ RunConfig make_run_config(std::span<const Assignment> assignments);
 
 // The effective setting of every key, in a fixed order.
 std::vector<Assignment> entries(const RunConfig& config);
+
+// Whether the value of `key` is a list, of whatever length.
+bool is_list(std::string_view key);
 
 // The same as a TOML file that read_toml takes.
 std::string to_toml(const RunConfig& config);

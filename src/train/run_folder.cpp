@@ -23,7 +23,7 @@ Json or_null(const std::optional<T>& value) {
 
 // Numbers and booleans as such, lists as arrays.
 Json typed(const Assignment& entry) {
-  if (entry.value.size() != 1) return entry.value;
+  if (is_list(entry.key)) return entry.value;
   const std::string& text = entry.value.front();
   if (toml_scalar(text) != text) return text;
   return Json::parse(text, nullptr, false).is_discarded() ? Json(text) : Json::parse(text);
@@ -36,6 +36,8 @@ Json to_object(const std::vector<std::pair<std::string, std::string>>& pairs) {
 }
 
 }  // namespace
+
+std::string_view torch_version() { return TORCH_VERSION; }
 
 void check_run_folder(const fs::path& folder, const RunConfig& config) {
   if (!fs::exists(folder)) return;
@@ -64,7 +66,7 @@ void write_run_folder(const fs::path& folder, const RunConfig& config, const Run
   model["parameters"] = parameter_count(config.model);
   model["non_embedding_parameters"] = non_embedding_parameter_count(config.model);
   const Json run{{"ufp4_version", UFP4_VERSION},
-                 {"torch_version", TORCH_VERSION},
+                 {"torch_version", torch_version()},
                  {"recipe", to_object(entries(config.recipe))},
                  {"model", model},
                  {"device", facts.device},

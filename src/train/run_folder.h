@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <string_view>
 
 #include "train/run_config.h"
 #include "train/trainer.h"
@@ -11,6 +13,9 @@ namespace ufp4 {
 
 // Throws InputError if `folder` is no folder, holds something other than a run, or a run with another configuration.
 void check_run_folder(const std::filesystem::path& folder, const RunConfig& config);
+
+// Of the torch that this program was built with: "2.11.0".
+std::string_view torch_version();
 
 // What run.json says that is not in the configuration.
 struct RunFacts {

@@ -156,7 +156,8 @@ TEST_P(BackendTest, AllBf16AndF16Bits) {
 TEST_P(BackendTest, RowsAndColumnsAtOnceAreEachAlone) {
   std::mt19937 random(6);
   for (int i = 0; i < 4; ++i) {
-    const OwnedMatrix matrix = make_matrix(150 + i * 47, 2300 - i * 297, 2400, random_dtype(random), Values::kNormal, 8);
+    const OwnedMatrix matrix =
+        make_matrix(150 + i * 47, 2300 - i * 297, 2400, random_dtype(random), Values::kNormal, 8);
     std::vector<OwnedResult> got;
     std::vector<OwnedResult> want;
     std::vector<QuantizeSpec> specs;

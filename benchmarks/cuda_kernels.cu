@@ -1,0 +1,261 @@
+// The CUDA kernels against the copy rate of the same device in the same run: prints the table of docs/performance.md.
+// Usage: cuda_kernels [rows columns]
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cuda/quantize.h"
+
+namespace {
+
+using namespace ufp4;
+
+constexpr int kRepeats = 31;
+constexpr int kWarmups = 3;
+
+void check(cudaError_t error) {
+  if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+}
+
+template <typename T>
+T* device_array(std::int64_t count) {
+  void* data = nullptr;
+  check(cudaMalloc(&data, static_cast<std::size_t>(count) * sizeof(T)));
+  return static_cast<T*>(data);
+}
+
+__global__ void copy_kernel(const uint4* from, uint4* to, std::int64_t count) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
+  std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  for (; i + 3 * stride < count; i += 4 * stride) {
+    const uint4 a = from[i], b = from[i + stride], c = from[i + 2 * stride], d = from[i + 3 * stride];
+    to[i] = a, to[i + stride] = b, to[i + 2 * stride] = c, to[i + 3 * stride] = d;
+  }
+  for (; i < count; i += stride) to[i] = from[i];
+}
+
+// Roughly normal values: the sum of the bytes of a hash.
+template <typename T>
+__global__ void fill_kernel(T* to, std::int64_t count, DType dtype) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) {
+    std::uint64_t x = static_cast<std::uint64_t>(i) * 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    float sum = 0;
+    for (int k = 0; k < 8; ++k) sum += static_cast<float>((x >> (8 * k)) & 0xFF) / 256 - 0.5F;
+    if constexpr (sizeof(T) == 4) {
+      to[i] = sum;
+    } else {
+      to[i] = static_cast<T>(dtype == DType::kBF16 ? __float_as_uint(sum) >> 16 : 0x3000u + (x & 0x8FFFu));
+    }
+  }
+}
+
+// Inputs and results of a matrix, enough sets that no cache holds what a later run reads.
+struct Arrays {
+  std::int64_t rows, columns;
+  int sets;
+  std::vector<void*> inputs;  // room for FP32
+  std::vector<void*> outputs[2];
+  std::vector<std::uint8_t*> codes[2];
+  std::vector<float*> scales[2];
+
+  Arrays(std::int64_t r, std::int64_t c, int n) : rows(r), columns(c), sets(n) {
+    for (int i = 0; i < n; ++i) {
+      inputs.push_back(device_array<float>(r * c));
+      for (int axis = 0; axis < 2; ++axis) {
+        outputs[axis].push_back(device_array<float>(r * c));
+        codes[axis].push_back(device_array<std::uint8_t>(r * c / 2));
+        scales[axis].push_back(device_array<float>(r * c / 16));
+      }
+    }
+    fill(DType::kBF16);
+  }
+  void fill(DType dtype) {
+    for (void* input : inputs) {
+      if (dtype == DType::kF32) {
+        fill_kernel<<<1024, 256>>>(static_cast<float*>(input), rows * columns, dtype);
+      } else {
+        fill_kernel<<<1024, 256>>>(static_cast<std::uint16_t*>(input), rows * columns, dtype);
+      }
+    }
+    check(cudaDeviceSynchronize());
+  }
+};
+
+struct Variant {
+  const char* format = "e1m2";
+  const char* axes = "row";  // "row", "column", "both"
+  Rounding rounding = Rounding::kNearest;
+  int hadamard = 0;
+  bool packed = true;
+  bool dequantized = false;
+  DType input = DType::kBF16;
+  int block = 16;
+
+  std::string name() const {
+    return std::string("quantize ") + format + " " + axes + (rounding == Rounding::kNearest ? " rtne" : " sr") +
+           (hadamard == 0 ? "" : " rht" + std::to_string(hadamard)) + (packed ? " packed" : "") +
+           (dequantized ? " bf16" : "") + " from " + std::string(name_of(input)) +
+           (block == 16 ? "" : " block " + std::to_string(block));
+  }
+  int operands() const { return std::string(axes) == "both" ? 2 : 1; }
+  double bytes(double elements) const {
+    const double out = (packed ? 0.5 + 4.0 / block : 0) + (dequantized ? 2 : 0);
+    return elements * (static_cast<double>(size_of(input)) + operands() * out);
+  }
+  void run(const Arrays& a, int set) const {
+    std::vector<QuantizeTask> tasks;
+    for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+      if (std::string(axes) == (axis == Axis::kRow ? "column" : "row")) continue;
+      const int k = axis == Axis::kRow ? 0 : 1;
+      QuantizeTask task{{&find_format(format), block, axis, rounding, make_hadamard(hadamard, 1), {1, 2, 3, 0, 0}}, {}};
+      if (packed) task.out.codes = a.codes[k][static_cast<std::size_t>(set)];
+      if (packed) task.out.scales = a.scales[k][static_cast<std::size_t>(set)];
+      if (dequantized) task.out.dequantized = a.outputs[k][static_cast<std::size_t>(set)];
+      tasks.push_back(task);
+    }
+    cuda::quantize({a.inputs[static_cast<std::size_t>(set)], input, a.rows, a.columns, a.columns}, tasks, nullptr);
+  }
+};
+
+// Median microseconds of one run; `inner` runs between two events for kernels as short as a launch.
+double measure(int sets, int inner, const std::function<void(int)>& run) {
+  cudaEvent_t start, stop;
+  check(cudaEventCreate(&start));
+  check(cudaEventCreate(&stop));
+  std::vector<double> times;
+  int set = 0;
+  for (int i = 0; i < kWarmups + kRepeats; ++i) {
+    check(cudaEventRecord(start));
+    for (int k = 0; k < inner; ++k) run(set++ % sets);
+    check(cudaEventRecord(stop));
+    check(cudaEventSynchronize(stop));
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, start, stop));
+    if (i >= kWarmups) times.push_back(1000.0 * milliseconds / inner);
+  }
+  check(cudaEventDestroy(start));
+  check(cudaEventDestroy(stop));
+  std::nth_element(times.begin(), times.begin() + kRepeats / 2, times.end());
+  return times[kRepeats / 2];
+}
+
+void print_row(const std::string& name, double bytes, double us, double copy_rate, double base_us) {
+  std::printf("%-58s %9.1f MB %9.2f us %8.1f GB/s  %5.3f of copy", name.c_str(), bytes / 1e6, us, bytes / us / 1e3,
+              bytes / us / copy_rate);
+  if (base_us > 0) std::printf("  %5.3f x", us / base_us);
+  std::printf("\n");
+}
+
+void bench(std::int64_t rows, std::int64_t columns, int sets, int inner, const std::vector<Variant>& variants) {
+  Arrays a(rows, columns, sets);
+  const double elements = static_cast<double>(rows) * static_cast<double>(columns);
+  const auto copied = static_cast<std::int64_t>(rows * columns * 2);
+  std::printf("\n[%lld, %lld]; the last figure is the time against the same case without transform, rtne\n",
+              static_cast<long long>(rows), static_cast<long long>(columns));
+  const double memcpy_us = measure(sets, inner, [&](int s) {
+    check(cudaMemcpyAsync(a.outputs[0][static_cast<std::size_t>(s)], a.inputs[static_cast<std::size_t>(s)],
+                          static_cast<std::size_t>(copied), cudaMemcpyDeviceToDevice));
+  });
+  double copy_us = 0;
+  for (const int blocks : {132 * 4, 132 * 8, 132 * 16}) {
+    const double us = measure(sets, inner, [&](int s) {
+      copy_kernel<<<blocks, 256>>>(static_cast<const uint4*>(a.inputs[static_cast<std::size_t>(s)]),
+                                   static_cast<uint4*>(a.outputs[0][static_cast<std::size_t>(s)]), copied / 16);
+    });
+    if (copy_us == 0 || us < copy_us) copy_us = us;
+  }
+  const double rate = 2.0 * static_cast<double>(copied) / std::min(memcpy_us, copy_us);
+  print_row("cudaMemcpyAsync of the BF16 matrix", 2.0 * static_cast<double>(copied), memcpy_us, rate, 0);
+  print_row("copy kernel, the best of three grids", 2.0 * static_cast<double>(copied), copy_us, rate, 0);
+  double base = 0;
+  DType filled = DType::kBF16;
+  for (const Variant& v : variants) {
+    if (v.input != filled) a.fill(filled = v.input);
+    const double us = measure(sets, inner, [&](int s) { v.run(a, s); });
+    if (v.hadamard == 0 && v.rounding == Rounding::kNearest) base = us;
+    print_row(v.name(), v.bytes(elements), us, rate, base);
+  }
+  if (filled != DType::kBF16) a.fill(DType::kBF16);
+  const double us = measure(sets, inner, [&](int s) {
+    const auto set = static_cast<std::size_t>(s);
+    cuda::dequantize({&find_format("e1m2"), 0, rows, columns, a.codes[0][set], a.scales[0][set]}, a.outputs[0][set],
+                     DType::kBF16, nullptr);
+  });
+  print_row("dequantize e1m2 to BF16", elements * 2.75, us, rate, 0);
+  check(cudaDeviceSynchronize());
+  for (void* p : a.inputs) cudaFree(p);
+  for (int k = 0; k < 2; ++k) {
+    for (void* p : a.outputs[k]) cudaFree(p);
+    for (void* p : a.codes[k]) cudaFree(p);
+    for (void* p : a.scales[k]) cudaFree(p);
+  }
+}
+
+std::vector<Variant> standard_variants() {
+  std::vector<Variant> list;
+  constexpr auto kSr = Rounding::kStochastic;
+  for (const char* axes : {"row", "column", "both"}) {
+    for (const bool dequantized : {false, true}) {
+      Variant v{"e1m2", axes, Rounding::kNearest, 0, !dequantized, dequantized};
+      list.push_back(v);
+      v.hadamard = 16;
+      list.push_back(v);
+      v.rounding = kSr;
+      list.push_back(v);
+      v.hadamard = 0;
+      list.push_back(v);
+    }
+  }
+  for (const char* format : {"e2m1", "int4_full"}) {
+    for (const char* axes : {"row", "both"}) {
+      list.push_back({format, axes});
+      list.push_back({format, axes, Rounding::kNearest, 16});
+      list.push_back({format, axes, kSr, 16});
+    }
+  }
+  list.push_back({"e1m2", "row", Rounding::kNearest, 0, true, true});
+  list.push_back({"e1m2", "row", Rounding::kNearest, 128});
+  list.push_back({"e1m2", "column", Rounding::kNearest, 128});
+  list.push_back({"e1m2", "row", Rounding::kNearest, 0, true, false, DType::kBF16, 128});
+  for (const DType input : {DType::kF16, DType::kF32}) {
+    for (const char* axes : {"row", "both"}) {
+      list.push_back({"e1m2", axes, Rounding::kNearest, 0, true, false, input});
+      list.push_back({"e1m2", axes, Rounding::kNearest, 16, true, false, input});
+    }
+  }
+  return list;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const ufp4::cuda::DeviceStatus status = ufp4::cuda::device_status();
+  if (!status.usable) {
+    std::fprintf(stderr, "cuda_kernels: %s\n", status.sentence.c_str());
+    return 1;
+  }
+  const std::int64_t rows = argc > 2 ? std::atoll(argv[1]) : 16384;
+  const std::int64_t columns = argc > 2 ? std::atoll(argv[2]) : 8192;
+  std::printf("%s\n", status.sentence.c_str());
+  bench(rows, columns, 2, 1, standard_variants());
+  bench(1024, 1024, 64, 64,
+        {{"e1m2", "row"},
+         {"e1m2", "row", Rounding::kNearest, 16},
+         {"e1m2", "row", Rounding::kStochastic, 16},
+         {"e1m2", "column"},
+         {"e1m2", "both", Rounding::kNearest, 16},
+         {"e1m2", "both", Rounding::kStochastic, 16}});
+  return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "cuda_kernels: %s\n", error.what());
+  return 1;
+}

@@ -1,0 +1,102 @@
+#include "cuda/operand.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "numerics/hadamard.h"
+#include "numerics/philox.h"
+#include "ufp4/error.h"
+
+namespace ufp4::cuda {
+namespace {
+
+constexpr std::array<float, 8> kFloatLevels{0, 0.5F, 1, 1.5F, 2, 3, 4, 6};
+
+bool power_of_two(float x) {
+  int exponent = 0;
+  return std::frexp(x, &exponent) == 0.5F && std::abs(exponent) < 64;
+}
+
+Grid grid_of(const ElementFormat& element) {
+  if (element.code_kind == CodeKind::kFullTwosComplement) return Grid::kUniform;
+  if (element.uniform() && power_of_two(element.levels[1])) return Grid::kUniform;
+  const auto count = static_cast<std::ptrdiff_t>(element.level_count);
+  if (std::equal(kFloatLevels.begin(), kFloatLevels.begin() + count, element.levels.begin())) return Grid::kFloat;
+  return Grid::kTable;
+}
+
+// Nearest takes the index above only beyond the middle, or at it where the index below is odd.
+float boundary(const ElementFormat& element, int below) {
+  const auto i = static_cast<std::size_t>(below);
+  const float middle = (element.levels[i] + element.levels[i + 1]) / 2;
+  return below % 2 == 0 ? middle : std::nextafter(middle, -std::numeric_limits<float>::infinity());
+}
+
+}  // namespace
+
+Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask& task) {
+  const QuantizeSpec& spec = task.spec;
+  const QuantizedShape shape = quantized_shape(rows, columns, spec);
+  if (std::max(rows, columns) > kLargestDimension) {
+    throw InputError("quantize: matrix [" + std::to_string(rows) + ", " + std::to_string(columns) +
+                     "] has a dimension beyond the " + std::to_string(kLargestDimension) + " of the GPU kernels");
+  }
+  const ElementFormat& element = spec.format->element;
+  Operand p{};
+  p.grid = grid_of(element);
+  p.stochastic = spec.rounding == Rounding::kStochastic;
+  p.sign_magnitude = element.code_kind == CodeKind::kSignMagnitude;
+  p.signed_scale = element.code_kind == CodeKind::kFullTwosComplement;
+  p.largest = element.largest();
+  p.reciprocal = 1 / p.largest;
+  p.index_factor = p.signed_scale ? 1 : 1 / element.levels[1];
+  if (p.stochastic) p.index_factor *= 1 - 0x1p-24F;
+  for (unsigned code = 0; code < 16; ++code) p.values[code] = code_value(element, code);
+  p.level_count = element.level_count;
+  for (int i = 0; i < element.level_count; ++i) p.levels[i] = element.levels[static_cast<std::size_t>(i)];
+  for (int i = 0; i + 1 < element.level_count; ++i) p.boundaries[i] = boundary(element, i);
+
+  p.hadamard = spec.hadamard.size;
+  p.hadamard_scale = p.hadamard == 0 ? 1 : hadamard_scale(p.hadamard);
+  std::copy(spec.hadamard.signs.begin(), spec.hadamard.signs.end(), p.signs);
+  for (unsigned i = 0; i < kRun; ++i) {
+    const std::uint32_t sign = (p.signs[0] >> i) & 1u;
+    p.sign_bits[i] = sign << 31;
+    p.packed_signs[i / 2] |= sign << (i % 2 == 0 ? 15 : 31);
+  }
+  p.lanes = spec.block_size() / kRun;
+  while ((1 << p.lanes_shift) < p.lanes) ++p.lanes_shift;
+  p.span = Span::kLanes;
+  if (p.grid != Grid::kTable && p.lanes == 1) {
+    if (p.hadamard == 0) p.span = Span::kPlain;
+    if (p.hadamard == kRun) p.span = Span::kHadamard;
+  }
+
+  philox::Key key = philox::make_key(spec.random.seed);
+  for (int round = 0; round < philox::kRounds; ++round) {
+    p.round_keys[2 * round] = key[0];
+    p.round_keys[2 * round + 1] = key[1];
+    key[0] += philox::kWeyl0;
+    key[1] += philox::kWeyl1;
+  }
+  const std::uint64_t product = std::uint64_t{philox::kMultiplier1} * spec.random.step;
+  p.first_x = static_cast<std::uint32_t>(product >> 32) ^ p.round_keys[0];
+  p.first_y = static_cast<std::uint32_t>(product);
+  p.first_z = spec.random.stream ^ p.round_keys[1];
+  p.row_offset = spec.random.row_offset;
+  p.column_offset = spec.random.column_offset;
+
+  p.codes = task.out.codes;
+  p.scales = task.out.scales;
+  p.dequantized = task.out.dequantized;
+  p.dequantized_f32 = task.out.dequantized_dtype == DType::kF32;
+  p.rows = static_cast<std::uint32_t>(shape.rows);
+  p.columns = static_cast<std::uint32_t>(shape.columns);
+  p.runs_per_row = p.columns / kRun;
+  return p;
+}
+
+}  // namespace ufp4::cuda

@@ -1,0 +1,79 @@
+// What the kernels read: the matrix, and one quantization of it, as plain data made on the host from the public
+// structs.
+#pragma once
+
+#include <cstdint>
+
+#include "ufp4/quantize.h"
+
+namespace ufp4::cuda {
+
+// A thread works on a run of this many elements along the blocks; longer blocks and transforms span adjacent lanes.
+inline constexpr int kRun = 16;
+
+// How the levels are laid out, which decides how a value becomes the index of a level.
+enum class Grid : std::uint8_t {
+  kUniform,  // 0, d, 2d, .. with d a power of two: the index is t / d, rounded
+  kFloat,    // the levels of e2m1, or the first few: a piecewise linear map to the index, rounded
+  kTable,    // anything else: compared with every boundary
+};
+
+// How far blocks and transforms reach, which decides what a kernel leaves out.
+enum class Span : std::uint8_t {
+  kPlain,     // blocks of a run, no transform
+  kHadamard,  // blocks and transforms of a run
+  kLanes,     // any: they may span adjacent lanes
+};
+
+struct Matrix {
+  const void* data;
+  std::uint32_t rows, columns;
+  std::int64_t row_stride;
+  bool vector_rows;  // every row starts at a multiple of 16 bytes
+};
+
+struct Operand {
+  // The element format.
+  Grid grid;
+  Span span;
+  bool stochastic;
+  bool sign_magnitude;  // else two's complement
+  bool signed_scale;    // full two's complement: the larger extreme takes -8
+  float largest;        // L
+  float reciprocal;     // 1 / L
+  float index_factor;   // kUniform: 1 / d, less half an ulp for stochastic rounding (see round_to_index)
+  float values[16];     // of the 16 codes
+  int level_count;      // kTable: entries of `levels`
+  float levels[8];
+  float boundaries[7];  // kTable: the index for nearest is the number of boundaries below t
+
+  // Transform and block.
+  int hadamard;
+  float hadamard_scale;
+  std::uint32_t signs[4];
+  std::uint32_t sign_bits[16];    // kHadamard: the sign bit to flip in each value of a run
+  std::uint32_t packed_signs[8];  // and in two 16-bit values a word
+  int lanes;                      // runs in a block: 1, 2, 4 or 8
+  int lanes_shift;                // its log2
+
+  // Random bits.
+  std::uint32_t round_keys[20];             // of the ten Philox rounds, two a round
+  std::uint32_t first_x, first_y, first_z;  // what the first round makes of key, step and stream
+  std::uint32_t row_offset, column_offset;
+
+  // The results and their shape: null is not written.
+  std::uint8_t* codes;
+  float* scales;
+  void* dequantized;
+  bool dequantized_f32;
+  std::uint32_t rows, columns;  // of the operand, padded
+  std::uint32_t runs_per_row;
+};
+
+// Rows and columns are 32-bit numbers, and what is added to them within a tile must not wrap.
+inline constexpr std::int64_t kLargestDimension = 0xFFFFFFFF - 1024;
+
+// Throws InputError for an invalid spec or a dimension beyond kLargestDimension.
+Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask& task);
+
+}  // namespace ufp4::cuda

@@ -1,0 +1,178 @@
+"""ufp4 train and ufp4 compare as a user meets them: exit codes, messages, signals, folders."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+MICRO = ["--data", "builtin", "--device", "cpu", "--set", "model.name=micro", "--set", "model.d_model=32", "--set",
+         "model.layers=2", "--set", "model.heads=2", "--set", "model.ffn=64", "--set", "model.context=32", "--set",
+         "train.batch=2", "--set", "train.threads=1", "--set", "data.val_tokens=64"]
+
+
+@pytest.fixture(autouse=True)
+def needs_training(verbs):
+    if "train" not in verbs:
+        pytest.skip("this build has no torch")
+
+
+def steps_of(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def wait_for_step(process, run, step, limit_s=60):
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end and process.poll() is None:
+        if (run / "metrics.jsonl").exists() and len((run / "metrics.jsonl").read_text().splitlines()) >= step:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} was not reached; exit code {process.poll()}")
+
+
+def start(program, *arguments, **options):
+    command = [program.path, *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_continues(program, folder, number):
+    def command(out):
+        return ["train", *MICRO, "--recipe", "ufp4", "--steps", "300", "--set", "train.eval_every=0", "--out", out]
+
+    process = start(program, *command(folder / "run"))
+    wait_for_step(process, folder / "run", 5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "the same command continues" in errors
+    assert list((folder / "run" / "checkpoints").iterdir())
+
+    done = program.succeeds(*command(folder / "run"))
+    assert "continues after step" in done.stderr
+    program.succeeds(*command(folder / "whole"))
+    assert steps_of(folder / "run") == steps_of(folder / "whole")
+    last = "checkpoints/step-00000300/model.safetensors"
+    assert (folder / "run" / last).read_bytes() == (folder / "whole" / last).read_bytes()
+
+
+def test_a_killed_run_continues_from_its_last_checkpoint(program, folder):
+    command = ["train", *MICRO, "--steps", "200", "--set", "train.checkpoint_every=10", "--out", folder / "run"]
+    process = start(program, *command)
+    wait_for_step(process, folder / "run", 25)
+    process.kill()
+    process.communicate(timeout=60)
+    program.succeeds(*command)
+    assert [step for step, _ in steps_of(folder / "run")] == list(range(1, 201))
+
+
+def test_another_configuration_is_refused_and_nothing_is_lost(program, folder):
+    command = ["train", *MICRO, "--steps", "4", "--out", folder / "run"]
+    program.succeeds(*command)
+    before = {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()}
+    message = program.fails(2, *command, "--set", "optimizer.lr=0.5")
+    assert "optimizer.lr" in message and "0.5" in message
+    assert before == {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()}
+    assert "is done" in program.succeeds(*command).stderr
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(program, folder):
+    command = ["train", *MICRO, "--steps", "20", "--set", "train.checkpoint_every=5", "--out", folder / "run"]
+    program.succeeds("train", *MICRO, "--steps", "5", "--set", "schedule.steps=20", "--out", folder / "run")
+    kept = (folder / "run/checkpoints/step-00000005/model.safetensors").read_bytes()
+    limit = len(kept) // 2048  # of the size of a file, in KiB: half a checkpoint
+    shell = ["bash", "-c", f"ulimit -f {limit}; exec \"$@\"", "bash", program.path, *map(str, command)]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "model.safetensors" in done.stderr and "step-00000005" in done.stderr
+    assert [path.name for path in (folder / "run/checkpoints").iterdir()] == ["step-00000005"]
+    program.succeeds(*command)
+
+
+@pytest.mark.parametrize("arguments, parts", [
+    (["--steps", "0"], ["--steps", "train.steps", "'0'"]),
+    (["--steps", "-3"], ["train.steps", "'-3'"]),
+    (["--set", "train.batch=0"], ["--set", "train.batch", "'0'"]),
+    (["--set", "train.batch=x"], ["train.batch", "whole number"]),
+    (["--set", "trian.batch=2"], ["trian.batch", "train.batch"]),
+    (["--set", "nothing"], ["key=value"]),
+    (["--recipe", "upf4"], ["upf4", "ufp4"]),
+    (["--model", "tny"], ["tny", "tiny"]),
+    (["--config", "missing.toml"], ["missing.toml"]),
+    (["--set", "data.train=missing.txt"], ["missing.txt"]),
+    (["--set", "model.d_model=65536", "--set", "model.layers=512", "--set", "model.ffn=262144"], ["GiB"]),
+    (["--device", "tpu"], ["tpu", "cuda"]),
+])
+def test_bad_input(program, folder, arguments, parts):
+    message = program.fails(2, "train", *MICRO, "--out", folder / "run", *arguments)
+    for part in parts:
+        assert part in message
+    assert not (folder / "run").exists()
+
+
+def test_no_model(program, folder):
+    message = program.fails(2, "train", "--data", "builtin", "--out", folder / "run")
+    assert "--model" in message and "tiny" in message
+
+
+def test_files_of_settings(program, folder):
+    (folder / "run.toml").write_text('[train]\nsteps = 3\nbatch = 2\n\n[recipe]\nbase = "e2m1"\nfprop.hadamard = 16\n')
+    program.succeeds("train", *MICRO, "--config", folder / "run.toml", "--out", folder / "run")
+    run = json.loads((folder / "run/run.json").read_text())
+    assert run["recipe"]["fprop.hadamard"] == 16 and run["recipe"]["fprop.x.format"] == "e2m1"
+    (folder / "bad.toml").write_text("[train]\nsteps = 3\nbatsh = 2\n")
+    message = program.fails(2, "train", *MICRO, "--config", folder / "bad.toml", "--out", folder / "other")
+    assert "bad.toml:3" in message and "train.batch" in message
+    # What a run writes about itself starts the same run.
+    program.succeeds("train", "--config", folder / "run/config.toml", "--out", folder / "again")
+    assert steps_of(folder / "again") == steps_of(folder / "run")
+
+
+def test_help_lists_every_setting(program):
+    text = program.succeeds("train", "--help-config").stdout
+    for key in ["model.d_model", "recipe.dgrad.hadamard", "data.val", "optimizer.lr", "schedule.kind", "train.steps"]:
+        assert f"  {key} (" in text
+
+
+def test_compare_stopped_and_continued(program, folder):
+    command = ["compare", *MICRO, "--recipes", "bf16,ufp4,ufp4:dgrad.hadamard=0", "--seeds", "2", "--steps", "40",
+               "--out", folder / "all"]
+    process = start(program, *command)
+    wait_for_step(process, folder / "all/runs/ufp4-seed1", 5)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert not (folder / "all/compare.json").exists()
+    done = program.succeeds(*command)
+    assert "its uncertainty" in done.stdout
+    result = json.loads((folder / "all/compare.json").read_text())
+    assert set(result) == {"runs", "summary"}
+    assert [(run["recipe"], run["seed"]) for run in result["runs"]] == [
+        (recipe, seed) for recipe in ("bf16", "ufp4", "ufp4:dgrad.hadamard=0") for seed in (1, 2)]
+    for run in result["runs"]:
+        assert set(run) == {"recipe", "seed", "steps", "tokens", "train_loss", "val_loss", "tokens_per_s"}
+        assert run["steps"] == 40 and run["tokens"] == 40 * 2 * 32
+    by_run = {(run["recipe"], run["seed"]): run["train_loss"] for run in result["runs"]}
+    pairs = [100 * (by_run["ufp4", seed] - by_run["bf16", seed]) / by_run["bf16", seed] for seed in (1, 2)]
+    summary = {row["recipe"]: row for row in result["summary"]}
+    assert summary["ufp4"]["degradation_percent_mean"] == pytest.approx(sum(pairs) / 2)
+    assert summary["ufp4"]["degradation_percent_sem"] == pytest.approx(abs(pairs[0] - pairs[1]) / 2)
+    assert json.loads(program.succeeds(*command, "--json").stdout) == result
+
+
+def test_compare_with_one_seed_says_so(program, folder):
+    done = program.succeeds("compare", *MICRO, "--recipes", "e2m1,ufp4", "--steps", "4", "--out", folder / "all")
+    assert "one seed: no uncertainty" in done.stdout
+    summary = json.loads((folder / "all/compare.json").read_text())["summary"]
+    assert all(row["degradation_percent_mean"] is None for row in summary)
+
+
+@pytest.mark.parametrize("arguments, part", [
+    (["--recipes", "bf16,upf4"], "upf4"), (["--recipes", "bf16,bf16"], "twice"), (["--recipes", "ufp4:a=1"], "'a'"),
+    (["--seeds", "0"], "--seeds"),
+])
+def test_compare_bad_input(program, folder, arguments, part):
+    assert part in program.fails(2, "compare", *MICRO, "--steps", "4", "--out", folder / "all", *arguments)
+    assert not (folder / "all").exists()

@@ -1,0 +1,57 @@
+// A matrix with hostile values, its quantization on the GPU and on the CPU, and the comparison of their bits.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ufp4/backend.h"
+#include "ufp4/quantize.h"
+
+namespace ufp4::testing {
+
+// A matrix in host memory with its rows `row_stride` elements apart, the first `shift` elements into its storage.
+struct HostMatrix {
+  DType dtype = DType::kF32;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t shift = 0;
+  std::vector<std::uint8_t> bytes;
+
+  ConstMatrix view(const void* data) const;  // of a copy of `bytes` at `data`
+  ConstMatrix view() const { return view(bytes.data()); }
+};
+
+// Values that quantization may get wrong: ties, zeros of both signs, values near 2^-120, subnormal, huge and non-finite
+// ones, in patches of 16 x 16 between normal data.
+HostMatrix hostile_matrix(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t padding,
+                          std::int64_t shift, std::uint64_t seed);
+
+// Plain normal values; fast enough for 10^8 of them.
+HostMatrix normal_matrix(DType dtype, std::int64_t rows, std::int64_t columns, std::uint64_t seed);
+
+struct Results {
+  std::vector<std::uint8_t> codes;
+  std::vector<std::uint8_t> scales;
+  std::vector<std::uint8_t> dequantized;
+  float global_scale = 0;
+};
+
+// The stored matrix with rows and columns exchanged, dense.
+HostMatrix transposed(const HostMatrix& in);
+
+// On the CPU by all cores, in slabs of rows. Dequantized values only where a type is given.
+Results quantize_on_cpu(const HostMatrix& in, const QuantizeSpec& spec, std::optional<DType> dequantized);
+
+// On the GPU: one call for all specs. Throws if something was written beyond a result.
+std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<QuantizeSpec>& specs,
+                                     std::optional<DType> dequantized);
+
+// Empty if all bits are equal, else the first difference in words.
+std::string difference(const Results& gpu, const Results& cpu, const HostMatrix& in, const QuantizeSpec& spec);
+
+std::string describe(const HostMatrix& in, const QuantizeSpec& spec);
+
+}  // namespace ufp4::testing

@@ -1,0 +1,162 @@
+// The bits of the GPU against those of the fastest CPU backend (which tests/backend holds to the scalar reference).
+#include <gtest/gtest.h>
+
+#include "cuda/device_case.h"
+#include "cuda/quantize.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+using testing::HostMatrix;
+
+class CudaQuantize : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const cuda::DeviceStatus status = cuda::device_status();
+    if (!status.usable) GTEST_SKIP() << status.sentence;
+  }
+};
+
+constexpr std::array kTypes{DType::kF32, DType::kBF16, DType::kF16};
+constexpr std::array kRoundings{Rounding::kNearest, Rounding::kStochastic};
+constexpr std::array kAxes{Axis::kRow, Axis::kColumn};
+
+// Grids that no table of the library has: they take the path of any grid.
+const BlockFormat kThirds{"thirds",
+                          {"thirds", 8, {0, 0.3F, 0.6F, 1, 1.3F, 2.2F, 3, 5}, CodeKind::kSignMagnitude},
+                          16,
+                          ScaleEncoding::kFp32,
+                          ""};
+const BlockFormat kThree{"three", {"three", 3, {0, 1, 3}, CodeKind::kTwosComplement}, 16, ScaleEncoding::kFp32, ""};
+const BlockFormat kCoarse{
+    "coarse", {"coarse", 4, {0, 2, 4, 6}, CodeKind::kSignMagnitude}, 16, ScaleEncoding::kFp32, ""};
+
+std::vector<const BlockFormat*> all_formats() {
+  std::vector<const BlockFormat*> list{&kThirds, &kThree, &kCoarse};
+  for (const BlockFormat& format : formats()) list.push_back(&format);
+  return list;
+}
+
+QuantizeSpec make_spec(const BlockFormat& format, Axis axis, Rounding rounding, int hadamard, int block) {
+  return {&format, block, axis, rounding, make_hadamard(hadamard, 7), {0x123456789ABCDEFu, 5, 11, 0, 0}};
+}
+
+void expect_equal(const HostMatrix& in, const std::vector<QuantizeSpec>& specs, DType dequantized = DType::kBF16) {
+  const std::vector<testing::Results> gpu = testing::quantize_on_gpu(in, specs, dequantized);
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    EXPECT_EQ("", difference(gpu[i], testing::quantize_on_cpu(in, specs[i], dequantized), in, specs[i]));
+  }
+}
+
+TEST_F(CudaQuantize, EveryVariantOnShapesThatFitNothing) {
+  struct Shape {
+    std::int64_t rows, columns, padding, shift;
+  };
+  constexpr std::array<Shape, 7> kShapes{{{1, 1, 0, 0},
+                                          {37, 53, 3, 1},
+                                          {130, 72, 8, 8},
+                                          {16, 144, 0, 0},
+                                          {3, 300, 4, 0},
+                                          {257, 8, 0, 0},
+                                          {64, 65, 63, 0}}};
+  std::uint64_t seed = 0;
+  for (const BlockFormat* format : all_formats()) {
+    for (const Rounding rounding : kRoundings) {
+      for (const int hadamard : {0, 16, 32, 64, 128}) {
+        for (const int block : kBlockSizes) {
+          const Shape& s = kShapes[++seed % kShapes.size()];
+          const DType type = kTypes[seed / kShapes.size() % kTypes.size()];
+          const HostMatrix in = testing::hostile_matrix(type, s.rows, s.columns, s.padding, s.shift, seed);
+          for (const Axis axis : kAxes) {
+            expect_equal(in, {make_spec(*format, axis, rounding, hadamard, block)},
+                         seed % 2 == 0 ? DType::kBF16 : DType::kF32);
+          }
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaQuantize, BothAxesFromOneRead) {
+  for (const DType type : kTypes) {
+    for (const Rounding rounding : kRoundings) {
+      for (const char* name : {"e1m2", "int4_full", "e2m1"}) {
+        for (const int hadamard : {0, 16, 64}) {
+          const HostMatrix in = testing::hostile_matrix(type, 270, 200, 8, 0, 3);
+          QuantizeSpec row = make_spec(find_format(name), Axis::kRow, rounding, hadamard, 16);
+          QuantizeSpec column = make_spec(find_format("e1m2"), Axis::kColumn, rounding, 16, 32);
+          row.random.stream = 77;
+          expect_equal(in, {row, column});
+          expect_equal(in, {column, row, make_spec(find_format("int4"), Axis::kColumn, rounding, 0, 16)}, DType::kF32);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaQuantize, ShardsTakeTheRandomBitsOfTheWhole) {
+  for (const Axis axis : kAxes) {
+    for (const std::uint32_t offset : {0u, 8u, 1u, 2u, 5u, 7u, 0xFFFFFFF4u}) {
+      const HostMatrix in = testing::hostile_matrix(DType::kBF16, 48, 80, 0, 0, offset);
+      QuantizeSpec spec = make_spec(find_format("e1m2"), axis, Rounding::kStochastic, 16, 16);
+      spec.random.column_offset = offset;
+      spec.random.row_offset = 3 * offset;
+      expect_equal(in, {spec});
+    }
+  }
+}
+
+TEST_F(CudaQuantize, OnlyWhatIsAskedForIsWritten) {
+  const HostMatrix in = testing::hostile_matrix(DType::kBF16, 40, 48, 0, 0, 1);
+  const QuantizeTask nothing{make_spec(find_format("e1m2"), Axis::kRow, Rounding::kNearest, 16, 16), {}};
+  QuantizeTask empty = nothing;
+  empty.spec.axis = Axis::kColumn;
+  EXPECT_NO_THROW(cuda::quantize({nullptr, DType::kF32, 0, 10, 10}, {&nothing, 1}, nullptr));
+  EXPECT_NO_THROW(cuda::quantize({nullptr, DType::kF32, 10, 0, 10}, {&empty, 1}, nullptr));
+}
+
+TEST_F(CudaQuantize, ErrorsNameWhatIsWrong) {
+  QuantizeTask task{make_spec(find_format("e1m2"), Axis::kRow, Rounding::kNearest, 16, 16), {}};
+  const ConstMatrix null{nullptr, DType::kBF16, 4, 16, 16};
+  EXPECT_THROW(cuda::quantize(null, {&task, 1}, nullptr), InputError);
+  const ConstMatrix overlapping{&task, DType::kBF16, 4, 16, 8};
+  EXPECT_THROW(cuda::quantize(overlapping, {&task, 1}, nullptr), InputError);
+  task.out.codes = reinterpret_cast<std::uint8_t*>(std::uintptr_t{4});
+  const ConstMatrix good{reinterpret_cast<const void*>(std::uintptr_t{256}), DType::kBF16, 4, 16, 16};
+  EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
+  task.spec.block = 24;
+  EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
+}
+
+// The whole contract at once: 10^8 elements of every variant that training uses, a format a case.
+class CudaHundredMillion : public CudaQuantize, public ::testing::WithParamInterface<BlockFormat> {
+ protected:
+  static constexpr std::int64_t kRows = 8192;
+  static constexpr std::int64_t kColumns = 12288;
+};
+
+TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
+  static const HostMatrix in = testing::normal_matrix(DType::kBF16, kRows, kColumns, 42);
+  static const HostMatrix turned = transposed(in);
+  for (const Rounding rounding : kRoundings) {
+    for (const int hadamard : {0, 16}) {
+      const QuantizeSpec row = make_spec(GetParam(), Axis::kRow, rounding, hadamard, 16);
+      const QuantizeSpec column = make_spec(GetParam(), Axis::kColumn, rounding, hadamard, 16);
+      const testing::Results row_on_cpu = quantize_on_cpu(in, row, {});
+      const testing::Results column_on_cpu = quantize_on_cpu(turned, row, {});
+      EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, {})[0], row_on_cpu, in, row));
+      const std::vector<testing::Results> both = quantize_on_gpu(in, {row, column}, {});
+      EXPECT_EQ("", difference(both[0], row_on_cpu, in, row));
+      EXPECT_EQ("", difference(both[1], column_on_cpu, in, column));
+      EXPECT_EQ("", difference(quantize_on_gpu(in, {column}, {})[0], column_on_cpu, in, column));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, CudaHundredMillion, ::testing::ValuesIn(formats().begin(), formats().end()),
+                         [](const auto& format) { return std::string(format.param.name); });
+
+}  // namespace
+}  // namespace ufp4

@@ -1,0 +1,132 @@
+#include "train/run_config.h"
+
+#include <gtest/gtest.h>
+
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+RunConfig make(std::initializer_list<const char*> overrides) {
+  std::vector<Assignment> list{{"model.base", {"tiny"}, "--model"}};
+  for (const char* text : overrides) list.push_back(parse_override(text, "--set"));
+  return make_run_config(list);
+}
+
+struct BadSetting {
+  const char* text;
+  std::vector<std::string> expected;  // parts of the message
+};
+
+class BadSettingTest : public testing::TestWithParam<BadSetting> {};
+
+TEST_P(BadSettingTest, IsRefusedWithKeyValueAndExpectation) {
+  try {
+    make({GetParam().text});
+    FAIL() << GetParam().text << " was accepted";
+  } catch (const InputError& error) {
+    for (const std::string& part : GetParam().expected) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what() << "\nlacks: " << part;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Settings, BadSettingTest,
+    testing::Values(BadSetting{"train.steps=0", {"--set", "train.steps", "'0'", "whole number from 1"}},
+                    BadSetting{"train.steps=-5", {"train.steps", "'-5'"}},
+                    BadSetting{"train.steps=1e3", {"train.steps", "'1e3'", "whole number"}},
+                    BadSetting{"train.steps=99999999999999999999", {"train.steps", "1000000000"}},
+                    BadSetting{"train.steps=", {"train.steps", "''"}},
+                    BadSetting{"train.batch=0", {"train.batch", "'0'"}},
+                    BadSetting{"train.batch=-1", {"train.batch", "'-1'"}},
+                    BadSetting{"train.batch=100000000", {"train.batch", "1048576"}},
+                    BadSetting{"train.micro_batch=3", {"train.micro_batch", "3", "divisor of train.batch", "8"}},
+                    BadSetting{"train.step=5", {"unknown key 'train.step'", "train.steps"}},
+                    BadSetting{"optimiser.lr=1", {"unknown key", "optimizer.lr"}},
+                    BadSetting{"colour=1", {"unknown key 'colour'", "--help-config"}},
+                    BadSetting{"optimizer.lr=-1", {"optimizer.lr", "'-1'", "0 to 10"}},
+                    BadSetting{"optimizer.lr=nan", {"optimizer.lr", "'nan'"}},
+                    BadSetting{"optimizer.lr=fast", {"optimizer.lr", "'fast'", "a number"}},
+                    BadSetting{"optimizer.beta1=1", {"optimizer.beta1"}},
+                    BadSetting{"schedule.kind=linear", {"schedule.kind", "'linear'", "wsd, cosine, constant"}},
+                    BadSetting{"schedule.decay=0.99", {"schedule.warmup", "schedule.decay", "at most 1"}},
+                    BadSetting{"schedule.steps=10", {"train.steps", "1000", "schedule.steps", "10"}},
+                    BadSetting{"train.device=gpu", {"train.device", "'gpu'", "auto, cpu, cuda"}},
+                    BadSetting{"data.train=", {"data.train", "builtin"}},
+                    BadSetting{"model.layers=-1", {"layers", "-1"}}, BadSetting{"model.layer=2", {"layers"}},
+                    BadSetting{"model.d_model=99999999999", {"d_model"}},
+                    BadSetting{"recipe.fprop.x.format=e3m0", {"e3m0"}},
+                    BadSetting{"recipe.dgrad.hadamrd=16", {"hadamrd", "dgrad.hadamard"}},
+                    BadSetting{"recipe.base=upf4", {"upf4", "ufp4"}}, BadSetting{"model.base=tny", {"tny", "tiny"}},
+                    BadSetting{"recipe.base=no/such.toml", {"no/such.toml"}}));
+
+TEST(RunConfig, OverridesComeAfterTheBaseWhateverTheirOrder) {
+  const RunConfig config = make_run_config(std::vector<Assignment>{{"recipe.dgrad.hadamard", {"0"}, ""},
+                                                                   {"model.layers", {"3"}, ""},
+                                                                   {"model.base", {"tiny"}, ""},
+                                                                   {"recipe.base", {"ufp4"}, ""}});
+  EXPECT_EQ(config.model.layers, 3);
+  EXPECT_EQ(config.model.d_model, load_model_config("tiny").d_model);
+  EXPECT_EQ(config.recipe[Gemm::kDgrad].hadamard, 0);
+  EXPECT_EQ(config.recipe[Gemm::kFprop].hadamard, 16);
+}
+
+TEST(RunConfig, SettingsThatFollowOthersAreResolved) {
+  const RunConfig config = make({"train.steps=77", "train.batch=6"});
+  EXPECT_EQ(config.schedule.steps, 77);
+  EXPECT_EQ(config.train.micro_batch, 6);
+  EXPECT_GT(config.optimizer.lr, 0);
+}
+
+TEST(RunConfig, TomlReadsBackToTheSame) {
+  const RunConfig config =
+      make({"recipe.base=ufp4", "recipe.keep_bf16=layers.0.*,layers.1.*", "train.seed=9007199254740",
+            "optimizer.lr=0.00123", "data.train=a b.txt,c\"d.jsonl", "recipe.name=1e5"});
+  const RunConfig again = make_run_config(parse_toml(to_toml(config), "text"));
+  EXPECT_FALSE(first_difference(config, again).has_value()) << first_difference(config, again)->key;
+  EXPECT_EQ(again.data.train, (std::vector<std::string>{"a b.txt", "c\"d.jsonl"}));
+  EXPECT_EQ(again.recipe.name, "1e5");
+  EXPECT_EQ(to_toml(again), to_toml(config));
+}
+
+TEST(RunConfig, OnlyWhatChangesNoResultMayDiffer) {
+  const RunConfig config = make({});
+  EXPECT_FALSE(first_difference(config, make({"train.log_every=7", "train.threads=1", "train.keep_checkpoints=9"})));
+  const auto lr = first_difference(config, make({"optimizer.lr=0.5"}));
+  ASSERT_TRUE(lr);
+  EXPECT_EQ(lr->key, "optimizer.lr");
+  EXPECT_EQ(lr->expected, "0.5");
+  const auto steps = first_difference(config, make({"train.steps=5"}));
+  ASSERT_TRUE(steps);
+  EXPECT_EQ(steps->key, "schedule.steps");
+  EXPECT_FALSE(first_difference(make({"schedule.steps=40", "train.steps=20"}), make({"train.steps=40"})));
+}
+
+TEST(RunConfig, TomlErrorsNameTheLine) {
+  try {
+    parse_toml("[train]\nsteps = = 3\n", "my.toml");
+    FAIL();
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("my.toml:2"), std::string::npos) << error.what();
+  }
+  EXPECT_THROW(parse_toml("a = 2020-01-01", "t"), InputError);
+  EXPECT_THROW(parse_toml("a = [[1]]", "t"), InputError);
+  EXPECT_THROW(parse_override("novalue", "--set"), InputError);
+}
+
+TEST(RunConfig, EveryKeyIsDescribed) {
+  const std::string text = describe_keys();
+  for (const Assignment& entry : entries(make({})))
+    EXPECT_NE(text.find("  " + entry.key + " "), std::string::npos) << entry.key;
+}
+
+TEST(Recipes, AllThatAreCompiledInAreValid) {
+  const std::vector<std::string_view> names = known_recipes();
+  ASSERT_GE(names.size(), 4U);
+  EXPECT_EQ(names.front(), "bf16");
+  for (const std::string_view name : names) EXPECT_EQ(load_recipe(std::string(name)).name, name);
+}
+
+}  // namespace
+}  // namespace ufp4

@@ -1,0 +1,196 @@
+#include "train/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "io/file.h"
+#include "io/temporary_folder.h"
+#include "train/micro_run.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+namespace fs = std::filesystem;
+
+// What must not depend on the clock: every line of the metrics but rates and memory.
+std::string losses(const fs::path& run) {
+  std::string text;
+  const MetricsHistory history = read_metrics(run / "metrics.jsonl");
+  for (const StepMetrics& m : history.steps) {
+    text += nlohmann::json{m.step, m.loss, m.grad_norm, m.lr, m.tokens, m.skipped}.dump() + "\n";
+  }
+  for (const Validation& v : history.validations) text += nlohmann::json{v.step, v.loss}.dump() + "\n";
+  return text;
+}
+
+std::string file_of(const fs::path& run, const char* step, const char* file) {
+  const io::MappedFile map(run / "checkpoints" / step / file);
+  return std::string(map.text());
+}
+
+// Trains `steps` and stops there as a signal would.
+TrainResult train_until(const RunConfig& config, const fs::path& folder, std::int64_t steps) {
+  std::atomic<bool> stop{false};
+  TrainEvents events;
+  events.step = [&](const StepMetrics& m) { stop = m.step == steps; };
+  return train(config, folder, events, stop);
+}
+
+class ResumeTest : public testing::TestWithParam<std::vector<const char*>> {};
+
+TEST_P(ResumeTest, HasTheBitsOfARunThatNeverStopped) {
+  const TemporaryFolder folder;
+  std::vector<Assignment> settings = micro_settings("ufp4", {"train.steps=12"});
+  for (const char* text : GetParam()) settings.push_back(parse_override(text, "test"));
+  const RunConfig config = make_run_config(settings);
+
+  EXPECT_TRUE(train(config, folder / "whole", {}, never()).finished);
+  const TrainResult part = train_until(config, folder / "parts", 6);
+  EXPECT_FALSE(part.finished);
+  EXPECT_EQ(part.step, 6);
+  EXPECT_TRUE(train(config, folder / "parts", {}, never()).finished);
+
+  EXPECT_EQ(losses(folder / "whole"), losses(folder / "parts"));
+  for (const char* file : {"model.safetensors", "optimizer.safetensors", "state.json", "config.toml"}) {
+    EXPECT_TRUE(file_of(folder / "whole", "step-00000012", file) == file_of(folder / "parts", "step-00000012", file))
+        << file;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, ResumeTest,
+                         testing::Values(std::vector<const char*>{}, std::vector<const char*>{"train.micro_batch=1"},
+                                         std::vector<const char*>{"recipe.*.*.rounding=sr"},
+                                         std::vector<const char*>{"recipe.base=bf16", "schedule.kind=cosine"},
+                                         std::vector<const char*>{"recipe.base=e2m1", "model.kv_heads=1"}));
+
+TEST(Train, FortyStepsAreTwentyAndTwentyMore) {
+  const TemporaryFolder folder;
+  train(micro_run("ufp4", {"train.steps=40", "train.checkpoint_every=20"}), folder / "whole", {}, never());
+  const auto part = {"schedule.steps=40", "train.steps=20", "train.checkpoint_every=20"};
+  train(micro_run("ufp4", part), folder / "parts", {}, never());
+  train(micro_run("ufp4", {"train.steps=40", "train.checkpoint_every=20"}), folder / "parts", {}, never());
+  EXPECT_EQ(losses(folder / "whole"), losses(folder / "parts"));
+  EXPECT_TRUE(file_of(folder / "whole", "step-00000040", "model.safetensors") ==
+              file_of(folder / "parts", "step-00000040", "model.safetensors"));
+}
+
+TEST(Train, TheStashChangesNoBit) {
+  const TemporaryFolder folder;
+  train(micro_run("ufp4"), folder / "packed", {}, never());
+  train(micro_run("ufp4", {"train.stash=bf16"}), folder / "bf16", {}, never());
+  EXPECT_EQ(losses(folder / "packed"), losses(folder / "bf16"));
+}
+
+TEST(Train, WritesWhatDescribesTheRun) {
+  const TemporaryFolder folder;
+  const TrainResult result = train(micro_run("ufp4"), folder / "run", {}, never());
+  EXPECT_TRUE(result.finished);
+  EXPECT_EQ(result.tokens, 8 * 4 * 32);
+  ASSERT_TRUE(result.val_loss);
+  const auto run = nlohmann::json::parse(io::read_text_file(folder / "run" / "run.json"));
+  EXPECT_EQ(run.at("recipe").at("name"), "ufp4");
+  EXPECT_EQ(run.at("recipe").at("fprop.hadamard"), 16);
+  EXPECT_EQ(run.at("model").at("name"), "micro");
+  EXPECT_GT(run.at("model").at("parameters"), 0);
+  EXPECT_EQ(run.at("device"), "cpu");
+  EXPECT_TRUE(run.at("gemm").get<std::string>().starts_with("emulated"));
+  EXPECT_GT(run.at("entropy_rate"), 0.0);
+  EXPECT_EQ(run.at("config").at("train.steps"), 8);
+  EXPECT_EQ(run.at("config").at("data.train"), nlohmann::json{"builtin"});
+  for (const char* key : {"ufp4_version", "torch_version", "backend", "seed"}) EXPECT_TRUE(run.contains(key)) << key;
+  const MetricsHistory history = read_metrics(folder / "run" / "metrics.jsonl");
+  EXPECT_EQ(history.steps.size(), 8U);
+  EXPECT_EQ(history.validations.size(), 2U);
+  EXPECT_GT(history.steps.back().memory_bytes, 0);
+}
+
+TEST(Train, TheLossFallsUnderEveryRecipe) {
+  for (const char* recipe : {"bf16", "e2m1", "ufp4"}) {
+    const TemporaryFolder folder;
+    train(micro_run(recipe, {"train.steps=60", "train.eval_every=0", "train.checkpoint_every=0"}), folder / "run", {},
+          never());
+    const MetricsHistory history = read_metrics(folder / "run" / "metrics.jsonl");
+    EXPECT_LT(*final_train_loss(history.steps, 60), 0.8 * history.steps.front().loss) << recipe;
+  }
+}
+
+TEST(Train, ARunThatIsDoneReturnsAtOnce) {
+  const TemporaryFolder folder;
+  const TrainResult first = train(micro_run("bf16"), folder / "run", {}, never());
+  TrainEvents events;
+  events.step = [](const StepMetrics&) { FAIL() << "trained again"; };
+  const TrainResult again = train(micro_run("bf16"), folder / "run", events, never());
+  EXPECT_TRUE(again.finished);
+  EXPECT_EQ(again.train_loss, first.train_loss);
+  EXPECT_EQ(again.val_loss, first.val_loss);
+}
+
+void expect_refused(const RunConfig& config, const fs::path& folder, std::initializer_list<const char*> parts) {
+  try {
+    train(config, folder, {}, never());
+    FAIL() << "accepted";
+  } catch (const InputError& error) {
+    for (const char* part : parts) EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+}
+
+TEST(Train, AFolderOfSomethingElseIsRefused) {
+  const TemporaryFolder folder;
+  train(micro_run("ufp4"), folder / "run", {}, never());
+  expect_refused(micro_run("ufp4", {"optimizer.lr=0.25"}), folder / "run", {"optimizer.lr", "0.25"});
+  expect_refused(micro_run("e2m1"), folder / "run", {"recipe.name", "ufp4", "e2m1"});
+  expect_refused(micro_run("ufp4", {"train.steps=9"}), folder / "run", {"schedule.steps", "8", "9", "train.steps"});
+  fs::create_directory(folder / "photos");
+  folder.write("photos/holiday.jpg", "x");
+  expect_refused(micro_run("ufp4"), folder / "photos", {"photos", "config.toml"});
+  expect_refused(micro_run("ufp4"), folder.write("file", "x"), {"is a file"});
+}
+
+TEST(Train, WhatDoesNotFitIsRefusedBeforeItIsTaken) {
+  const TemporaryFolder folder;
+  expect_refused(micro_run("bf16", {"model.d_model=65536", "model.layers=200", "model.heads=512", "model.ffn=65536"}),
+                 folder / "run", {"GiB", "parameters", "model.d_model"});
+  expect_refused(micro_run("bf16", {"train.batch=1000000"}), folder / "run", {"GiB", "train.micro_batch"});
+  expect_refused(micro_run("bf16", {"model.vocab_size=100"}), folder / "run", {"model.vocab_size", "100"});
+  expect_refused(micro_run("bf16", {"data.train=none.txt"}), folder / "run", {"none.txt"});
+  EXPECT_FALSE(fs::exists(folder / "run"));
+}
+
+TEST(Train, ALossThatIsNotFiniteEndsTheRun) {
+  const TemporaryFolder folder;
+  const RunConfig config =
+      micro_run("bf16", {"optimizer.lr=10", "optimizer.weight_decay=10", "optimizer.clip=0", "schedule.warmup=0",
+                         "train.steps=200", "train.max_skipped=3", "train.eval_every=0"});
+  std::vector<std::string> warnings;
+  TrainEvents events;
+  events.warning = [&](const std::string& message) { warnings.push_back(message); };
+  try {
+    train(config, folder / "run", events, never());
+    FAIL() << "a learning rate of 10 did not diverge";
+  } catch (const RunError& error) {
+    EXPECT_NE(std::string(error.what()).find("optimizer.lr"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(warnings.size(), 3U);
+  const MetricsHistory history = read_metrics(folder / "run" / "metrics.jsonl");
+  EXPECT_TRUE(history.steps.back().skipped);
+}
+
+TEST(Train, ADamagedCheckpointIsPassedOver) {
+  const TemporaryFolder folder;
+  const RunConfig config = micro_run("ufp4", {"train.steps=12"});
+  train(config, folder / "whole", {}, never());
+  train_until(config, folder / "run", 8);
+  fs::resize_file(folder / "run" / "checkpoints" / "step-00000008" / "model.safetensors", 100);
+  std::vector<std::string> warnings;
+  TrainEvents events;
+  events.warning = [&](const std::string& message) { warnings.push_back(message); };
+  EXPECT_TRUE(train(config, folder / "run", events, never()).finished);
+  ASSERT_EQ(warnings.size(), 1U);
+  EXPECT_NE(warnings[0].find("step-00000008/model.safetensors"), std::string::npos) << warnings[0];
+  EXPECT_EQ(losses(folder / "whole"), losses(folder / "run"));
+}
+
+}  // namespace
+}  // namespace ufp4
