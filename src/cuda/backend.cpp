@@ -134,6 +134,7 @@ class CudaBackend final : public Backend {
                          cudaMemcpyHostToDevice),
             "copying a matrix to the GPU");
       std::vector<QuantizeTask> device_tasks;
+      device_tasks.reserve(slabs.size());
       for (const auto& slab : slabs) device_tasks.push_back(slab->at(first));
       cuda::quantize({input.as<void>(), in.dtype, count, in.columns, in.columns}, device_tasks, nullptr);
       for (const auto& slab : slabs) slab->fetch(first, count, in.columns);

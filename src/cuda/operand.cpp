@@ -44,6 +44,10 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
     throw InputError("quantize: matrix [" + std::to_string(rows) + ", " + std::to_string(columns) +
                      "] has a dimension beyond the " + std::to_string(kLargestDimension) + " of the GPU kernels");
   }
+  if (spec.format->rule != ScaleRule::kAmax) {
+    throw InputError("quantize: format '" + std::string(spec.format->name) +
+                     "' has no GPU kernels: they know formats with one FP32 scale a block; quantize it on the CPU");
+  }
   const ElementFormat& element = spec.format->element;
   Operand p{};
   p.grid = grid_of(element);
@@ -76,9 +80,9 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
   }
 
   philox::Key key = philox::make_key(spec.random.seed);
-  for (int round = 0; round < philox::kRounds; ++round) {
-    p.round_keys[2 * round] = key[0];
-    p.round_keys[2 * round + 1] = key[1];
+  for (unsigned word = 0; word < 2 * philox::kRounds; word += 2) {
+    p.round_keys[word] = key[0];
+    p.round_keys[word + 1] = key[1];
     key[0] += philox::kWeyl0;
     key[1] += philox::kWeyl1;
   }

@@ -108,8 +108,7 @@ TEST_F(CudaQuantize, ShardsTakeTheRandomBitsOfTheWhole) {
   }
 }
 
-TEST_F(CudaQuantize, OnlyWhatIsAskedForIsWritten) {
-  const HostMatrix in = testing::hostile_matrix(DType::kBF16, 40, 48, 0, 0, 1);
+TEST_F(CudaQuantize, EmptyMatricesNeedNoMemory) {
   const QuantizeTask nothing{make_spec(find_format("e1m2"), Axis::kRow, Rounding::kNearest, 16, 16), {}};
   QuantizeTask empty = nothing;
   empty.spec.axis = Axis::kColumn;
@@ -123,8 +122,9 @@ TEST_F(CudaQuantize, ErrorsNameWhatIsWrong) {
   EXPECT_THROW(cuda::quantize(null, {&task, 1}, nullptr), InputError);
   const ConstMatrix overlapping{&task, DType::kBF16, 4, 16, 8};
   EXPECT_THROW(cuda::quantize(overlapping, {&task, 1}, nullptr), InputError);
-  task.out.codes = reinterpret_cast<std::uint8_t*>(std::uintptr_t{4});
-  const ConstMatrix good{reinterpret_cast<const void*>(std::uintptr_t{256}), DType::kBF16, 4, 16, 16};
+  alignas(16) std::array<std::uint8_t, 64> somewhere{};  // never read: the call is refused
+  task.out.codes = somewhere.data() + 4;
+  const ConstMatrix good{somewhere.data(), DType::kBF16, 4, 16, 16};
   EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
   task.spec.block = 24;
   EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
