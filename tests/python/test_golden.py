@@ -1,0 +1,84 @@
+"""`ufp4 quantize` against what torchao's block formats give (tests/golden/make_golden.py), code for code."""
+
+import pathlib
+import subprocess
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+
+
+def quantize(ufp4, tmp_path, values, fmt):
+    save_file({"x": values}, tmp_path / "in.safetensors")
+    command = [ufp4, "quantize", tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--format", fmt]
+    subprocess.run(command, check=True, capture_output=True)
+    return load_file(tmp_path / "out.safetensors")
+
+
+def without_negative_zero(codes):
+    low, high = codes & 15, codes >> 4
+    return np.where(low == 8, 0, low) | (np.where(high == 8, 0, high) << 4)
+
+
+def e8m0(bits):
+    return np.exp2(bits.astype(np.float64) - 127).astype(np.float32)
+
+
+def e4m3(bits):
+    exponent, mantissa = (bits >> 3).astype(np.int32), (bits & 7).astype(np.float64)
+    value = np.where(exponent == 0, mantissa * 2.0**-9, (8 + mantissa) * np.exp2(exponent - 10.0))
+    return value.astype(np.float32)
+
+
+def test_mxfp4_is_torchaos(ufp4, tmp_path):
+    golden = load_file(GOLDEN / "torchao_mxfp4.safetensors")
+    ours = quantize(ufp4, tmp_path, golden["input"], "mxfp4")
+    shape = ours["x.scales"].shape
+    np.testing.assert_array_equal(ours["x.scales"], e8m0(golden["scales"]).reshape(shape))
+    np.testing.assert_array_equal(ours["x.codes"], without_negative_zero(golden["codes"].reshape(ours["x.codes"].shape)))
+    assert ours["x.global_scale"] == 1
+
+
+def test_nvfp4_is_torchaos_where_its_scale_has_no_floor(ufp4, tmp_path):
+    """torchao lets no E4M3 scale fall below 2^-6; TransformerEngine's reference, which nvfp4 follows, does."""
+    golden = load_file(GOLDEN / "torchao_nvfp4.safetensors")
+    ours = quantize(ufp4, tmp_path, golden["input"], "nvfp4")
+    theirs = e4m3(golden["scales"]).reshape(ours["x.scales"].shape)
+    at_floor = ours["x.scales"] < 2.0**-6
+    assert 0 < at_floor.mean() < 0.05
+    assert (theirs[at_floor] == 2.0**-6).all()
+    np.testing.assert_array_equal(ours["x.scales"][~at_floor], theirs[~at_floor])
+    codes = without_negative_zero(golden["codes"].reshape(ours["x.codes"].shape))
+    same = np.repeat(~at_floor, 8, axis=1)
+    np.testing.assert_array_equal(ours["x.codes"][same], codes[same])
+
+
+@pytest.mark.parametrize("fmt", ["nvfp4", "nvint4", "four_over_six", "mixfp4", "mxfp4", "mxint4", "int4_p2", "hif4"])
+@pytest.mark.parametrize("axis", ["row", "column"])
+def test_a_file_in_tiles_has_the_bits_of_codes_and_scales(ufp4, tmp_path, fmt, axis):
+    """Large enough for several tiles: the tensor's amax must not be that of a tile."""
+    values = np.random.default_rng(5).standard_normal((600, 2080), dtype=np.float32)
+    values[300:] *= 100
+    save_file({"x": values}, tmp_path / "in.safetensors")
+    command = [ufp4, "quantize", tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--format", fmt, "--axis", axis]
+    subprocess.run(command, check=True, capture_output=True)
+    out = load_file(tmp_path / "out.safetensors")
+    operand = values if axis == "row" else values.T
+    dequant = out["x.dequant"][:, : operand.shape[1]]
+    assert dequant.shape == operand.shape
+    error = np.square(dequant - operand, dtype=np.float64).sum() / np.square(operand, dtype=np.float64).sum()
+    assert error < 0.03
+    if fmt not in ("mixfp4", "hif4"):
+        levels = {"mxint4": np.arange(8) / 4, "nvint4": np.arange(8.0), "int4_p2": np.arange(8.0)}.get(
+            fmt, np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6]))
+        table = np.concatenate([levels, -levels]) if fmt not in ("mxint4", "nvint4", "int4_p2") else np.concatenate(
+            [levels, -levels[:1] - 8 * levels[1], -levels[:0:-1]])
+        codes = np.stack([out["x.codes"] & 15, out["x.codes"] >> 4], axis=-1).reshape(out["x.dequant"].shape)
+        block = out["x.dequant"].shape[1] // out["x.scales"].shape[1]
+        value = table.astype(np.float32)[codes] * np.repeat(out["x.scales"], block, axis=1) * out["x.global_scale"]
+        np.testing.assert_array_equal(value, out["x.dequant"])
+    amax = np.abs(values).max()
+    divisor = {"nvfp4": 2688, "nvint4": 3136, "four_over_six": 1536, "mixfp4": 2688, "int4_p2": 224}.get(fmt)
+    assert out["x.global_scale"] == (np.float32(1) if divisor is None else amax / np.float32(divisor))
