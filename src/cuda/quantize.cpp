@@ -80,6 +80,10 @@ void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, Stream
 
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream stream) {
   if (in.format == nullptr) throw InputError("dequantize: no format given");
+  if (in.format->rule != ScaleRule::kAmax) {
+    throw InputError("dequantize: format '" + std::string(in.format->name) +
+                     "' has a scale rule that the GPU kernels do not have; a CPU backend has it");
+  }
   if (out_dtype == DType::kF16) throw InputError("dequantize: output is F32 or BF16, not F16");
   const int block = in.block == 0 ? in.format->block : in.block;
   if (in.rows < 0 || in.columns < 0 || in.columns % block != 0) {
