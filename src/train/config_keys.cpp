@@ -51,7 +51,7 @@ const std::vector<ConfigKey>& table() {
        10,
        {},
        false,
-       "peak learning rate of AdamW; 0: 0.003 * sqrt(256 / model.d_model)"},
+       "peak learning rate of AdamW; 0: 0.0014 * sqrt(256 / model.d_model)"},
       {"optimizer.beta1", UFP4_SLOT(optimizer.beta1), 0, 0.9999, {}, false, "decay of the mean of the gradient"},
       {"optimizer.beta2", UFP4_SLOT(optimizer.beta2), 0, 0.999999, {}, false, "decay of the mean of its square"},
       {"optimizer.epsilon", UFP4_SLOT(optimizer.epsilon), 1e-15, 1, {}, false, "added to the root of that mean"},

@@ -77,7 +77,7 @@ void resolve(RunConfig& config) {
 }  // namespace
 
 double default_learning_rate(const ModelConfig& model) {
-  const double lr = 0.003 * std::sqrt(256.0 / static_cast<double>(model.d_model));
+  const double lr = 0.0014 * std::sqrt(256.0 / static_cast<double>(model.d_model));
   const double unit = std::pow(10.0, std::floor(std::log10(lr)) - 1);
   return std::stod(number_text(std::round(lr / unit) * unit));  // two digits are all that the rule knows
 }

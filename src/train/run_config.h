@@ -90,7 +90,7 @@ std::optional<Difference> first_difference(const RunConfig& found, const RunConf
 // All keys with type, range, default and meaning, as text for people.
 std::string describe_keys();
 
-// The peak learning rate for a model of this width: 0.003 at d_model 256, falling with the square root of the width.
+// The peak learning rate for a model of this width: 0.0014 at d_model 256, falling with the square root of the width.
 double default_learning_rate(const ModelConfig& model);
 
 // The recipes compiled in, in alphabetical order with bf16 first.

@@ -107,7 +107,7 @@ std::string toml_scalar(std::string_view value) {
   double real = 0;
   const auto parsed = std::from_chars(value.data(), end, real);
   const bool looks_real =
-      value.find('.') != std::string_view::npos && value.find_first_not_of("0123456789.+-e") == value.npos;
+      value.find_first_of(".e") != std::string_view::npos && value.find_first_not_of("0123456789.+-e") == value.npos;
   if (parsed.ec == std::errc() && parsed.ptr == end && looks_real && number_text(real) == value)
     return std::string(value);
   return toml_quote(value);
