@@ -169,15 +169,43 @@ HWY_INLINE void make_codes(const Job& job, const VF* HWY_RESTRICT x, int runs, V
   }
 }
 
+// The largest positive and the largest negative magnitude of a block of each lane, or zero.
+struct Extremes {
+  VF positive;
+  VF negative;
+};
+
+HWY_INLINE Extremes find_extremes(const VF* HWY_RESTRICT x, int runs) {
+  const U32 u;
+  const I32 i32;
+  const F32 f;
+  // As integers, the positive floats come in their order, the negative ones in the order of their magnitudes and beyond
+  // all positive ones if unsigned. A NaN is beyond infinity either way.
+  VI most_positive = hn::Zero(i32);
+  VU most_negative = hn::Zero(u);
+  for (int run = 0; run < runs; ++run) {
+    const VF* value = x + run * kRun;
+    UFP4_UNROLL
+    for (int i = 0; i < kRun; i += 2) {
+      most_positive = hn::Max(most_positive, hn::Max(hn::BitCast(i32, value[i]), hn::BitCast(i32, value[i + 1])));
+      most_negative = hn::Max(most_negative, hn::Max(hn::BitCast(u, value[i]), hn::BitCast(u, value[i + 1])));
+    }
+  }
+  const VU is_negative = hn::BitCast(u, hn::ShiftRight<31>(hn::BitCast(i32, most_negative)));
+  const VU negative = hn::And(hn::And(most_negative, hn::Set(u, ~kSignBit)), is_negative);
+  return {hn::BitCast(f, most_positive), hn::BitCast(f, negative)};
+}
+
 // Any block: with NaN or infinity, with scales near the ends of FP32, of zeros.
 template <Grid kGrid, bool kStochastic>
-HWY_NOINLINE void quantize_any_block(const Job& job, const VF* HWY_RESTRICT x, int runs, VF positive, VF negative,
-                                     const Coordinates& at, int first, VU* HWY_RESTRICT words, VF& scale) {
+HWY_NOINLINE void quantize_any_block(const Job& job, const VF* HWY_RESTRICT x, int runs, const Coordinates& at,
+                                     int first, VU* HWY_RESTRICT words, VF& scale) {
   const U32 u;
   const F32 f;
   const VF late = hn::Set(f, job.late_factor);
-  positive = hn::Mul(positive, late);
-  negative = hn::Mul(negative, late);
+  const Extremes extremes = find_extremes(x, runs);
+  const VF positive = hn::Mul(extremes.positive, late);
+  const VF negative = hn::Mul(extremes.negative, late);
   const VU amax_bits = hn::Max(hn::BitCast(u, positive), hn::BitCast(u, negative));
   const VF amax = hn::BitCast(f, amax_bits);
   const auto finite = hn::RebindMask(f, hn::Lt(hn::BitCast(I32(), amax_bits), hn::Set(I32(), kInfinityBits)));
@@ -203,55 +231,21 @@ HWY_NOINLINE void quantize_any_block(const Job& job, const VF* HWY_RESTRICT x, i
   for (int i = 0; i < 2 * runs; ++i) words[i] = hn::IfThenElseZero(hn::RebindMask(u, finite), words[i]);
 }
 
-// One block of each lane, elements first .. first + 16 runs - 1 of the unit.
+// The scale of a block and the factor of its codes; false if a lane needs quantize_any_block instead.
 template <Grid kGrid, bool kStochastic>
-HWY_INLINE void quantize_block(const Job& job, const VF* HWY_RESTRICT x, int runs, const Coordinates& at, int first,
-                               VU* HWY_RESTRICT words, VF& scale) {
-  const U32 u;
-  const I32 i32;
+HWY_INLINE bool scale_block(const Job& job, const Extremes& extremes, VF& scale, VF& factor) {
   const F32 f;
-  // As integers, the positive floats come in their order, the negative ones in the order of their magnitudes and beyond
-  // all positive ones if unsigned. A NaN is beyond infinity either way.
-  VI most_positive = hn::Zero(i32);
-  VU most_negative = hn::Zero(u);
-  for (int run = 0; run < runs; ++run) {
-    const VF* value = x + run * kRun;
-    UFP4_UNROLL
-    for (int i = 0; i < kRun; i += 2) {
-      most_positive = hn::Max(most_positive, hn::Max(hn::BitCast(i32, value[i]), hn::BitCast(i32, value[i + 1])));
-      most_negative = hn::Max(most_negative, hn::Max(hn::BitCast(u, value[i]), hn::BitCast(u, value[i + 1])));
-    }
-  }
-  const VU is_negative = hn::BitCast(u, hn::ShiftRight<31>(hn::BitCast(i32, most_negative)));
-  const VU negative_bits = hn::And(hn::And(most_negative, hn::Set(u, ~kSignBit)), is_negative);
-  const VF positive = hn::BitCast(f, most_positive);
-  const VF negative = hn::BitCast(f, negative_bits);
-  const VF amax = hn::BitCast(f, hn::Max(most_positive, hn::BitCast(i32, negative_bits)));
-
-  // Far from the ends of FP32 the power of two of the transform commutes with every rounding, and so does the unit:
-  // what becomes subnormal on one side only is below 2^-20 steps and rounds to zero on both.
+  const I32 i32;
+  const VI positive = hn::BitCast(i32, extremes.positive);
+  const VF amax = hn::BitCast(f, hn::Max(positive, hn::BitCast(i32, extremes.negative)));
   const auto zero = hn::Eq(amax, hn::Zero(f));
-  const auto usual = hn::And(hn::Ge(amax, hn::Set(f, 0x1p-100F)), hn::Le(amax, hn::Set(f, 0x1p100F)));
-  if (HWY_UNLIKELY(!hn::AllTrue(f, hn::Or(zero, usual)))) {
-    // Copies, so that the usual block stays in registers: what a pointer reaches must lie in memory.
-    VF value[128];
-    VU word[16];
-    VF any_scale;
-    for (int run = 0; run < runs; ++run) {
-      UFP4_UNROLL
-      for (int i = 0; i < kRun; ++i) value[run * kRun + i] = x[run * kRun + i];
-    }
-    const Coordinates place = at;
-    quantize_any_block<kGrid, kStochastic>(job, value, runs, positive, negative, place, first, word, any_scale);
-    for (int i = 0; i < runs * 2; ++i) words[i] = word[i];
-    scale = any_scale;
-    return;
-  }
-  VF factor;
-  make_scale<kGrid>(job, positive, negative, factor_unit<kGrid, kStochastic>(job), scale, factor);
+  make_scale<kGrid>(job, extremes.positive, extremes.negative, factor_unit<kGrid, kStochastic>(job), scale, factor);
   scale = hn::Mul(scale, hn::Set(f, job.late_factor));
   factor = hn::IfThenZeroElse(zero, factor);
-  make_codes<kGrid, kStochastic>(job, x, runs, factor, at, first, words);
+  // Far from the ends of FP32 the power of two of the transform commutes with every rounding, and so does the unit:
+  // what becomes subnormal on one side only is below 2^-20 steps and rounds to zero on both.
+  const auto usual = hn::And(hn::Ge(amax, hn::Set(f, 0x1p-100F)), hn::Le(amax, hn::Set(f, 0x1p100F)));
+  return hn::AllTrue(f, hn::Or(zero, usual));
 }
 
 }  // namespace ufp4::cpu::HWY_NAMESPACE

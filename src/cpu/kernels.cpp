@@ -68,37 +68,65 @@ HWY_INLINE Coordinates first_coordinates(const Job& job, const Span& span) {
 }
 
 // To the next group of lanes.
-HWY_INLINE void advance(const Job& job, Coordinates& at, Span& here) {
+HWY_INLINE void advance(const Job& job, Span& here) {
+  here.source += job.column ? kLanes * size_of(job.input) : kLanes * here.stride;
+}
+
+HWY_INLINE void advance(const Job& job, Coordinates& at) {
   const U32 u;
   if (job.column) {
     at.row = hn::Add(at.row, hn::Set(u, static_cast<std::uint32_t>(kLanes)));
-    here.source += kLanes * size_of(job.input);
   } else {
     at.column =
         hn::Add(at.column, hn::Set(u, static_cast<std::uint32_t>(kLanes) * static_cast<std::uint32_t>(job.unit)));
-    here.source += kLanes * here.stride;
   }
 }
 
-// Units of one run, which stays in registers from the load to the codes.
+// Groups of units that a pass over the cache of the first level takes.
+inline constexpr std::size_t kGroupsAhead = 4;
+
+// Units of one run. Several groups are loaded and scaled before the first is rounded, so that the chain of dependent
+// steps of one overlaps with those of others.
 template <bool kColumn, DType kInput, Grid kGrid, bool kStochastic>
 void run_span(const Job& job, const Span& span) {
   Coordinates at = first_coordinates(job, span);
   Span here = span;
-  for (std::size_t group = 0; group < span.groups; ++group) {
-    if constexpr (!kColumn) {
-      for (std::size_t line = 0; line < kLanes * kRun * sizeof(std::uint16_t); line += 64) {
-        hwy::Prefetch(here.source + kRowPrefetchBytes + line);
+  for (std::size_t begin = 0; begin < span.groups; begin += kGroupsAhead) {
+    const std::size_t end = HWY_MIN(begin + kGroupsAhead, span.groups);
+    VF x[kGroupsAhead][kRun];
+    VF factor[kGroupsAhead];
+    bool usual[kGroupsAhead];
+    for (std::size_t group = begin; group < end; ++group) {
+      if constexpr (!kColumn) {
+        for (std::size_t line = 0; line < kLanes * kRun * sizeof(std::uint16_t); line += 64) {
+          hwy::Prefetch(here.source + kRowPrefetchBytes + line);
+        }
       }
+      VF part[kRun];
+      load_run<kColumn, kInput>(job, here, 0, part);
+      advance(job, here);
+      VF scale;
+      usual[group - begin] = scale_block<kGrid, kStochastic>(job, find_extremes(part, 1), scale, factor[group - begin]);
+      hn::StoreU(scale, F32(), span.scales + group * kLanes);
+      UFP4_UNROLL
+      for (int i = 0; i < kRun; ++i) x[group - begin][i] = part[i];
     }
-    VF x[kRun];
-    load_run<kColumn, kInput>(job, here, 0, x);
-    VU words[2];
-    VF scale;
-    quantize_block<kGrid, kStochastic>(job, x, 1, at, 0, words, scale);
-    store_group<kColumn, 2>(words, span.codes, group, span.stage_stride);
-    hn::StoreU(scale, F32(), span.scales + group * kLanes);
-    advance(job, at, here);
+    for (std::size_t group = begin; group < end; ++group) {
+      VU words[2];
+      if (HWY_LIKELY(usual[group - begin])) {
+        make_codes<kGrid, kStochastic>(job, x[group - begin], 1, factor[group - begin], at, 0, words);
+        store_group<kColumn, 2>(words, span.codes, group, span.stage_stride);
+      } else {
+        // Words of its own, so that those above stay in registers.
+        VU any_words[2];
+        VF scale;
+        const Coordinates place = at;
+        quantize_any_block<kGrid, kStochastic>(job, x[group - begin], 1, place, 0, any_words, scale);
+        store_group<kColumn, 2>(any_words, span.codes, group, span.stage_stride);
+        hn::StoreU(scale, F32(), span.scales + group * kLanes);
+      }
+      advance(job, at);
+    }
   }
 }
 
@@ -123,13 +151,20 @@ void unit_span(const Job& job, const Span& span) {
     load(job, here, x);
     for (int b = 0; b < blocks; ++b) {
       const int first = b * job.block;
+      const int runs = job.block / kRun;
       VF scale;
-      quantize_block<kGrid, kStochastic>(job, x + first, job.block / kRun, at, first, words + first / 8, scale);
+      VF factor;
+      if (HWY_LIKELY((scale_block<kGrid, kStochastic>(job, find_extremes(x + first, runs), scale, factor)))) {
+        make_codes<kGrid, kStochastic>(job, x + first, runs, factor, at, first, words + first / 8);
+      } else {
+        quantize_any_block<kGrid, kStochastic>(job, x + first, runs, at, first, words + first / 8, scale);
+      }
       scales[b] = hn::BitCast(U32(), scale);
     }
     store_unit(job, words, job.unit / 8, span.codes, group, span.stage_stride);
     store_unit(job, scales, blocks, reinterpret_cast<std::uint32_t*>(span.scales), group, span.stage_stride);
-    advance(job, at, here);
+    advance(job, here);
+    advance(job, at);
   }
 }
 
