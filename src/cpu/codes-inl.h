@@ -65,6 +65,15 @@ HWY_INLINE VU join_sign(VU index, VU sign, CodeKind kind) {
   return hn::Add(hn::Xor(index, flip), ones);
 }
 
+// a + integer, rounded to an integer as ceil does; the integer is about kRounder.
+HWY_INLINE VF add_upward(VF a, VF integer) {
+#if HWY_TARGET <= HWY_AVX3
+  return VF{_mm512_add_round_ps(a.raw, integer.raw, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)};
+#else
+  return hn::Add(hn::Ceil(a), integer);
+#endif
+}
+
 // `first` where magnitude < lattice.from[1], and so on.
 template <class V>
 HWY_INLINE V choose_stretch(const Job& job, VF magnitude, V first, V second, V third) {
@@ -74,9 +83,10 @@ HWY_INLINE V choose_stretch(const Job& job, VF magnitude, V first, V second, V t
   return hn::IfThenElse(hn::RebindMask(d, hn::Ge(magnitude, hn::Set(f, job.lattice.from[2]))), third, chosen);
 }
 
-// Codes of eight elements by index and sign: for stretches, and for stochastic rounding. `inverted` holds 65535 - n.
+// Codes of eight elements by index and sign: for stretches, and for stochastic rounding. `draws` holds two numbers n a
+// word.
 template <Grid kGrid, bool kStochastic>
-HWY_INLINE VU magnitude_word(const Job& job, const VF* HWY_RESTRICT x, VF factor, const VU* HWY_RESTRICT inverted) {
+HWY_INLINE VU magnitude_word(const Job& job, const VF* HWY_RESTRICT x, VF factor, const VU* HWY_RESTRICT draws) {
   const U32 u;
   const F32 f;
   const Lattice& lattice = job.lattice;
@@ -103,8 +113,9 @@ HWY_INLINE VU magnitude_word(const Job& job, const VF* HWY_RESTRICT x, VF factor
         offset = choose_stretch(job, whole, hn::Set(u, lattice.offset16[0]), hn::Set(u, lattice.offset16[1]),
                                 hn::Set(u, lattice.offset16[2]));
       }
-      const VF j = hn::Ceil(hn::Sub(magnitude, hn::Set(f, 0.5F)));
-      VU sum = hn::Add(hn::BitCast(u, hn::Add(j, hn::Set(f, kRounder))), inverted[i]);
+      const VU n = i % 2 == 0 ? hn::And(draws[i / 2], hn::Set(u, 0xFFFFu)) : hn::ShiftRight<16>(draws[i / 2]);
+      const VF half_less = hn::Sub(magnitude, hn::Set(f, 0.5F));
+      VU sum = hn::Sub(hn::BitCast(u, add_upward(half_less, hn::Set(f, kRounder + 65535))), n);
       if constexpr (kGrid == Grid::kStretches) sum = hn::Add(sum, offset);
       index = hn::ShiftLeft<12>(sum);
     }
@@ -153,14 +164,14 @@ template <Grid kGrid, bool kStochastic>
 HWY_INLINE void make_codes(const Job& job, const VF* HWY_RESTRICT x, int runs, VF factor, const Coordinates& at,
                            int first, VU* HWY_RESTRICT words) {
   for (int run = 0; run < runs; ++run) {
-    VU inverted[kRun];
-    if constexpr (kStochastic) inverted_draws(job, at, first + run * kRun, inverted);
+    VU draws[kRun / 2];
+    if constexpr (kStochastic) draw_words(job, at, first + run * kRun, draws);
     UFP4_UNROLL
     for (int half = 0; half < 2; ++half) {
       const VF* eight = x + run * kRun + half * 8;
       VU& word = words[run * 2 + half];
       if constexpr (kStochastic || kGrid == Grid::kStretches) {
-        word = magnitude_word<kGrid, kStochastic>(job, eight, factor, inverted + half * 8);
+        word = magnitude_word<kGrid, kStochastic>(job, eight, factor, draws + half * 4);
       } else {
         word = nearest_word(eight, factor);
         if (job.code_kind == CodeKind::kSignMagnitude) word = to_sign_magnitude(word);

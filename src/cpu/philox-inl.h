@@ -55,53 +55,53 @@ HWY_INLINE PhiloxHalf first_round(const Job& job, VU group, VU row) {
           hn::BitCast(u, p0)};
 }
 
-HWY_INLINE void philox_words(const Job& job, VU group, VU row, VU* HWY_RESTRICT words) {
+// The words of kGroups groups of eight elements each; their rounds alternate, as each waits for the one before.
+template <int kGroups>
+HWY_INLINE void philox_words(const Job& job, const VU* HWY_RESTRICT group, VU row, VU* HWY_RESTRICT words) {
   const U32 u;
-  PhiloxHalf even = first_round(job, group, row);
-  PhiloxHalf odd = first_round(job, upper_to_lower(group), upper_to_lower(row));
+  PhiloxHalf half[2 * kGroups];
+  UFP4_UNROLL
+  for (int i = 0; i < kGroups; ++i) {
+    half[2 * i] = first_round(job, group[i], row);
+    half[2 * i + 1] = first_round(job, upper_to_lower(group[i]), upper_to_lower(row));
+  }
   const VU multiplier0 = hn::Set(u, philox::kMultiplier0);
   const VU multiplier1 = hn::Set(u, philox::kMultiplier1);
   UFP4_UNROLL
   for (std::size_t round = 1; round < philox::kRounds; ++round) {
     const VU key0 = hn::Set(u, job.keys[round][0]);
     const VU key1 = hn::Set(u, job.keys[round][1]);
-    even.round(multiplier0, multiplier1, key0, key1);
-    odd.round(multiplier0, multiplier1, key0, key1);
+    UFP4_UNROLL
+    for (int i = 0; i < 2 * kGroups; ++i) half[i].round(multiplier0, multiplier1, key0, key1);
   }
-  words[0] = join_halves(even.c0, odd.c0);
-  words[1] = join_halves(even.c1, odd.c1);
-  words[2] = join_halves(even.c2, odd.c2);
-  words[3] = join_halves(even.c3, odd.c3);
+  UFP4_UNROLL
+  for (int i = 0; i < kGroups; ++i) {
+    const PhiloxHalf& even = half[2 * i];
+    const PhiloxHalf& odd = half[2 * i + 1];
+    words[4 * i] = join_halves(even.c0, odd.c0);
+    words[4 * i + 1] = join_halves(even.c1, odd.c1);
+    words[4 * i + 2] = join_halves(even.c2, odd.c2);
+    words[4 * i + 3] = join_halves(even.c3, odd.c3);
+  }
 }
 
-// 65535 - n for the 16-bit numbers n of the elements first .. first + 15 of each lane; `first` is a multiple of 16.
-HWY_NOINLINE void inverted_draws(const Job& job, const Coordinates& at, int first, VU* HWY_RESTRICT inverted) {
+// The 16-bit numbers of the elements first .. first + 15 of each lane, two a word; `first` is a multiple of 16.
+HWY_NOINLINE void draw_words(const Job& job, const Coordinates& at, int first, VU* HWY_RESTRICT draws) {
   const U32 u;
-  const VU low_half = hn::Set(u, 0xFFFFu);
-  const auto group_at = [&](int group) HWY_ATTR {
-    return hn::ShiftRight<3>(hn::Add(at.column, hn::Set(u, static_cast<std::uint32_t>(first + 8 * group))));
-  };
   const auto shift = static_cast<int>(job.random.column_offset & 7u);
-  if (HWY_LIKELY(shift == 0)) {
-    UFP4_UNROLL
-    for (int group = 0; group < 2; ++group) {
-      VU words[4];
-      philox_words(job, group_at(group), at.row, words);
-      UFP4_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        inverted[8 * group + 2 * i] = hn::AndNot(words[i], low_half);
-        inverted[8 * group + 2 * i + 1] = hn::ShiftRight<16>(hn::Not(words[i]));
-      }
-    }
-    return;
+  VU group[3];
+  UFP4_UNROLL
+  for (int i = 0; i < 3; ++i) {
+    group[i] = hn::ShiftRight<3>(hn::Add(at.column, hn::Set(u, static_cast<std::uint32_t>(first + 8 * i))));
   }
+  if (HWY_LIKELY(shift == 0)) return philox_words<2>(job, group, at.row, draws);
   // The runs of the matrix do not begin where groups of eight do: they touch one group more.
   VU words[12];
-  for (int group = 0; group < 3; ++group) philox_words(job, group_at(group), at.row, words + 4 * group);
-  for (int i = 0; i < kRun; ++i) {
-    const int place = i + shift;
-    const VU word = words[place / 2];
-    inverted[i] = place % 2 == 0 ? hn::AndNot(word, low_half) : hn::ShiftRight<16>(hn::Not(word));
+  philox_words<2>(job, group, at.row, words);
+  philox_words<1>(job, group + 2, at.row, words + 8);
+  for (int i = 0; i < kRun / 2; ++i) {
+    const VU* from = words + i + shift / 2;
+    draws[i] = shift % 2 == 0 ? from[0] : hn::Or(hn::ShiftRight<16>(from[0]), hn::ShiftLeft<16>(from[1]));
   }
 }
 
