@@ -62,10 +62,51 @@ HWY_INLINE void rotate_index(VU* HWY_RESTRICT v) {
   }
 }
 
+#if HWY_TARGET <= HWY_AVX3
+// load_lanes<8> of which only the last of three steps moves words between the 128-bit quarters of a vector, the slowest
+// way to move them. Vectors 0..3 therefore begin as the lanes i and i + 4, vectors 4..7 as the lanes i + 4 and i + 8.
+HWY_INLINE void load_lanes_of_eight(const std::uint8_t* HWY_RESTRICT from, std::size_t stride, VU* HWY_RESTRICT v) {
+  const U32 u32;
+  const hn::ScalableTag<std::uint64_t> u64;
+  const hn::Half<U32> half;
+  // Word i of each lane in the even quarters, word 4 + i in the odd ones.
+  VU mixed[8];
+  UFP4_UNROLL
+  for (std::size_t first = 0; first < 8; first += 4) {
+    hn::Vec<hn::ScalableTag<std::uint64_t>> pair[4];
+    UFP4_UNROLL
+    for (std::size_t i = 0; i < 4; i += 2) {
+      VU row[2];
+      UFP4_UNROLL
+      for (std::size_t k = 0; k < 2; ++k) {
+        const std::uint8_t* lower = from + (2 * first + i + k) * stride;
+        row[k] = hn::Combine(u32, hn::LoadU(half, reinterpret_cast<const std::uint32_t*>(lower + 4 * stride)),
+                             hn::LoadU(half, reinterpret_cast<const std::uint32_t*>(lower)));
+      }
+      pair[i] = hn::BitCast(u64, hn::InterleaveLower(u32, row[0], row[1]));
+      pair[i + 1] = hn::BitCast(u64, hn::InterleaveUpper(u32, row[0], row[1]));
+    }
+    UFP4_UNROLL
+    for (std::size_t i = 0; i < 2; ++i) {
+      mixed[first + 2 * i] = hn::BitCast(u32, hn::InterleaveLower(u64, pair[i], pair[i + 2]));
+      mixed[first + 2 * i + 1] = hn::BitCast(u32, hn::InterleaveUpper(u64, pair[i], pair[i + 2]));
+    }
+  }
+  UFP4_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    v[i] = VU{_mm512_shuffle_i32x4(mixed[i].raw, mixed[4 + i].raw, 0x88)};
+    v[4 + i] = VU{_mm512_shuffle_i32x4(mixed[i].raw, mixed[4 + i].raw, 0xDD)};
+  }
+}
+#endif
+
 // Loads kWords words of each lane; a lane begins `stride` bytes after the one before. v[i] receives word i of all
 // lanes.
 template <int kWords>
 HWY_INLINE void load_lanes(const std::uint8_t* HWY_RESTRICT from, std::size_t stride, VU* HWY_RESTRICT v) {
+#if HWY_TARGET <= HWY_AVX3
+  if constexpr (kWords == 8) return load_lanes_of_eight(from, stride, v);
+#endif
   if constexpr (kWords <= kLanes) {
     constexpr std::size_t kPieces = kLanes / kWords;
     static_assert(kPieces <= 2);
