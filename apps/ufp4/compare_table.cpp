@@ -37,9 +37,9 @@ std::string compare_table(const Comparison& comparison) {
   std::size_t width = 6;
   for (const RecipeSummary& s : comparison.summary) width = std::max(width, s.recipe.size());
   // The sign ± is one column of two bytes: columns that hold it are padded by hand.
-  const auto pad = [](std::string text, std::size_t columns) {
-    const std::size_t used = text.size() - (text.find("±") == std::string::npos ? 0 : 1);
-    return std::string(columns > used ? columns - used : 0, ' ') + text;
+  const auto pad = [](const std::string& cell, std::size_t columns) {
+    const std::size_t used = cell.size() - (cell.find("±") == std::string::npos ? 0 : 1);
+    return std::string(columns > used ? columns - used : 0, ' ') + cell;
   };
   std::string text = fmt::format("{:{}}  seeds {} {} {} {}\n", "recipe", width, pad("train_loss", 17),
                                  pad("val_loss", 17), pad("vs bf16, %", 17), pad("tokens/s", 10));

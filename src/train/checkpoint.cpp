@@ -192,9 +192,10 @@ void CheckpointStore::save(const RunState& state, const std::string& config_toml
 
 std::optional<RunState> CheckpointStore::load_newest(const NamedTensors& weights, const NamedTensors& optimizer,
                                                      const std::function<void(const std::string&)>& warn) const {
-  const std::vector<std::int64_t> all = steps();
-  for (auto step = all.rbegin(); step != all.rend(); ++step) {
-    const fs::path checkpoint = path_of(*step);
+  std::vector<std::int64_t> all = steps();
+  std::reverse(all.begin(), all.end());
+  for (const std::int64_t step : all) {
+    const fs::path checkpoint = path_of(step);
     try {
       verify_checkpoint(checkpoint);
       RunState state = read_state(checkpoint / "state.json");

@@ -33,11 +33,13 @@ at::Device choose_device(std::string& name) {
   const bool built = has_kernels(at::Device(at::kCUDA, 0));
   if (name == "auto") name = cuda && built ? "cuda" : "cpu";
   if (name == "cuda" && !built) {
-    throw InputError("train.device is 'cuda', but this build has no CUDA kernels: configure with -DUFP4_CUDA=ON, or use the CPU");
+    throw InputError(
+        "train.device is 'cuda', but this build has no CUDA kernels: configure with -DUFP4_CUDA=ON, or use the CPU");
   }
-  if (name == "cuda" && !cuda) throw InputError("train.device is 'cuda', but no CUDA device is usable here; use the CPU");
+  if (name == "cuda" && !cuda)
+    throw InputError("train.device is 'cuda', but no CUDA device is usable here; use the CPU");
   // FP32 accumulation throughout: cuBLAS may otherwise add partial sums of a product in BF16.
-  if (name == "cuda") at::globalContext().setAllowBF16ReductionCuBLAS(at::CuBLASReductionOption::DisallowReducedPrecisionDisallowSplitK);
+  if (name == "cuda") at::globalContext().setAllowBF16ReductionCuBLAS(false);
   return name == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
 }
 
