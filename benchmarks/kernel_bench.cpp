@@ -1,8 +1,8 @@
 #include "kernel_bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <random>
 
@@ -10,8 +10,6 @@
 
 namespace ufp4::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // Memory whose pages exist before the clock runs, aligned as large allocations are.
 class Buffer {
@@ -34,10 +32,17 @@ class Buffer {
   std::unique_ptr<std::uint8_t, Free> data_;
 };
 
+// Of this thread: what others do on the same core in between does not count.
+double now() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_nsec) * 1e-3;
+}
+
 double microseconds(const std::function<void()>& work) {
-  const auto begin = Clock::now();
+  const double begin = now();
   work();
-  return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+  return now() - begin;
 }
 
 double median(std::vector<double> values) {
@@ -167,21 +172,25 @@ std::vector<KernelRow> measure_kernels(const Backend& backend, const std::vector
     const PreparedKernel kernel(backend, what, options.rows, options.columns);
     copy.run();
     kernel.run();
-    std::vector<double> copies;
     std::vector<double> times;
+    std::vector<double> ratios;
+    double before = microseconds([&] { copy.run(); });
     for (int i = 0; i < options.repeats; ++i) {
-      copies.push_back(microseconds([&] { copy.run(); }));
       times.push_back(microseconds([&] { kernel.run(); }));
+      const double after = microseconds([&] { copy.run(); });
+      ratios.push_back((before + after) / 2 / times.back());
+      all_copies.push_back(after);
+      before = after;
     }
-    all_copies.insert(all_copies.end(), copies.begin(), copies.end());
     KernelRow row = kernel.row();
     rate(row, median(times));
-    row.share_of_memcpy = row.gb_per_s / (static_cast<double>(copy.row().bytes) / median(copies) / 1e3);
+    row.share_of_memcpy = median(ratios) * static_cast<double>(row.bytes) / static_cast<double>(copy.row().bytes);
     rows.push_back(row);
     if (progress) progress(row);
   }
   if (!all_copies.empty()) rate(rows[0], median(all_copies));
   rows[0].share_of_memcpy = 1;
+  if (progress) progress(rows[0]);
   return rows;
 }
 

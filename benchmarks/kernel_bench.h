@@ -45,9 +45,9 @@ struct KernelRow {
   std::string axis;            // "row", "column", "both", "-"
   std::string input;           // "BF16", ..
   std::int64_t bytes = 0;      // read + written
-  double microseconds = 0;     // median over the repeats
+  double microseconds = 0;     // of the thread's own time, median over the repeats
   double gb_per_s = 0;         // bytes / microseconds, 1 GB = 1e9 bytes
-  double share_of_memcpy = 0;  // of the median memcpy rate, measured between the runs of this very kernel
+  double share_of_memcpy = 0;  // median over the repeats, each against the memcpy right before and right after it
 };
 
 // A kernel with its matrix and results in memory, ready to run.
@@ -68,7 +68,7 @@ class PreparedKernel {
 // The cases that the documentation shows: e1m2, int4_full and e2m1 over axes, roundings, transforms and input types.
 std::vector<KernelCase> standard_cases();
 
-// Measures each case; every repeat runs memcpy and the kernel one after the other, so that a busy machine slows both.
+// Measures each case; memcpy and the kernel run by turns, so that a busy machine slows both.
 // The first row is memcpy over all repeats. `progress`, if given, is called with each row as soon as it is known.
 std::vector<KernelRow> measure_kernels(const Backend& backend, const std::vector<KernelCase>& cases,
                                        const BenchOptions& options,
