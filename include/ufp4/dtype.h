@@ -11,27 +11,20 @@ namespace ufp4 {
 enum class DType : std::uint8_t { kF32, kBF16, kF16 };
 
 // Bytes of one element.
-constexpr std::size_t size_of(DType dtype) {
-  return dtype == DType::kF32 ? 4 : 2;
-}
+constexpr std::size_t size_of(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 
 // "F32", "BF16", "F16": the names that safetensors uses.
 constexpr std::string_view name_of(DType dtype) {
   switch (dtype) {
-    case DType::kF32:
-      return "F32";
-    case DType::kBF16:
-      return "BF16";
-    case DType::kF16:
-      return "F16";
+    case DType::kF32: return "F32";
+    case DType::kBF16: return "BF16";
+    case DType::kF16: return "F16";
   }
   return "?";
 }
 
 // Exact.
-constexpr float bf16_to_float(std::uint16_t bits) {
-  return std::bit_cast<float>(std::uint32_t{bits} << 16);
-}
+constexpr float bf16_to_float(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
 
 // Round to nearest even; a NaN stays a (quiet) NaN of the same sign; values beyond the largest become infinite.
 constexpr std::uint16_t float_to_bf16(float value) {

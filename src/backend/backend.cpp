@@ -94,7 +94,8 @@ void Backend::dequantize(const ConstQuantized& in, void* out, DType out_dtype) c
                      std::to_string(block));
   }
   if (in.rows == 0 || in.columns == 0) return;
-  if (in.codes == nullptr || in.scales == nullptr || out == nullptr) throw InputError("dequantize: an array is missing");
+  if (in.codes == nullptr || in.scales == nullptr || out == nullptr)
+    throw InputError("dequantize: an array is missing");
   if (in.format->selector_block != 0 && in.selectors == nullptr) {
     throw InputError("dequantize: format '" + std::string(in.format->name) + "' needs its selectors");
   }

@@ -29,9 +29,7 @@ float decode_magnitude(std::uint32_t code, int mantissa_bits, int min_exponent) 
                     static_cast<int>(field) - 1 + min_exponent - mantissa_bits);
 }
 
-std::uint8_t sign_bit(float value) {
-  return std::signbit(value) ? 0x80 : 0;
-}
+std::uint8_t sign_bit(float value) { return std::signbit(value) ? 0x80 : 0; }
 
 }  // namespace
 
@@ -58,9 +56,7 @@ std::uint8_t float_to_e5m2(float value) {
   return static_cast<std::uint8_t>(sign_bit(value) | round_magnitude(std::fabs(value), 2, -14));
 }
 
-float e8m0_to_float(std::uint8_t bits) {
-  return bits == 0xFF ? kNan : std::ldexp(1.0F, int{bits} - 127);
-}
+float e8m0_to_float(std::uint8_t bits) { return bits == 0xFF ? kNan : std::ldexp(1.0F, int{bits} - 127); }
 
 std::uint8_t float_to_e8m0(float value) {
   if (!std::isfinite(value)) return 0xFF;

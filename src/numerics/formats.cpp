@@ -71,9 +71,7 @@ constexpr std::array kFormats{
 
 }  // namespace
 
-std::span<const BlockFormat> formats() {
-  return kFormats;
-}
+std::span<const BlockFormat> formats() { return kFormats; }
 
 const BlockFormat& find_format(std::string_view name) {
   std::vector<std::string_view> names;

@@ -9,16 +9,11 @@ namespace ufp4 {
 
 float hadamard_scale(int n) {
   switch (n) {
-    case 16:
-      return 0.25F;
-    case 32:
-      return 0.17677669529663687F;
-    case 64:
-      return 0.125F;
-    case 128:
-      return 0.088388347648318447F;
-    default:
-      throw InputError("Hadamard size " + std::to_string(n) + " is not one of 0, 16, 32, 64, 128");
+    case 16: return 0.25F;
+    case 32: return 0.17677669529663687F;
+    case 64: return 0.125F;
+    case 128: return 0.088388347648318447F;
+    default: throw InputError("Hadamard size " + std::to_string(n) + " is not one of 0, 16, 32, 64, 128");
   }
 }
 

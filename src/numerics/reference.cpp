@@ -13,12 +13,9 @@ namespace {
 float load(const ConstMatrix& m, std::int64_t row, std::int64_t column) {
   const std::int64_t i = row * m.row_stride + column;
   switch (m.dtype) {
-    case DType::kF32:
-      return static_cast<const float*>(m.data)[i];
-    case DType::kBF16:
-      return bf16_to_float(static_cast<const std::uint16_t*>(m.data)[i]);
-    case DType::kF16:
-      return f16_to_float(static_cast<const std::uint16_t*>(m.data)[i]);
+    case DType::kF32: return static_cast<const float*>(m.data)[i];
+    case DType::kBF16: return bf16_to_float(static_cast<const std::uint16_t*>(m.data)[i]);
+    case DType::kF16: return f16_to_float(static_cast<const std::uint16_t*>(m.data)[i]);
   }
   return 0;
 }

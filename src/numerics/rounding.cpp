@@ -6,9 +6,7 @@
 namespace ufp4::reference {
 namespace {
 
-float variate(std::uint32_t n16) {
-  return (static_cast<float>(n16) + 0.5F) / 65536.0F;
-}
+float variate(std::uint32_t n16) { return (static_cast<float>(n16) + 0.5F) / 65536.0F; }
 
 // Full two's complement elements are integers: up to 8 below zero and 7 above.
 int full_index(float magnitude, const std::uint32_t* n16) {

@@ -65,9 +65,7 @@ Block amax_rule(const Input& in) {
 }
 
 // What a block's values are multiplied by, of its E4M3 scale and the tensor's: as TransformerEngine's reference has it.
-float encode_multiplier(float scale, float g) {
-  return std::min(1 / (scale * (1 / g)), kFloatMax);
-}
+float encode_multiplier(float scale, float g) { return std::min(1 / (scale * (1 / g)), kFloatMax); }
 
 Block tensor_e4m3_rule(const Input& in) {
   Block block;
@@ -125,9 +123,7 @@ Block best_of_two_rule(const Input& in) {
 }
 
 // The exponent field of an FP32 number without its bias: -127 for zero and subnormals.
-int exponent_field(float value) {
-  return static_cast<int>((std::bit_cast<std::uint32_t>(value) >> 23) & 0xFFu) - 127;
-}
+int exponent_field(float value) { return static_cast<int>((std::bit_cast<std::uint32_t>(value) >> 23) & 0xFFu) - 127; }
 
 // OCP's reference divides by no less than the least normal number; microxcaling by the scale itself.
 Block exponent_floor_rule(const Input& in, float least_divisor) {
@@ -213,22 +209,14 @@ Block quantize_block(std::span<const float> values, const BlockFormat& format, s
   }
   const Input in{values, format, n16, outer_amax};
   switch (format.rule) {
-    case ScaleRule::kAmax:
-      return amax_rule(in);
-    case ScaleRule::kTensorE4m3:
-      return tensor_e4m3_rule(in);
-    case ScaleRule::kTensorE4m3Int:
-      return tensor_e4m3_int_rule(in);
-    case ScaleRule::kBestOfTwo:
-      return best_of_two_rule(in);
-    case ScaleRule::kExponentFloor:
-      return exponent_floor_rule(in, 0x1p-126F);
-    case ScaleRule::kExponentFloorInt:
-      return exponent_floor_rule(in, 0x1p-127F);
-    case ScaleRule::kPow2Window:
-      return pow2_window_rule(in);
-    case ScaleRule::kTwoLevelExponent:
-      return two_level_exponent_rule(in);
+    case ScaleRule::kAmax: return amax_rule(in);
+    case ScaleRule::kTensorE4m3: return tensor_e4m3_rule(in);
+    case ScaleRule::kTensorE4m3Int: return tensor_e4m3_int_rule(in);
+    case ScaleRule::kBestOfTwo: return best_of_two_rule(in);
+    case ScaleRule::kExponentFloor: return exponent_floor_rule(in, 0x1p-126F);
+    case ScaleRule::kExponentFloorInt: return exponent_floor_rule(in, 0x1p-127F);
+    case ScaleRule::kPow2Window: return pow2_window_rule(in);
+    case ScaleRule::kTwoLevelExponent: return two_level_exponent_rule(in);
   }
   return {};
 }

@@ -15,8 +15,8 @@ QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const Qu
     throw InputError("block size " + std::to_string(block) + " is not one of 16, 32, 64, 128");
   }
   if (spec.format->selector_block != 0 && spec.format->block != block) {
-    throw InputError("format '" + std::string(spec.format->name) + "' has blocks of " + std::to_string(spec.format->block) +
-                     " only, not " + std::to_string(block));
+    throw InputError("format '" + std::string(spec.format->name) + "' has blocks of " +
+                     std::to_string(spec.format->block) + " only, not " + std::to_string(block));
   }
   if (spec.hadamard.size != 0) hadamard_scale(spec.hadamard.size);  // checks the size
   if (rows < 0 || columns < 0) {

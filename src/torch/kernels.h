@@ -1,11 +1,28 @@
 // The kernels behind torch.ops.ufp4.*, one set a device. The operators (ops.cpp) check the arguments, allocate the
-// results and call the kernel of the tensor's device; a further device adds one function of each kind and its
-// registration.
+// results and call the kernels of the tensor's device.
 #pragma once
+
+#include <c10/core/Device.h>
 
 #include <span>
 
 #include "ufp4/quantize.h"
+
+namespace ufp4 {
+
+// What a device must do: pointers are of its memory; work may go on after the return, in the order of torch's stream.
+struct Kernels {
+  void (*quantize)(const ConstMatrix& in, std::span<const QuantizeTask> tasks) = nullptr;
+  void (*dequantize)(const ConstQuantized& in, void* out, DType out_dtype) = nullptr;
+};
+
+// Whether this build quantizes on the device.
+bool has_kernels(const at::Device& device);
+
+// Throws InputError for a device without kernels.
+const Kernels& kernels_of(const at::Device& device);
+
+}  // namespace ufp4
 
 namespace ufp4::cpu_kernels {
 
@@ -17,3 +34,11 @@ void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks);
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype);
 
 }  // namespace ufp4::cpu_kernels
+
+// Only in a build with CUDA: ufp4::cuda on torch's current stream.
+namespace ufp4::cuda_kernels {
+
+void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks);
+void dequantize(const ConstQuantized& in, void* out, DType out_dtype);
+
+}  // namespace ufp4::cuda_kernels

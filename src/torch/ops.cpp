@@ -151,7 +151,7 @@ void run(const at::Tensor& x, std::span<const QuantizeTask> tasks) {
   const at::Tensor dense = x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
   const ConstMatrix in{dense.const_data_ptr(), input_dtype(x.scalar_type()), x.size(0), x.size(1),
                        std::max(dense.stride(0), x.size(1))};
-  cpu_kernels::quantize(in, tasks);
+  kernels_of(x.device()).quantize(in, tasks);
 }
 
 // The operators, with `Compute` false on Meta tensors.
@@ -238,9 +238,10 @@ at::Tensor dequantize_kernel(const at::Tensor& codes, const at::Tensor& scales, 
   if constexpr (Compute) {
     const at::Tensor dense_codes = codes.contiguous();
     const at::Tensor dense_scales = scales.contiguous();
-    cpu_kernels::dequantize({&block_format, static_cast<int>(block_size), out.size(0), out.size(1),
-                             dense_codes.const_data_ptr<std::uint8_t>(), dense_scales.const_data_ptr<float>(), 1.0F},
-                            out.mutable_data_ptr(), out_dtype);
+    kernels_of(codes.device())
+        .dequantize({&block_format, static_cast<int>(block_size), out.size(0), out.size(1),
+                     dense_codes.const_data_ptr<std::uint8_t>(), dense_scales.const_data_ptr<float>(), 1.0F},
+                    out.mutable_data_ptr(), out_dtype);
   }
   return out;
 }
@@ -316,6 +317,14 @@ TORCH_LIBRARY(ufp4, m) {
 }
 
 TORCH_LIBRARY_IMPL(ufp4, CPU, m) {
+  m.impl("quantize", quantize_kernel<true>);
+  m.impl("quantize_dequantize", quantize_dequantize_kernel<true>);
+  m.impl("quantize_both", quantize_both_kernel<true>);
+  m.impl("dequantize", dequantize_kernel<true>);
+}
+
+// The same functions: they call the kernels of the tensor's device, or say that this build has none.
+TORCH_LIBRARY_IMPL(ufp4, CUDA, m) {
   m.impl("quantize", quantize_kernel<true>);
   m.impl("quantize_dequantize", quantize_dequantize_kernel<true>);
   m.impl("quantize_both", quantize_both_kernel<true>);

@@ -1,5 +1,5 @@
-// The operators torch.ops.ufp4.*, callable from C++ through torch's dispatcher. Registered once in ops.cpp for CPU and
-// Meta tensors (shapes alone, for torch.compile).
+// The operators torch.ops.ufp4.*, callable from C++ through torch's dispatcher. Registered once in ops.cpp for CPU,
+// CUDA and Meta tensors (shapes alone, for torch.compile).
 #pragma once
 
 #include <ATen/core/Tensor.h>

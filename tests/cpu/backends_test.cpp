@@ -5,8 +5,8 @@
 
 #include "cpu/backends.h"
 #include "cpu/job.h"
-#include "operand_cases.h"
 #include "one_level_formats.h"
+#include "operand_cases.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {

@@ -1,0 +1,31 @@
+#include "torch/kernels.h"
+
+#include <string>
+
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+#ifdef UFP4_HAVE_CUDA
+constexpr bool kCudaBuilt = true;
+constexpr Kernels kCudaKernels{cuda_kernels::quantize, cuda_kernels::dequantize};
+#else
+constexpr bool kCudaBuilt = false;
+constexpr Kernels kCudaKernels{};
+#endif
+constexpr Kernels kCpuKernels{cpu_kernels::quantize, cpu_kernels::dequantize};
+
+}  // namespace
+
+bool has_kernels(const at::Device& device) { return device.is_cpu() || (device.is_cuda() && kCudaBuilt); }
+
+const Kernels& kernels_of(const at::Device& device) {
+  if (!has_kernels(device)) {
+    throw InputError("quantization on device '" + device.str() + "' is not in this build" +
+                     (device.is_cuda() ? ": configure with -DUFP4_CUDA=ON (preset cuda), or use the CPU" : ""));
+  }
+  return device.is_cpu() ? kCpuKernels : kCudaKernels;
+}
+
+}  // namespace ufp4
