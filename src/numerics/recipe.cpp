@@ -138,6 +138,11 @@ void validate(const Recipe& recipe) {
   for (const GemmRecipe& gemm : recipe.gemm) {
     const std::string where = "recipe '" + recipe.name + "', " + std::string(gemm.name);
     for (std::size_t i = 0; i < 2; ++i) {
+      const BlockFormat* format = gemm.operand[i].format;
+      if (format != nullptr && format->rule != ScaleRule::kAmax) {
+        throw InputError(where + "." + std::string(gemm.operands[i]) + ": format '" + std::string(format->name) +
+                         "' is not for training: recipes take formats with one FP32 scale a block");
+      }
       const int block = gemm.operand[i].block;
       if (block != 0 && std::find(kBlockSizes.begin(), kBlockSizes.end(), block) == kBlockSizes.end()) {
         throw InputError(where + "." + std::string(gemm.operands[i]) + ": block " + std::to_string(block) +

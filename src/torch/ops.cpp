@@ -89,6 +89,10 @@ QuantizeSpec make_spec(const OperandSchema& operand, Axis axis, const RandomSche
                        std::int64_t column_offset) {
   QuantizeSpec spec;
   spec.format = &find_format(operand.format);
+  if (spec.format->rule != ScaleRule::kAmax) {
+    throw InputError("format '" + std::string(spec.format->name) +
+                     "' is not an operand of these operators: they take formats with one FP32 scale a block");
+  }
   spec.block = to_int("block", operand.block);
   spec.axis = axis;
   spec.rounding = to_rounding(operand.rounding);

@@ -156,5 +156,19 @@ TEST(Recipe, ValidateRefusesPartsThatDoNotFit) {
   EXPECT_NO_THROW(validate(plain));
 }
 
+// Formats whose scale looks at the whole tensor cannot be split over threads and shards as operands are.
+TEST(Recipe, FormatsWithoutOneFp32ScaleAreNotForTraining) {
+  for (const BlockFormat& format : formats()) {
+    Recipe recipe;
+    set(recipe, "fprop.x.format", format.name);
+    set(recipe, "fprop.w.format", format.name);
+    if (format.rule == ScaleRule::kAmax) {
+      EXPECT_NO_THROW(validate(recipe)) << format.name;
+    } else {
+      EXPECT_THROW(validate(recipe), InputError) << format.name;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ufp4
