@@ -41,11 +41,8 @@ Grid parse_grid(const std::string& text) {
 }
 
 Grid grid_of(const BlockFormat& format) {
-  std::vector<double> levels;
-  for (int i = 0; i < format.element.level_count; ++i) {
-    levels.push_back(static_cast<double>(format.element.levels[static_cast<std::size_t>(i)]));
-  }
-  return make_grid(std::string(format.name), levels);
+  const auto levels = std::span(format.element.levels).first(static_cast<std::size_t>(format.element.level_count));
+  return make_grid(std::string(format.name), std::vector<double>(levels.begin(), levels.end()));
 }
 
 std::vector<Bin> bins_of(const Grid& grid) {

@@ -54,6 +54,7 @@ std::span<const Backend* const> backends() {
   }();
   static const std::vector<const Backend*> list = [] {
     std::vector<const Backend*> pointers;
+    pointers.reserve(owned.size());
     for (const auto& backend : owned) pointers.push_back(backend.get());
     return pointers;
   }();

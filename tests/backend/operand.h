@@ -157,6 +157,8 @@ inline std::string name_of_case(const ::testing::TestParamInfo<const Backend*>& 
 
 }  // namespace ufp4
 
+// NOLINTBEGIN(bugprone-macro-parentheses): the name of a type
 #define UFP4_EVERY_BACKEND(suite)     \
   using suite = ::ufp4::EveryBackend; \
   INSTANTIATE_TEST_SUITE_P(, suite, ::testing::ValuesIn(::ufp4::available_backends()), ::ufp4::name_of_case)
+// NOLINTEND(bugprone-macro-parentheses)

@@ -25,7 +25,7 @@ Case random_case(std::mt19937& random) {
   const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
   const DType dtype = std::array{DType::kF32, DType::kBF16, DType::kF16}[static_cast<std::size_t>(pick(3))];
   Case c{Matrix(1 + pick(70), 1 + pick(300), dtype), {}};
-  const auto list = one_level_formats();
+  const auto& list = one_level_formats();
   const int hadamard = std::array{0, 16, 16, 32, 64, 128}[static_cast<std::size_t>(pick(6))];
   const int block = kBlockSizes[static_cast<std::size_t>(pick(4))];
   c.spec = spec_of(list[random() % list.size()].name, pick(2) == 0 ? Rounding::kNearest : Rounding::kStochastic,

@@ -215,7 +215,7 @@ TEST_P(BackendTest, Dequantize) {
   for (const BlockFormat& format : one_level_formats()) {
     for (const int block : kBlockSizes) {
       const std::int64_t rows = 3;
-      const std::int64_t columns = block * 7;
+      const std::int64_t columns = std::int64_t{block} * 7;
       std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows * columns / 2));
       for (auto& byte : codes) byte = static_cast<std::uint8_t>(random());
       std::vector<float> scales(static_cast<std::size_t>(rows * columns / block));

@@ -130,6 +130,8 @@ std::string first_difference(const char* what, const std::vector<T>& got, const 
   if (got.size() != want.size()) return std::string(what) + ": sizes differ";
   const std::size_t per_row = rows == 0 ? 1 : std::max<std::size_t>(1, want.size() / static_cast<std::size_t>(rows));
   for (std::size_t i = 0; i < want.size(); ++i) {
+    // Bits, so that NaN equals itself and the zeros differ.
+    // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
     if (std::memcmp(&got[i], &want[i], sizeof(T)) == 0) continue;
     return std::string(what) + "[" + std::to_string(i / per_row) + ", " + std::to_string(i % per_row) + "] is " +
            std::to_string(got[i]) + ", expected " + std::to_string(want[i]);

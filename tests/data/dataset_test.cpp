@@ -306,11 +306,11 @@ TEST(Dataset, RefusesWrongNumbers) {
   refuses([](DataConfig& c) { c.val_fraction = std::nan(""); }, {"val_fraction"});
   refuses([](DataConfig& c) { c.memory_limit = -1; }, {"memory_limit"});
   refuses([](DataConfig& c) { c.train_files.clear(); }, {"no files"});
-  refuses([](DataConfig& c) { c.train_files.push_back("builtin"); }, {"'builtin' stands alone"});
+  refuses([](DataConfig& c) { c.train_files.emplace_back("builtin"); }, {"'builtin' stands alone"});
   refuses([](DataConfig& c) { c.val_files = {"builtin"}; }, {"'builtin' stands alone"});
   refuses([](DataConfig& c) { c.val_files = c.train_files; }, {"a.jsonl", "named before"});
   refuses([](DataConfig& c) { c.train_files.push_back(c.train_files[0]); }, {"a.jsonl", "twice"});
-  refuses([](DataConfig& c) { c.train_files.push_back("/nowhere/b.jsonl"); }, {"/nowhere/b.jsonl"});
+  refuses([](DataConfig& c) { c.train_files.emplace_back("/nowhere/b.jsonl"); }, {"/nowhere/b.jsonl"});
 }
 
 TEST(Dataset, RefusesASplitThatLeavesNothing) {

@@ -74,7 +74,7 @@ TEST(Jsonl, RefusesByLine) {
     const std::string plain = folder.write("bad.jsonl", lines);
     const std::string packed = folder.write("bad.jsonl.zst", compress(lines));
     std::vector<std::string> all = parts;
-    all.push_back("bad.jsonl:2: ");
+    all.emplace_back("bad.jsonl:2: ");
     expect_input_error([&] { jsonl(plain); }, all);
     all.back() = "bad.jsonl.zst:2: ";
     expect_input_error([&] { jsonl_zst(packed); }, all);

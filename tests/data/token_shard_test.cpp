@@ -81,7 +81,7 @@ TEST(TokenShard, ReaderNamesWhatIsWrong) {
   const auto refuses = [&](const std::string& bytes, const std::vector<std::string>& parts) {
     const std::string file = folder.write("bad.bin", bytes);
     std::vector<std::string> all = parts;
-    all.push_back("bad.bin: ");
+    all.emplace_back("bad.bin: ");
     expect_input_error([&] { TokenStore(std::vector{file}, 0); }, all);
   };
   const auto with = [&good](std::size_t offset, const std::string& bytes) {

@@ -157,7 +157,7 @@ TEST(ScaleRules, Hif4UsesTheExponentsOfItsParts) {
 }
 
 TEST(ScaleRules, FinerOuterScalesAreInTheBlockScales) {
-  std::vector<float> values(2 * 256);
+  std::vector<float> values(std::size_t{2} * 256);
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] = std::cos(static_cast<float>(i)) * (i < 256 ? 1.0F : 300.0F);
   QuantizeTask task;
