@@ -40,7 +40,7 @@ FileAnalysis all_schemes() {
 }
 
 TEST_F(TensorFile, FiguresDoNotDependOnThreads) {
-  std::vector<float> values(300 * 1000);
+  std::vector<float> values(std::size_t{300} * 1000);
   Distribution("student3").sample(values, 3, 0);
   write({{"w", io::TensorType::kF32, {300, 1000}}}, {values});
   FileAnalysis analysis = all_schemes();
@@ -59,7 +59,7 @@ TEST_F(TensorFile, FiguresDoNotDependOnThreads) {
 
 // SwiGLU-like data: the reversal of the paper's Q1, by the figures of docs/numerics.md.
 TEST_F(TensorFile, TheTransformReversesTheOrderOnSwigluData) {
-  std::vector<float> a(2000 * 512);
+  std::vector<float> a(std::size_t{2000} * 512);
   std::vector<float> b(a.size());
   Distribution("normal").sample(a, 1, 0);
   Distribution("normal").sample(b, 2, 0);
@@ -77,7 +77,7 @@ TEST_F(TensorFile, TheTransformReversesTheOrderOnSwigluData) {
 
 TEST_F(TensorFile, OddTensorsHaveDefinedFigures) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  std::vector<float> hostile(3 * 20, 1.0F);
+  std::vector<float> hostile(std::size_t{3} * 20, 1.0F);
   hostile[5] = nan;
   hostile[25] = -std::numeric_limits<float>::infinity();
   write({{"empty", io::TensorType::kF32, {0, 8}},
