@@ -16,118 +16,41 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // What a call carries beside its tensors, to the backward pass too.
-struct LinearCall : torch::CustomClassHolder {
-  LinearCall(std::shared_ptr<const Recipe> r, std::uint32_t n, const RandomContext& c, Stash s)
-      : recipe(std::move(r)), number(n), context(c), stash(s) {}
+struct CallHolder : torch::CustomClassHolder {
+  CallHolder(LinearCall c, at::Tensor g) : call(std::move(c)), gradient(std::move(g)) {}
 
-  std::shared_ptr<const Recipe> recipe;
-  std::uint32_t number;
-  RandomContext context;
-  Stash stash;
+  LinearCall call;
+  at::Tensor gradient;  // where the weight's gradient is added in the backward pass; undefined: it is returned
 };
-
-ops::OperandArgs operand_args(const GemmRecipe& gemm, std::size_t operand, std::uint32_t number, Operand stream) {
-  const OperandRecipe& recipe = gemm.operand[operand];
-  return {recipe.format, recipe.block, gemm.hadamard, recipe.rounding, stream_of(number, stream)};
-}
-
-// x and dy are [tokens, features]: the token offset is the offset of their rows.
-ops::RandomArgs random_args(const RandomContext& context, std::uint32_t token_offset) {
-  return {context.seed, context.seed, context.step, token_offset, 0};
-}
-
-// y, and what the backward pass needs of x: codes and scales, x itself, or nothing.
-struct FpropResult {
-  at::Tensor y;
-  at::Tensor kept;
-  at::Tensor kept_scales;
-};
-
-FpropResult fprop(const at::Tensor& x, const WeightOperands& weight, const LinearCall& call, bool keep) {
-  const Recipe& recipe = *call.recipe;
-  const bool quantize_x = recipe[Gemm::kFprop].operand[0].quantized();
-  const bool pack = keep && call.stash == Stash::kPacked && recipe[Gemm::kWgrad].operand[1].quantized();
-  const ops::OperandArgs fprop_x = operand_args(recipe[Gemm::kFprop], 0, call.number, Operand::kFpropX);
-  const ops::OperandArgs wgrad_x = operand_args(recipe[Gemm::kWgrad], 1, call.number, Operand::kWgradX);
-  const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
-
-  FpropResult result;
-  at::Tensor operand = x;
-  if (quantize_x && pack) {
-    ops::BothOrientations both = ops::quantize_both(x, fprop_x, wgrad_x, random, true);
-    operand = std::move(both.row);
-    result.kept = std::move(both.column);
-    result.kept_scales = std::move(both.column_scales);
-  } else {
-    if (quantize_x) operand = ops::quantize_dequantize(x, fprop_x, Axis::kRow, random);
-    if (pack) {
-      std::tie(result.kept, result.kept_scales) = ops::quantize(x, wgrad_x, Axis::kColumn, random);
-    } else if (keep) {
-      result.kept = x;
-    }
-  }
-  result.y = matmul_transposed(operand, weight.fprop);
-  return result;
-}
-
-// Q(x^T) of wgrad from what fprop kept.
-at::Tensor wgrad_x_operand(const at::Tensor& kept, const at::Tensor& kept_scales, const LinearCall& call) {
-  const GemmRecipe& gemm = (*call.recipe)[Gemm::kWgrad];
-  const OperandRecipe& operand = gemm.operand[1];
-  if (!operand.quantized()) return kept.t();
-  if (call.stash == Stash::kPacked) return ops::dequantize(kept, kept_scales, *operand.format, operand.block);
-  return ops::quantize_dequantize(kept, operand_args(gemm, 1, call.number, Operand::kWgradX), Axis::kColumn,
-                                  random_args(call.context, call.context.token_offset));
-}
-
-// Q(dy) of dgrad and Q(dy^T) of wgrad, in one read if both are quantized; undefined where not needed.
-struct DyOperands {
-  at::Tensor dgrad;
-  at::Tensor wgrad;
-};
-
-DyOperands dy_operands(const at::Tensor& dy, const LinearCall& call, bool need_dx, bool need_dw) {
-  const Recipe& recipe = *call.recipe;
-  const bool quantize_dgrad = need_dx && recipe[Gemm::kDgrad].operand[0].quantized();
-  const bool quantize_wgrad = need_dw && recipe[Gemm::kWgrad].operand[0].quantized();
-  const ops::OperandArgs dgrad = operand_args(recipe[Gemm::kDgrad], 0, call.number, Operand::kDgradDy);
-  const ops::OperandArgs wgrad = operand_args(recipe[Gemm::kWgrad], 0, call.number, Operand::kWgradDy);
-  const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
-  if (quantize_dgrad && quantize_wgrad) {
-    ops::BothOrientations both = ops::quantize_both(dy, dgrad, wgrad, random, false);
-    return {std::move(both.row), std::move(both.column)};
-  }
-  DyOperands result;
-  if (need_dx) result.dgrad = quantize_dgrad ? ops::quantize_dequantize(dy, dgrad, Axis::kRow, random) : dy;
-  if (need_dw) result.wgrad = quantize_wgrad ? ops::quantize_dequantize(dy, wgrad, Axis::kColumn, random) : dy.t();
-  return result;
-}
 
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& fprop_weight, const at::Tensor& dgrad_weight,
-                            const c10::intrusive_ptr<LinearCall>& call) {
-    FpropResult result = fprop(x, {fprop_weight, dgrad_weight}, *call, weight.requires_grad());
-    ctx->save_for_backward({result.kept, result.kept_scales, x.requires_grad() ? dgrad_weight : at::Tensor()});
-    ctx->saved_data["call"] = c10::IValue::make_capsule(call);
+                            const c10::intrusive_ptr<CallHolder>& holder) {
+    FpropResult result = fprop(x, {fprop_weight, dgrad_weight}, holder->call, weight.requires_grad());
+    ctx->save_for_backward({result.kept.values, result.kept.scales, x.requires_grad() ? dgrad_weight : at::Tensor()});
+    ctx->saved_data["call"] = c10::IValue::make_capsule(holder);
     ctx->saved_data["weight_dtype"] = weight.scalar_type();
     return result.y;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    const auto call = c10::static_intrusive_pointer_cast<LinearCall>(ctx->saved_data["call"].toCapsule());
+    const auto holder = c10::static_intrusive_pointer_cast<CallHolder>(ctx->saved_data["call"].toCapsule());
     variable_list saved = ctx->get_saved_variables();
     variable_list result(5);  // one for every argument of forward
     if (!gradients[0].defined()) return result;
-    const bool need_dx = ctx->needs_input_grad(0);
-    const bool need_dw = ctx->needs_input_grad(1);
-    DyOperands dy = dy_operands(gradients[0], *call, need_dx, need_dw);
-    if (need_dx) result[0] = matmul_transposed(dy.dgrad, saved[2]);
+    const bool want_dx = ctx->needs_input_grad(0);
+    const bool want_dw = ctx->needs_input_grad(1);
+    DyOperands dy = quantize_dy(gradients[0], holder->call, want_dx, want_dw);
+    if (want_dx) result[0] = matmul_transposed(dy.dgrad, saved[2]);
     dy.dgrad.reset();
-    if (need_dw) {
-      const at::Tensor x = wgrad_x_operand(saved[0], saved[1], *call);
-      result[1] = matmul_transposed(dy.wgrad, x).to(ctx->saved_data["weight_dtype"].toScalarType());
+    if (!want_dw) return result;
+    const at::Tensor x = wgrad_x({saved[0], saved[1]}, holder->call);
+    if (holder->gradient.defined()) {
+      add_matmul_transposed(holder->gradient, dy.wgrad, x);
+    } else {
+      result[1] = matmul_transposed_f32(dy.wgrad, x).to(ctx->saved_data["weight_dtype"].toScalarType());
     }
     return result;
   }
@@ -151,34 +74,16 @@ void check(const at::Tensor& x, const at::Tensor& weight) {
 
 }  // namespace
 
-WeightOperands prepare_weight(const at::Tensor& weight, const Recipe& recipe, std::uint32_t number,
-                              const RandomContext& context) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor bf16 = weight.detach().to(at::kBFloat16);
-  const bool quantize_fprop = recipe[Gemm::kFprop].operand[1].quantized();
-  const bool quantize_dgrad = recipe[Gemm::kDgrad].operand[1].quantized();
-  const ops::OperandArgs fprop = operand_args(recipe[Gemm::kFprop], 1, number, Operand::kFpropW);
-  const ops::OperandArgs dgrad = operand_args(recipe[Gemm::kDgrad], 1, number, Operand::kDgradW);
-  const ops::RandomArgs random = random_args(context, 0);
-  if (quantize_fprop && quantize_dgrad) {
-    ops::BothOrientations both = ops::quantize_both(bf16, fprop, dgrad, random, false);
-    return {std::move(both.row), std::move(both.column)};
-  }
-  return {quantize_fprop ? ops::quantize_dequantize(bf16, fprop, Axis::kRow, random) : bf16,
-          quantize_dgrad ? ops::quantize_dequantize(bf16, dgrad, Axis::kColumn, random) : bf16.t()};
-}
-
 at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& weight, const WeightOperands& operands,
-                            const std::shared_ptr<const Recipe>& recipe, std::uint32_t number,
-                            const RandomContext& context, Stash stash) {
+                            const LinearCall& call, const at::Tensor& gradient) {
   check(x, weight);
   const at::Tensor x_2d = x.dim() == 2 ? x : x.reshape_symint({-1, x.sym_size(-1)});
-  const auto call = c10::make_intrusive<LinearCall>(recipe, number, context, stash);
   at::Tensor y;
   if (at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad())) {
-    y = LinearFunction::apply(x_2d, weight, operands.fprop, operands.dgrad, call);
+    y = LinearFunction::apply(x_2d, weight, operands.fprop, operands.dgrad,
+                              c10::make_intrusive<CallHolder>(call, gradient));
   } else {
-    y = fprop(x_2d, operands, *call, false).y;
+    y = fprop(x_2d, operands, call, false).y;
   }
   if (x.dim() == 2) return y;
   std::vector<c10::SymInt> shape = x.sym_sizes().vec();
@@ -199,8 +104,9 @@ struct QuantizedLinear::PreparedWeight {
   }
 };
 
-QuantizedLinear::QuantizedLinear(std::string name, std::uint32_t number, const Recipe& recipe, Stash stash)
-    : name_(std::move(name)), number_(number), stash_(stash) {
+QuantizedLinear::QuantizedLinear(std::string name, std::uint32_t number, const Recipe& recipe, Stash stash,
+                                 WeightGradient gradient)
+    : name_(std::move(name)), number_(number), stash_(stash), gradient_(gradient) {
   validate(recipe);
   if (recipe.quantized() && recipe.keeps_bf16(name_)) {
     Recipe bf16;
@@ -222,9 +128,13 @@ const WeightOperands& QuantizedLinear::prepare(const at::Tensor& weight, const R
   return prepared_->operands;
 }
 
+at::Tensor QuantizedLinear::gradient_of(const at::Tensor& weight) const {
+  return gradient_ == WeightGradient::kInPlace && weight.requires_grad() ? weight.grad() : at::Tensor();
+}
+
 at::Tensor QuantizedLinear::forward(const at::Tensor& x, const at::Tensor& weight, const RandomContext& context) {
   check(x, weight);
-  return quantized_linear(x, weight, prepare(weight, context), recipe_, number_, context, stash_);
+  return quantized_linear(x, weight, prepare(weight, context), call(context), gradient_of(weight));
 }
 
 }  // namespace ufp4

@@ -1,0 +1,94 @@
+#include "torch/linear_passes.h"
+
+#include <c10/core/GradMode.h>
+
+#include <utility>
+
+#include "torch/gemm.h"
+#include "torch/ops.h"
+
+namespace ufp4 {
+namespace {
+
+ops::OperandArgs operand_args(const GemmRecipe& gemm, std::size_t operand, std::uint32_t number, Operand stream) {
+  const OperandRecipe& recipe = gemm.operand[operand];
+  return {recipe.format, recipe.block, gemm.hadamard, recipe.rounding, stream_of(number, stream)};
+}
+
+// x and dy are [tokens, features]: the token offset is the offset of their rows.
+ops::RandomArgs random_args(const RandomContext& context, std::uint32_t token_offset) {
+  return {context.seed, context.seed, context.step, token_offset, 0};
+}
+
+}  // namespace
+
+WeightOperands prepare_weight(const at::Tensor& weight, const Recipe& recipe, std::uint32_t number,
+                              const RandomContext& context) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor bf16 = weight.detach().to(at::kBFloat16);
+  const bool quantize_fprop = recipe[Gemm::kFprop].operand[1].quantized();
+  const bool quantize_dgrad = recipe[Gemm::kDgrad].operand[1].quantized();
+  const ops::OperandArgs fprop = operand_args(recipe[Gemm::kFprop], 1, number, Operand::kFpropW);
+  const ops::OperandArgs dgrad = operand_args(recipe[Gemm::kDgrad], 1, number, Operand::kDgradW);
+  const ops::RandomArgs random = random_args(context, 0);
+  if (quantize_fprop && quantize_dgrad) {
+    ops::BothOrientations both = ops::quantize_both(bf16, fprop, dgrad, random, false);
+    return {std::move(both.row), std::move(both.column)};
+  }
+  return {quantize_fprop ? ops::quantize_dequantize(bf16, fprop, Axis::kRow, random) : bf16,
+          quantize_dgrad ? ops::quantize_dequantize(bf16, dgrad, Axis::kColumn, random) : bf16.t()};
+}
+
+FpropResult fprop(const at::Tensor& x, const WeightOperands& weight, const LinearCall& call, bool keep) {
+  const Recipe& recipe = *call.recipe;
+  const bool quantize_x = recipe[Gemm::kFprop].operand[0].quantized();
+  const bool pack = keep && call.stash == Stash::kPacked && recipe[Gemm::kWgrad].operand[1].quantized();
+  const ops::OperandArgs fprop_x = operand_args(recipe[Gemm::kFprop], 0, call.number, Operand::kFpropX);
+  const ops::OperandArgs wgrad_x = operand_args(recipe[Gemm::kWgrad], 1, call.number, Operand::kWgradX);
+  const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
+
+  FpropResult result;
+  at::Tensor operand = x;
+  if (quantize_x && pack) {
+    ops::BothOrientations both = ops::quantize_both(x, fprop_x, wgrad_x, random, true);
+    operand = std::move(both.row);
+    result.kept = {std::move(both.column), std::move(both.column_scales)};
+  } else {
+    if (quantize_x) operand = ops::quantize_dequantize(x, fprop_x, Axis::kRow, random);
+    if (pack) {
+      std::tie(result.kept.values, result.kept.scales) = ops::quantize(x, wgrad_x, Axis::kColumn, random);
+    } else if (keep) {
+      result.kept.values = x;
+    }
+  }
+  result.y = matmul_transposed(operand, weight.fprop);
+  return result;
+}
+
+DyOperands quantize_dy(const at::Tensor& dy, const LinearCall& call, bool want_dx, bool want_dw) {
+  const Recipe& recipe = *call.recipe;
+  const bool quantize_dgrad = want_dx && recipe[Gemm::kDgrad].operand[0].quantized();
+  const bool quantize_wgrad = want_dw && recipe[Gemm::kWgrad].operand[0].quantized();
+  const ops::OperandArgs dgrad = operand_args(recipe[Gemm::kDgrad], 0, call.number, Operand::kDgradDy);
+  const ops::OperandArgs wgrad = operand_args(recipe[Gemm::kWgrad], 0, call.number, Operand::kWgradDy);
+  const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
+  if (quantize_dgrad && quantize_wgrad) {
+    ops::BothOrientations both = ops::quantize_both(dy, dgrad, wgrad, random, false);
+    return {std::move(both.row), std::move(both.column)};
+  }
+  DyOperands result;
+  if (want_dx) result.dgrad = quantize_dgrad ? ops::quantize_dequantize(dy, dgrad, Axis::kRow, random) : dy;
+  if (want_dw) result.wgrad = quantize_wgrad ? ops::quantize_dequantize(dy, wgrad, Axis::kColumn, random) : dy.t();
+  return result;
+}
+
+at::Tensor wgrad_x(const KeptInput& kept, const LinearCall& call) {
+  const GemmRecipe& gemm = (*call.recipe)[Gemm::kWgrad];
+  const OperandRecipe& operand = gemm.operand[1];
+  if (!operand.quantized()) return kept.values.t();
+  if (call.stash == Stash::kPacked) return ops::dequantize(kept.values, kept.scales, *operand.format, operand.block);
+  return ops::quantize_dequantize(kept.values, operand_args(gemm, 1, call.number, Operand::kWgradX), Axis::kColumn,
+                                  random_args(call.context, call.context.token_offset));
+}
+
+}  // namespace ufp4

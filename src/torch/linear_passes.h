@@ -1,0 +1,71 @@
+// The passes of a linear layer whose three GEMMs follow a recipe, on plain tensors: what the autograd functions are
+// made of.
+//
+//   fprop  y  = Q(x)    Q(w)^T      contracted over `in`
+//   dgrad  dx = Q(dy)   Q(w^T)^T    contracted over `out`
+//   wgrad  dw = Q(dy^T) Q(x^T)^T    contracted over tokens
+//
+// Operands are quantized, dequantized to BF16 and multiplied with FP32 accumulation ("emulated"); an operand that the
+// recipe leaves in BF16 goes in as it is. The FP32 master weight is rounded to BF16 first, in every recipe, so that all
+// recipes start from the values that the BF16 baseline multiplies.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "torch/random_context.h"
+#include "ufp4/recipe.h"
+
+namespace ufp4 {
+
+// The weight as the GEMMs of fprop and dgrad take it, both made in one read.
+struct WeightOperands {
+  at::Tensor fprop;  // BF16 [out, in padded]
+  at::Tensor dgrad;  // BF16 [in, out padded]: the transpose
+};
+
+// What the backward pass of a linear keeps of x. The packed stash changes no bit of the result.
+enum class Stash : std::uint8_t {
+  kPacked,  // the wgrad operand, already quantized: codes and scales, 6 bits an element with blocks of 16
+  kBf16,    // x itself; it is quantized in the backward pass
+};
+
+// One use of a layer in a step.
+struct LinearCall {
+  std::shared_ptr<const Recipe> recipe;
+  std::uint32_t number = 0;  // of the layer: names its random streams
+  RandomContext context;
+  Stash stash = Stash::kPacked;
+};
+
+// What fprop keeps of x for wgrad: codes and scales, x itself, or nothing.
+struct KeptInput {
+  at::Tensor values;
+  at::Tensor scales;
+};
+
+struct FpropResult {
+  at::Tensor y;  // [tokens, out] BF16
+  KeptInput kept;
+};
+
+// The weight of layer `number` quantized for fprop and dgrad.
+WeightOperands prepare_weight(const at::Tensor& weight, const Recipe& recipe, std::uint32_t number,
+                              const RandomContext& context);
+
+// x [tokens, in] BF16. `keep`: whether wgrad will follow.
+FpropResult fprop(const at::Tensor& x, const WeightOperands& weight, const LinearCall& call, bool keep);
+
+// Q(dy) of dgrad and Q(dy^T) of wgrad, made in one read if both are quantized; undefined where not wanted.
+struct DyOperands {
+  at::Tensor dgrad;
+  at::Tensor wgrad;
+};
+DyOperands quantize_dy(const at::Tensor& dy, const LinearCall& call, bool want_dx, bool want_dw);
+
+// Q(x^T) of wgrad from what fprop kept: BF16 [in, tokens padded].
+at::Tensor wgrad_x(const KeptInput& kept, const LinearCall& call);
+
+}  // namespace ufp4
