@@ -1,0 +1,92 @@
+// The layers of a transformer between its linears, for BF16 matrices in device memory: alone, and as sources of a
+// quantization that never writes them. Both ways give the same bits: `quantize(layer, ..)` is `compute(layer, ..)`
+// followed by cuda::quantize of its result.
+//
+// All matrices are dense and row-major, aligned to 16 bytes, with a number of columns that is a multiple of 8.
+// Arithmetic is FP32 from BF16 values; results are rounded to BF16. Calls are asynchronous on the given stream,
+// allocate nothing and may be captured into a CUDA graph. They throw InputError for arguments that are not as
+// described, RunError if a launch fails.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "cuda/quantize.h"
+#include "ufp4/quantize.h"
+
+namespace ufp4::cuda {
+
+using Bf16 = std::uint16_t;  // the bits
+
+// (x * rstd) * weight, [rows, columns].
+struct RmsNorm {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  const Bf16* x = nullptr;        // [rows, columns]
+  const float* weight = nullptr;  // [columns]
+  const float* rstd = nullptr;    // [rows], from rms_statistics
+};
+
+// silu(gate) * up, [rows, columns].
+struct Swiglu {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  const Bf16* h = nullptr;  // [rows, 2 * columns]: a row of gate, then one of up
+};
+
+// The gradient of Swiglu's h, [rows, 2 * columns]: that of gate, then that of up.
+struct SwigluBackward {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;  // of dy
+  const Bf16* h = nullptr;   // [rows, 2 * columns]
+  const Bf16* dy = nullptr;  // [rows, columns]
+};
+
+// Writes the layer's result.
+void compute(const RmsNorm& layer, Bf16* out, Stream stream);
+void compute(const Swiglu& layer, Bf16* out, Stream stream);
+void compute(const SwigluBackward& layer, Bf16* out, Stream stream);
+
+// Quantizes the layer's result for every task and, where `out` is given, writes the result itself too. Tasks that share
+// grid and rounding, one a row and one a column, read the layer's inputs once. Formats whose levels are of no grid that
+// the kernels know by formula are refused: compute the layer and quantize its result.
+void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
+void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
+void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
+
+// rstd = 1 / sqrt(mean(x^2) + epsilon) of every row of x, or of x + branch, which is then written (BF16) to `sum`.
+struct RmsStatistics {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  const Bf16* x = nullptr;       // [rows, columns]
+  const Bf16* branch = nullptr;  // [rows, columns]; null: statistics of x
+  Bf16* sum = nullptr;           // [rows, columns], required with `branch`; may be x
+  float* rstd = nullptr;         // [rows]
+  double epsilon = 0;
+};
+void rms_statistics(const RmsStatistics& p, Stream stream);
+
+// With n = x * rstd and g = dy * weight: dx = rstd * (g - n * mean(g n)), rounded to BF16 and then, where `residual` is
+// given, added to it and rounded again; dweight = sum over the rows of dy * n, in an order that depends on the shape
+// only.
+struct RmsNormBackward {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;        // at most kLargestNorm
+  const Bf16* x = nullptr;         // [rows, columns]
+  const float* weight = nullptr;   // [columns]
+  const float* rstd = nullptr;     // [rows]
+  const Bf16* dy = nullptr;        // [rows, columns]
+  const Bf16* residual = nullptr;  // [rows, columns]; null: dx alone
+  Bf16* dx = nullptr;              // [rows, columns]; may be dy or residual
+  float* dweight = nullptr;        // [columns]
+  bool accumulate = false;         // dweight is added to what is there
+  float* workspace = nullptr;      // rms_norm_backward_workspace() values
+};
+void rms_norm_backward(const RmsNormBackward& p, Stream stream);
+
+// FP32 values that rms_norm_backward needs as workspace.
+std::int64_t rms_norm_backward_workspace(std::int64_t rows, std::int64_t columns);
+
+inline constexpr std::int64_t kLargestNorm = 16384;
+
+}  // namespace ufp4::cuda
