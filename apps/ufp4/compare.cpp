@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "train_log.h"
 #include "train_options.h"
+#include "train_threads.h"
 #include "ufp4/error.h"
 #include "verbs.h"
 
@@ -21,6 +22,7 @@ struct Options : TrainOptions {
 };
 
 void run(const Options& options) {
+  sleep_at_barriers();
   const std::vector<Contestant> contestants = parse_contestants(options.recipes);
   const std::vector<Assignment> assignments = options.assignments();
   const RunConfig config = make_run_config(assignments);

@@ -8,6 +8,7 @@
 
 #include "train_log.h"
 #include "train_options.h"
+#include "train_threads.h"
 #include "ufp4/error.h"
 #include "verbs.h"
 
@@ -24,6 +25,7 @@ nlohmann::ordered_json or_null(const std::optional<double>& value) {
 }
 
 void run(const Options& options) {
+  sleep_at_barriers();
   std::vector<Assignment> assignments = options.assignments();
   const auto sets_recipe = [](const Assignment& assignment) { return assignment.key.starts_with("recipe."); };
   if (!options.recipe.empty()) {

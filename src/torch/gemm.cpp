@@ -5,18 +5,22 @@
 #include <ATen/ops/mm.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
+#include <vector>
 
 namespace ufp4 {
 namespace {
 
-bool cpu_has_fast_bf16() {
+constexpr std::array<std::string_view, 4> kFastBf16{"avx512_bf16", "amx_bf16", "arm_bf16", "bf16"};
+
+GemmKind this_cpu() {
+  std::vector<std::string_view> features;
   const auto capabilities = at::cpu::get_cpu_capabilities();
-  const auto has = [&](const char* name) {
-    const auto found = capabilities.find(name);
-    return found != capabilities.end() && found->second.isBool() && found->second.toBool();
-  };
-  return has("avx512_bf16") || has("amx_bf16") || has("arm_bf16") || has("bf16");
+  for (const auto& [name, value] : capabilities) {
+    if (value.isBool() && value.toBool()) features.push_back(name);
+  }
+  return cpu_gemm_kind(features);
 }
 
 // The part of the contraction axis that both operands have.
@@ -28,19 +32,29 @@ std::pair<at::Tensor, at::Tensor> common_depth(const at::Tensor& a, const at::Te
 
 }  // namespace
 
-bool has_fast_bf16(const at::Device& device) {
-  static const bool on_cpu = cpu_has_fast_bf16();
-  return !device.is_cpu() || on_cpu;
+GemmKind cpu_gemm_kind(std::span<const std::string_view> features) {
+  const bool fast =
+      std::find_first_of(features.begin(), features.end(), kFastBf16.begin(), kFastBf16.end()) != features.end();
+  return fast ? GemmKind::kBf16 : GemmKind::kFp32;
 }
 
-std::string_view gemm_description(const at::Device& device) {
-  return has_fast_bf16(device) ? "emulated: bf16" : "emulated: fp32 (no fast bf16 here)";
+GemmKind gemm_kind(const at::Device& device) {
+  static const GemmKind on_cpu = this_cpu();
+  return device.is_cpu() ? on_cpu : GemmKind::kBf16;
 }
 
-at::Tensor matmul_transposed(const at::Tensor& any_a, const at::Tensor& any_b) {
+std::string_view description(GemmKind kind) {
+  return kind == GemmKind::kBf16 ? "emulated: bf16" : "emulated: fp32 (no fast bf16 here)";
+}
+
+at::Tensor matmul_transposed(const at::Tensor& any_a, const at::Tensor& any_b, GemmKind kind) {
   const auto [a, b] = common_depth(any_a, any_b);
-  if (has_fast_bf16(a.device())) return at::mm(a, b.t());
+  if (kind == GemmKind::kBf16) return at::mm(a, b.t());
   return at::mm(a.to(at::kFloat), b.to(at::kFloat).t()).to(at::kBFloat16);
+}
+
+at::Tensor matmul_transposed(const at::Tensor& a, const at::Tensor& b) {
+  return matmul_transposed(a, b, gemm_kind(a.device()));
 }
 
 at::Tensor matmul_transposed_f32(const at::Tensor& any_a, const at::Tensor& any_b) {

@@ -3,12 +3,32 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace ufp4 {
 
+// What multiplies the BF16 operands.
+enum class GemmKind : std::uint8_t {
+  kBf16,  // BF16 instructions
+  kFp32,  // the same values in FP32, the result rounded to BF16: for processors where BF16 is slow
+};
+
+// The faster one on a processor with these features, named as torch names them ("avx512_bf16").
+GemmKind cpu_gemm_kind(std::span<const std::string_view> features);
+
+// What this machine takes on `device`.
+GemmKind gemm_kind(const at::Device& device);
+
+// For the log: "emulated: bf16" or "emulated: fp32 (no fast bf16 here)".
+std::string_view description(GemmKind kind);
+
 // a [m, k1] times the transpose of b [n, k2], both BF16: [m, n] in BF16. Where one operand is padded further along the
 // contraction axis than the other, the common part is multiplied: beyond it the shorter one stands for zeros.
+at::Tensor matmul_transposed(const at::Tensor& a, const at::Tensor& b, GemmKind kind);
+
+// By what this machine takes on their device.
 at::Tensor matmul_transposed(const at::Tensor& a, const at::Tensor& b);
 
 // The same product in FP32. On a GPU the sums themselves; elsewhere rounded to BF16 on the way, as torch's product
@@ -17,12 +37,5 @@ at::Tensor matmul_transposed_f32(const at::Tensor& a, const at::Tensor& b);
 
 // Adds that to `sum` [m, n] FP32: on a GPU within the product, without another pass over memory.
 void add_matmul_transposed(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b);
-
-// Whether this machine multiplies BF16 fast on `device`. If not, matmul_transposed multiplies the same BF16 operands in
-// FP32 and rounds the result.
-bool has_fast_bf16(const at::Device& device);
-
-// What matmul_transposed runs on `device`, for the log: "emulated: bf16" or "emulated: fp32 (no fast bf16 here)".
-std::string_view gemm_description(const at::Device& device);
 
 }  // namespace ufp4

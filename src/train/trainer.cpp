@@ -267,7 +267,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   const int threads = config.train.threads > 0 ? static_cast<int>(config.train.threads)
                                                : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   at::set_num_threads(threads);
-  const RunFacts facts{device.is_cpu() ? "cpu" : "cuda", std::string(gemm_description(device)),
+  const RunFacts facts{device.is_cpu() ? "cpu" : "cuda", std::string(description(gemm_kind(device))),
                        std::string(default_backend().name()), data->entropy_rate()};
   write_run_folder(folder, config, facts);
   if (events.info) {

@@ -1,9 +1,12 @@
 """ufp4 train and ufp4 compare as a user meets them: exit codes, messages, signals, folders."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +38,18 @@ def wait_for_step(process, run, step, limit_s=60):
 def start(program, *arguments, **options):
     command = [program.path, *map(str, arguments)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.parametrize("chosen, found", [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_at_barriers_unless_the_user_says_otherwise(program, folder, chosen, found):
+    variables = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    process = start(program, "train", *MICRO, "--steps", "100000", "--out", folder / "run",
+                    env=variables | ({"OMP_WAIT_POLICY": chosen} if chosen else {}))
+    wait_for_step(process, folder / "run", 1)
+    variables_of_it = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
+    process.terminate()
+    process.communicate(timeout=60)
+    assert f"OMP_WAIT_POLICY={found}" in variables_of_it
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -89,6 +104,47 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(program, folder):
     assert "model.safetensors" in done.stderr and "step-00000005" in done.stderr
     assert [path.name for path in (folder / "run/checkpoints").iterdir()] == ["step-00000005"]
     program.succeeds(*command)
+
+
+@pytest.fixture
+def small_disk(folder):
+    """A file system of 4 MiB, mounted in a namespace of its own, which ends with the process that made it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    mount = 'mount -t tmpfs -o size=4m tmpfs "$0" && echo mounted && exec cat'
+    holder = subprocess.Popen(["unshare", "--mount", "sh", "-c", mount, folder], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if holder.stdout.readline() != "mounted\n":
+        pytest.skip(f"no small disk can be mounted here: {holder.communicate()[1].strip()}")
+    yield Path(f"/proc/{holder.pid}/root{folder}")
+    holder.communicate(timeout=60)
+
+
+def fill(disk, free):
+    """Writes a file that leaves `free` bytes."""
+    with open(disk / "filler", "wb") as filler:
+        while (more := shutil.disk_usage(disk).free - free) > 0:
+            filler.write(bytes(more))
+            filler.flush()
+
+
+@pytest.mark.parametrize("share, file", [(0.5, "model.safetensors"), (0, "")])
+def test_a_really_full_disk_leaves_the_last_good_checkpoint(program, small_disk, share, file):
+    run = small_disk / "run"
+    command = ["train", *MICRO, "--steps", "20", "--set", "train.checkpoint_every=5", "--out", run]
+    program.succeeds("train", *MICRO, "--steps", "5", "--set", "schedule.steps=20", "--out", run)
+    good = {path: path.read_bytes() for path in (run / "checkpoints/step-00000005").iterdir()}
+    fill(small_disk, int(share * (run / "checkpoints/step-00000005/model.safetensors").stat().st_size))
+
+    message = program.fails(1, *command)
+    assert f"{run}/" in message and file in message and "No space left on device" in message
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000005"]
+    assert good == {path: path.read_bytes() for path in (run / "checkpoints/step-00000005").iterdir()}
+    if share:
+        assert "the last one is" in message and "step-00000005" in message
+
+    (small_disk / "filler").unlink()
+    assert "continues after step 5" in program.succeeds(*command).stderr
 
 
 @pytest.mark.parametrize("arguments, parts", [

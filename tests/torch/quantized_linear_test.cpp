@@ -82,7 +82,7 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   const std::int64_t depth = std::min(a.size(1), b.size(1));
   const at::Tensor a_part = a.narrow(1, 0, depth).contiguous();
   const at::Tensor b_part = b.narrow(1, 0, depth).contiguous();
-  if (has_fast_bf16(at::kCPU)) return at::mm(a_part, b_part.t());
+  if (gemm_kind(at::kCPU) == GemmKind::kBf16) return at::mm(a_part, b_part.t());
   return at::mm(a_part.to(at::kFloat), b_part.to(at::kFloat).t()).to(at::kBFloat16);
 }
 
@@ -140,7 +140,7 @@ TEST(QuantizedLinear, OneStepIsTheCompositionOfReferenceAndProduct) {
 }
 
 TEST(QuantizedLinear, WithoutQuantizationItIsTorchsLinear) {
-  if (!has_fast_bf16(at::kCPU)) GTEST_SKIP() << "no fast BF16: the products run in FP32";
+  if (gemm_kind(at::kCPU) != GemmKind::kBf16) GTEST_SKIP() << "no fast BF16: the products run in FP32";
   const at::Tensor x = at::randn({3, 50, 64}).to(at::kBFloat16);
   const at::Tensor w = at::randn({96, 64}).to(at::kBFloat16).to(at::kFloat);
   const at::Tensor dy = at::randn({3, 50, 96}).to(at::kBFloat16);
