@@ -1,25 +1,23 @@
-// The parts of a block between its linears. Activations are BF16, arithmetic inside is FP32.
+// The layers of a transformer as differentiable functions. Activations are BF16, arithmetic inside is FP32.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 namespace ufp4 {
 
-// x / sqrt(mean(x^2) + epsilon) * weight over the last axis: x [.., d] BF16, weight [d] FP32, result BF16.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
-
-// silu(gate) * up of x [.., 2 f] = (gate, up), BF16: [.., f].
-at::Tensor swiglu(const at::Tensor& x);
+// (x / sqrt(mean(x^2) + epsilon)) * weight over the last axis: x [.., d] BF16, weight [d] FP32, result BF16. With
+// `branch` defined, of x + branch.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, const at::Tensor& branch = {});
 
 // cos and sin of the rotary embedding: [tokens, head_size] FP32, the first half cos, the second half sin of the angles
 // t * theta^(-2 i / head_size).
 at::Tensor rotary_table(std::int64_t tokens, std::int64_t head_size, double theta, const at::Device& device);
 
-// Rotates each pair (i, i + head_size / 2) of x [batch, tokens, heads, head_size] BF16 by its position's angle.
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& table);
-
-// Causal attention with q [batch, tokens, heads, size], k and v [batch, tokens, kv_heads, size]: [batch, tokens, heads
-// * size].
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+// Causal attention of queries and keys with the rotary embedding: qkv [batch, tokens, heads + 2 kv_heads, size] BF16,
+// which is taken over (its queries and keys are turned in place); result [batch, tokens, heads * size]. The backward
+// pass takes no sum in an order that varies from run to run.
+at::Tensor rotary_attention(const at::Tensor& qkv, const at::Tensor& table, std::int64_t heads);
 
 }  // namespace ufp4

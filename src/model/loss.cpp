@@ -2,13 +2,13 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 
 #include "torch/gemm.h"
+#include "torch/layer_passes.h"
 
 namespace ufp4 {
 namespace {
@@ -36,17 +36,12 @@ LossAndGradients compute(const at::Tensor& hidden, const at::Tensor& weight, con
   for (std::int64_t first = 0; first < tokens; first += chunk) {
     const std::int64_t length = std::min(chunk, tokens - first);
     const at::Tensor part = hidden.narrow(0, first, length);
-    const at::Tensor target = targets.narrow(0, first, length).unsqueeze(1);
-    at::Tensor logits = matmul_transposed(part, bf16_weight).to(at::kFloat);
-    const at::Tensor log_sum = at::logsumexp(logits, 1, true);
-    result.loss += (log_sum - logits.gather(1, target)).sum();
+    const at::Tensor logits = matmul_transposed(part, bf16_weight);
+    // d loss / d logits = (softmax - one hot) / tokens, in the place of the logits
+    result.loss += cross_entropy(logits, targets.narrow(0, first, length), want_gradients, share).sum();
     if (!want_gradients) continue;
-    // d loss / d logits = (softmax - one hot) / tokens
-    logits.sub_(log_sum).exp_();
-    logits.scatter_add_(1, target, at::empty_like(log_sum).fill_(-1));
-    const at::Tensor gradient = logits.mul_(share).to(at::kBFloat16);
-    result.hidden.narrow(0, first, length).copy_(matmul_transposed(gradient, bf16_weight.t()));
-    result.weight += matmul_transposed(gradient.t(), part.t());
+    result.hidden.narrow(0, first, length).copy_(matmul_transposed(logits, bf16_weight.t()));
+    add_matmul_transposed(result.weight, logits.t(), part.t());
   }
   result.loss.mul_(share);
   return result;
@@ -77,8 +72,9 @@ at::Tensor head_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight
   return compute(hidden, weight, targets, chunk, false).loss;
 }
 
-std::int64_t default_loss_chunk(std::int64_t vocabulary) {
-  return std::max<std::int64_t>(1024, (1 << 21) / vocabulary);
+std::int64_t default_loss_chunk(std::int64_t vocabulary, const at::Device& device) {
+  const std::int64_t logits = device.is_cpu() ? std::int64_t{1} << 21 : std::int64_t{1} << 26;
+  return std::max<std::int64_t>(1024, logits / vocabulary);
 }
 
 }  // namespace ufp4

@@ -13,7 +13,7 @@ namespace ufp4 {
 at::Tensor head_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
                               std::int64_t chunk);
 
-// Tokens a chunk, for a vocabulary.
-std::int64_t default_loss_chunk(std::int64_t vocabulary);
+// Tokens a chunk, for a vocabulary: logits that stay in the caches of a CPU, or that fill a GPU.
+std::int64_t default_loss_chunk(std::int64_t vocabulary, const at::Device& device);
 
 }  // namespace ufp4

@@ -1,6 +1,7 @@
 #include "model/transformer.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/ones.h>
 
@@ -12,23 +13,17 @@
 #include "model/initial_weights.h"
 #include "model/layers.h"
 #include "model/loss.h"
+#include "model/sublayers.h"
 #include "torch/gemm.h"
 #include "ufp4/error.h"
 
-// Shapes: B sequences, T tokens each, D d_model, H heads, K heads of keys and values, S head size, F ffn, V vocabulary.
+// Shapes: B sequences, T tokens each, N = B T, D d_model, H heads, K heads of keys and values, S head size, F ffn, V
+// vocabulary, C channels of queries, keys and values together.
 
 namespace ufp4 {
 namespace {
 
 constexpr double kInitialDeviation = 0.02;
-
-// A quantized linear and its master weight.
-struct Linear {
-  at::Tensor weight;
-  QuantizedLinear layer;
-
-  at::Tensor operator()(const at::Tensor& x, const RandomContext& context) { return layer.forward(x, weight, context); }
-};
 
 struct Block {
   at::Tensor attention_norm;  // [D]
@@ -63,7 +58,7 @@ struct Transformer::Impl {
   Linear add_linear(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation);
   Block add_block(std::int64_t number);
 
-  at::Tensor attention(Block& block, const at::Tensor& x_BTD, const RandomContext& context);
+  at::Tensor attention(Block& block, const at::Tensor& qkv_NC, std::int64_t sequences, const RandomContext& context);
   at::Tensor hidden(const at::Tensor& tokens_BT, const RandomContext& context);
   void check_tokens(const at::Tensor& tokens, std::int64_t least_length) const;
 };
@@ -100,7 +95,8 @@ Linear Transformer::Impl::add_linear(const std::string& name, std::int64_t rows,
                                      double deviation) {
   std::uint32_t number = 0;
   for (const NamedParameter& p : parameters) number += p.name.find(".linear_") != std::string::npos ? 1 : 0;
-  return {add_matrix(name, rows, columns, deviation), QuantizedLinear(name, number, recipe, options.stash)};
+  return {add_matrix(name, rows, columns, deviation),
+          QuantizedLinear(name, number, recipe, options.stash, WeightGradient::kInPlace)};
 }
 
 Block Transformer::Impl::add_block(std::int64_t number) {
@@ -119,33 +115,34 @@ Block Transformer::Impl::add_block(std::int64_t number) {
   return {attention_norm, std::move(qkv), q_norm, k_norm, std::move(proj), ffn_norm, std::move(fc1), std::move(fc2)};
 }
 
-at::Tensor Transformer::Impl::attention(Block& block, const at::Tensor& x_BTD, const RandomContext& context) {
+at::Tensor Transformer::Impl::attention(Block& block, const at::Tensor& qkv_NC, std::int64_t sequences,
+                                        const RandomContext& context) {
   const std::int64_t heads = config.heads;
-  const at::Tensor qkv_BTHS =
-      block.qkv(x_BTD, context).view({x_BTD.size(0), x_BTD.size(1), heads + 2 * kv_heads(), config.head_size()});
-  const std::vector<at::Tensor> parts = qkv_BTHS.split_with_sizes({heads, kv_heads(), kv_heads()}, 2);
-  at::Tensor q = parts[0];
-  at::Tensor k = parts[1];
+  at::Tensor qkv_BTHS = qkv_NC.view({sequences, -1, heads + 2 * kv_heads(), config.head_size()});
   if (config.qk_norm) {
-    q = rms_norm(q, block.q_norm, config.norm_epsilon);
-    k = rms_norm(k, block.k_norm, config.norm_epsilon);
+    const std::vector<at::Tensor> parts = qkv_BTHS.split_with_sizes({heads, kv_heads(), kv_heads()}, 2);
+    qkv_BTHS = at::cat({rms_norm(parts[0], block.q_norm, config.norm_epsilon),
+                        rms_norm(parts[1], block.k_norm, config.norm_epsilon), parts[2]},
+                       2);
   }
-  return block.proj(causal_attention(rotate(q, table_TS), rotate(k, table_TS), parts[2]), context);
+  const at::Tensor out_ND = rotary_attention(qkv_BTHS, table_TS, heads).view({qkv_NC.size(0), config.d_model});
+  return block.proj.layer.forward(out_ND, block.proj.weight, context);
 }
 
-// The normalized output of the last block, [B, T, D] BF16.
+// The normalized output of the last block, [N, D] BF16.
 at::Tensor Transformer::Impl::hidden(const at::Tensor& tokens_BT, const RandomContext& context) {
   if (!table_TS.defined() || table_TS.size(0) < tokens_BT.size(1)) {
     table_TS = rotary_table(std::max(tokens_BT.size(1), config.context), config.head_size(), config.rope_theta,
                             options.device);
   }
-  at::Tensor x_BTD = at::embedding(embedding, tokens_BT).to(at::kBFloat16);
+  const SublayerOptions sublayer{config.norm_epsilon, options.fused};
+  Residual stream{at::embedding(embedding, tokens_BT.reshape({-1})).to(at::kBFloat16), {}};
   for (Block& block : blocks) {
-    x_BTD = x_BTD + attention(block, rms_norm(x_BTD, block.attention_norm, config.norm_epsilon), context);
-    const at::Tensor normed = rms_norm(x_BTD, block.ffn_norm, config.norm_epsilon);
-    x_BTD = x_BTD + block.fc2(swiglu(block.fc1(normed, context)), context);
+    const Residual qkv = norm_linear(stream, block.attention_norm, block.qkv, context, sublayer);
+    stream = {qkv.x, attention(block, qkv.branch, tokens_BT.size(0), context)};
+    stream = feed_forward(stream, block.ffn_norm, block.fc1, block.fc2, context, sublayer);
   }
-  return rms_norm(x_BTD, final_norm, config.norm_epsilon);
+  return rms_norm(stream.x, final_norm, config.norm_epsilon, stream.branch);
 }
 
 void Transformer::Impl::check_tokens(const at::Tensor& tokens, std::int64_t least_length) const {
@@ -193,10 +190,10 @@ at::Tensor Transformer::loss(const at::Tensor& tokens, const RandomContext& cont
   const at::Tensor on_device = tokens.to(impl_->options.device);
   const std::int64_t length = tokens.size(1) - 1;
   const at::Tensor hidden = impl_->hidden(on_device.narrow(1, 0, length), context);
-  const std::int64_t chunk =
-      impl_->options.loss_chunk > 0 ? impl_->options.loss_chunk : default_loss_chunk(impl_->config.vocab_size);
-  return head_cross_entropy(hidden.view({-1, impl_->config.d_model}), impl_->lm_head,
-                            on_device.narrow(1, 1, length).reshape({-1}), chunk);
+  const std::int64_t chunk = impl_->options.loss_chunk > 0
+                                 ? impl_->options.loss_chunk
+                                 : default_loss_chunk(impl_->config.vocab_size, impl_->options.device);
+  return head_cross_entropy(hidden, impl_->lm_head, on_device.narrow(1, 1, length).reshape({-1}), chunk);
 }
 
 at::Tensor Transformer::loss_no_grad(const at::Tensor& tokens, const RandomContext& context) {
@@ -208,8 +205,7 @@ at::Tensor Transformer::logits(const at::Tensor& tokens, const RandomContext& co
   const c10::NoGradGuard no_grad;
   impl_->check_tokens(tokens, 1);
   const at::Tensor hidden = impl_->hidden(tokens.to(impl_->options.device), context);
-  const at::Tensor logits =
-      matmul_transposed(hidden.view({-1, impl_->config.d_model}), impl_->lm_head.to(at::kBFloat16));
+  const at::Tensor logits = matmul_transposed(hidden, impl_->lm_head.to(at::kBFloat16));
   return logits.view({tokens.size(0), tokens.size(1), impl_->config.vocab_size});
 }
 

@@ -22,6 +22,7 @@ struct TransformerOptions {
   std::uint64_t seed = 0;  // of the initial weights
   at::Device device = at::kCPU;
   Stash stash = Stash::kPacked;
+  bool fused = true;            // SublayerOptions::fused
   std::int64_t loss_chunk = 0;  // tokens whose logits exist at a time; 0: chosen from the vocabulary
 };
 

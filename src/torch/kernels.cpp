@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "torch/layer_kernels.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -20,12 +21,29 @@ constexpr Kernels kCpuKernels{cpu_kernels::quantize, cpu_kernels::dequantize};
 
 bool has_kernels(const at::Device& device) { return device.is_cpu() || (device.is_cuda() && kCudaBuilt); }
 
+namespace {
+
+void check_built(const at::Device& device) {
+  if (has_kernels(device)) return;
+  throw InputError("quantization on device '" + device.str() + "' is not in this build" +
+                   (device.is_cuda() ? ": configure with -DUFP4_CUDA=ON (preset cuda), or use the CPU" : ""));
+}
+
+}  // namespace
+
 const Kernels& kernels_of(const at::Device& device) {
-  if (!has_kernels(device)) {
-    throw InputError("quantization on device '" + device.str() + "' is not in this build" +
-                     (device.is_cuda() ? ": configure with -DUFP4_CUDA=ON (preset cuda), or use the CPU" : ""));
-  }
+  check_built(device);
   return device.is_cpu() ? kCpuKernels : kCudaKernels;
+}
+
+const LayerKernels& layer_kernels_of(const at::Device& device) {
+  check_built(device);
+#ifdef UFP4_HAVE_CUDA
+  return cuda_layers::kKernels;
+#else
+  static const LayerKernels none;
+  return none;
+#endif
 }
 
 }  // namespace ufp4

@@ -39,7 +39,7 @@ WeightOperands prepare_weight(const at::Tensor& weight, const Recipe& recipe, st
           quantize_dgrad ? ops::quantize_dequantize(bf16, dgrad, Axis::kColumn, random) : bf16.t()};
 }
 
-FpropResult fprop(const at::Tensor& x, const WeightOperands& weight, const LinearCall& call, bool keep) {
+FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCall& call, bool keep) {
   const Recipe& recipe = *call.recipe;
   const bool quantize_x = recipe[Gemm::kFprop].operand[0].quantized();
   const bool pack = keep && call.stash == Stash::kPacked && recipe[Gemm::kWgrad].operand[1].quantized();
@@ -47,25 +47,23 @@ FpropResult fprop(const at::Tensor& x, const WeightOperands& weight, const Linea
   const ops::OperandArgs wgrad_x = operand_args(recipe[Gemm::kWgrad], 1, call.number, Operand::kWgradX);
   const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
 
-  FpropResult result;
-  at::Tensor operand = x;
   if (quantize_x && pack) {
-    ops::BothOrientations both = ops::quantize_both(x, fprop_x, wgrad_x, random, true);
-    operand = std::move(both.row);
-    result.kept = {std::move(both.column), std::move(both.column_scales)};
-  } else {
-    if (quantize_x) operand = ops::quantize_dequantize(x, fprop_x, Axis::kRow, random);
-    if (pack) {
-      std::tie(result.kept.values, result.kept.scales) = ops::quantize(x, wgrad_x, Axis::kColumn, random);
-    } else if (keep) {
-      result.kept.values = x;
-    }
+    ops::BothOrientations both = quantize_both(x, fprop_x, wgrad_x, random, true);
+    return {matmul_transposed(both.row, weight.fprop), {std::move(both.column), std::move(both.column_scales)}};
   }
+  const at::Tensor matrix = x.compute();
+  FpropResult result;
+  if (pack) {
+    std::tie(result.kept.values, result.kept.scales) = ops::quantize(matrix, wgrad_x, Axis::kColumn, random);
+  } else if (keep) {
+    result.kept.values = matrix;
+  }
+  const at::Tensor operand = quantize_x ? ops::quantize_dequantize(matrix, fprop_x, Axis::kRow, random) : matrix;
   result.y = matmul_transposed(operand, weight.fprop);
   return result;
 }
 
-DyOperands quantize_dy(const at::Tensor& dy, const LinearCall& call, bool want_dx, bool want_dw) {
+DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, bool want_dw) {
   const Recipe& recipe = *call.recipe;
   const bool quantize_dgrad = want_dx && recipe[Gemm::kDgrad].operand[0].quantized();
   const bool quantize_wgrad = want_dw && recipe[Gemm::kWgrad].operand[0].quantized();
@@ -73,12 +71,15 @@ DyOperands quantize_dy(const at::Tensor& dy, const LinearCall& call, bool want_d
   const ops::OperandArgs wgrad = operand_args(recipe[Gemm::kWgrad], 0, call.number, Operand::kWgradDy);
   const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
   if (quantize_dgrad && quantize_wgrad) {
-    ops::BothOrientations both = ops::quantize_both(dy, dgrad, wgrad, random, false);
+    ops::BothOrientations both = quantize_both(dy, dgrad, wgrad, random, false);
     return {std::move(both.row), std::move(both.column)};
   }
+  const at::Tensor matrix = dy.compute();
   DyOperands result;
-  if (want_dx) result.dgrad = quantize_dgrad ? ops::quantize_dequantize(dy, dgrad, Axis::kRow, random) : dy;
-  if (want_dw) result.wgrad = quantize_wgrad ? ops::quantize_dequantize(dy, wgrad, Axis::kColumn, random) : dy.t();
+  if (want_dx) result.dgrad = quantize_dgrad ? ops::quantize_dequantize(matrix, dgrad, Axis::kRow, random) : matrix;
+  if (want_dw) {
+    result.wgrad = quantize_wgrad ? ops::quantize_dequantize(matrix, wgrad, Axis::kColumn, random) : matrix.t();
+  }
   return result;
 }
 

@@ -16,6 +16,7 @@
 #include <memory>
 
 #include "torch/random_context.h"
+#include "torch/source.h"
 #include "ufp4/recipe.h"
 
 namespace ufp4 {
@@ -55,15 +56,15 @@ struct FpropResult {
 WeightOperands prepare_weight(const at::Tensor& weight, const Recipe& recipe, std::uint32_t number,
                               const RandomContext& context);
 
-// x [tokens, in] BF16. `keep`: whether wgrad will follow.
-FpropResult fprop(const at::Tensor& x, const WeightOperands& weight, const LinearCall& call, bool keep);
+// x [tokens, in]. `keep`: whether wgrad will follow.
+FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCall& call, bool keep);
 
 // Q(dy) of dgrad and Q(dy^T) of wgrad, made in one read if both are quantized; undefined where not wanted.
 struct DyOperands {
   at::Tensor dgrad;
   at::Tensor wgrad;
 };
-DyOperands quantize_dy(const at::Tensor& dy, const LinearCall& call, bool want_dx, bool want_dw);
+DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, bool want_dw);
 
 // Q(x^T) of wgrad from what fprop kept: BF16 [in, tokens padded].
 at::Tensor wgrad_x(const KeptInput& kept, const LinearCall& call);

@@ -28,7 +28,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& fprop_weight, const at::Tensor& dgrad_weight,
                             const c10::intrusive_ptr<CallHolder>& holder) {
-    FpropResult result = fprop(x, {fprop_weight, dgrad_weight}, holder->call, weight.requires_grad());
+    FpropResult result = fprop(Source::matrix(x), {fprop_weight, dgrad_weight}, holder->call, weight.requires_grad());
     ctx->save_for_backward({result.kept.values, result.kept.scales, x.requires_grad() ? dgrad_weight : at::Tensor()});
     ctx->saved_data["call"] = c10::IValue::make_capsule(holder);
     ctx->saved_data["weight_dtype"] = weight.scalar_type();
@@ -42,7 +42,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     if (!gradients[0].defined()) return result;
     const bool want_dx = ctx->needs_input_grad(0);
     const bool want_dw = ctx->needs_input_grad(1);
-    DyOperands dy = quantize_dy(gradients[0], holder->call, want_dx, want_dw);
+    DyOperands dy = quantize_dy(Source::matrix(gradients[0]), holder->call, want_dx, want_dw);
     if (want_dx) result[0] = matmul_transposed(dy.dgrad, saved[2]);
     dy.dgrad.reset();
     if (!want_dw) return result;
@@ -83,7 +83,7 @@ at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& weight, const
     y = LinearFunction::apply(x_2d, weight, operands.fprop, operands.dgrad,
                               c10::make_intrusive<CallHolder>(call, gradient));
   } else {
-    y = fprop(x_2d, operands, call, false).y;
+    y = fprop(Source::matrix(x_2d), operands, call, false).y;
   }
   if (x.dim() == 2) return y;
   std::vector<c10::SymInt> shape = x.sym_sizes().vec();

@@ -1,10 +1,10 @@
 // Compiled once for every instruction set that the compiler knows.
-#include "model/cpu_layers.h"
+#include "torch/cpu_layers.h"
 
 #include <cmath>
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "model/cpu_layers.cpp"  // NOLINT(bugprone-suspicious-include): this file, for each target
+#define HWY_TARGET_INCLUDE "torch/cpu_layers.cpp"  // NOLINT(bugprone-suspicious-include): this file, for each target
 #include "hwy/foreach_target.h"                    // IWYU pragma: keep
 // clang-format off: the order matters
 #include "hwy/contrib/math/math-inl.h"
@@ -34,16 +34,22 @@ HWY_INLINE hn::Vec<D> load(D d, const Bf16* from) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(wide, hn::LoadU(narrow, from))));
 }
 
-// Rounds to nearest even. A NaN whose low bits are all ones would not survive; arithmetic makes none.
+// The nearest BF16 value, ties to even. A NaN whose low bits are all ones would not survive; arithmetic makes none.
 template <class D>
-HWY_INLINE void store(D, hn::Vec<D> value, Bf16* to) {
+HWY_INLINE hn::Vec<D> rounded(D d, hn::Vec<D> value) {
+  const hn::Rebind<std::uint32_t, D> wide;
+  const auto bits = hn::BitCast(wide, value);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(wide, 1u));
+  return hn::BitCast(d, hn::And(hn::Add(bits, hn::Add(odd, hn::Set(wide, 0x7FFFu))), hn::Set(wide, 0xFFFF0000u)));
+}
+
+template <class D>
+HWY_INLINE void store(D d, hn::Vec<D> value, Bf16* to) {
   const hn::Rebind<std::uint32_t, D> wide;
   const hn::Rebind<std::int32_t, D> wide_signed;
   const hn::Rebind<std::uint16_t, D> narrow;
-  const auto bits = hn::BitCast(wide, value);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(wide, 1u));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(wide, 0x7FFFu))));
-  hn::StoreU(hn::DemoteTo(narrow, hn::BitCast(wide_signed, rounded)), narrow, to);
+  const auto high = hn::ShiftRight<16>(hn::BitCast(wide, rounded(d, value)));
+  hn::StoreU(hn::DemoteTo(narrow, hn::BitCast(wide_signed, high)), narrow, to);
 }
 
 template <class D>
@@ -53,45 +59,64 @@ HWY_INLINE hn::Vec<D> sigmoid(D d, hn::Vec<D> x) {
   return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(x), hn::Set(d, 87.0F)))));
 }
 
-HWY_NOINLINE void rms_norm(const Bf16* x, const float* weight, double epsilon, std::int64_t rows, std::int64_t size,
-                           Bf16* out, float* inverse) {
+// The sum of x, or of x + branch rounded and written to `sum`, squared, over a row.
+template <bool kBranch>
+HWY_INLINE float sum_of_squares(const Bf16* x, const Bf16* branch, std::int64_t size, Bf16* sum) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const hn::CappedTag<float, 1> one;
+  const auto value = [&](auto tag, std::int64_t at) HWY_ATTR {
+    if constexpr (!kBranch) return load(tag, x + at);
+    store(tag, hn::Add(load(tag, x + at), load(tag, branch + at)), sum + at);
+    return load(tag, sum + at);
+  };
+  auto sums = hn::Zero(d);
+  std::int64_t i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    const auto v = value(d, i);
+    sums = hn::MulAdd(v, v, sums);
+  }
+  float total = hn::GetLane(hn::SumOfLanes(d, sums));
+  for (; i < size; ++i) {
+    const float v = hn::GetLane(value(one, i));
+    total += v * v;
+  }
+  return total;
+}
+
+HWY_NOINLINE void rms_statistics(const Bf16* x, const Bf16* branch, double epsilon, std::int64_t rows,
+                                 std::int64_t size, Bf16* sum, float* rstd) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::int64_t at = r * size;
+    const float total = branch == nullptr ? sum_of_squares<false>(x + at, nullptr, size, nullptr)
+                                          : sum_of_squares<true>(x + at, branch + at, size, sum + at);
+    rstd[r] = static_cast<float>(1 / std::sqrt(static_cast<double>(total) / static_cast<double>(size) + epsilon));
+  }
+}
+
+HWY_NOINLINE void rms_norm(const Bf16* x, const float* weight, const float* rstd, std::int64_t rows, std::int64_t size,
+                           Bf16* out) {
   for (std::int64_t r = 0; r < rows; ++r) {
     const Bf16* from = x + r * size;
-    auto sums = hn::Zero(d);
-    std::int64_t i = 0;
-    for (; i + lanes <= size; i += lanes) {
-      const auto v = load(d, from + i);
-      sums = hn::MulAdd(v, v, sums);
-    }
-    float sum = hn::GetLane(hn::SumOfLanes(d, sums));
-    const hn::CappedTag<float, 1> one;
-    for (; i < size; ++i) {
-      const float v = hn::GetLane(load(one, from + i));
-      sum += v * v;
-    }
-    const auto factor =
-        static_cast<float>(1 / std::sqrt(static_cast<double>(sum) / static_cast<double>(size) + epsilon));
-    inverse[r] = factor;
     Bf16* to = out + r * size;
     for_each(size, [&](auto tag, std::int64_t at) HWY_ATTR {
-      const auto scaled = hn::Mul(load(tag, from + at), hn::Set(tag, factor));
+      const auto scaled = hn::Mul(load(tag, from + at), hn::Set(tag, rstd[r]));
       store(tag, hn::Mul(scaled, hn::LoadU(tag, weight + at)), to + at);
     });
   }
 }
 
-// With n = x * inverse and g = dy * weight: dx = inverse * (g - n * mean(g n)), dweight = sum of dy * n.
-HWY_NOINLINE void rms_norm_backward(const Bf16* x, const float* weight, const float* inverse, const Bf16* dy,
-                                    std::int64_t rows, std::int64_t size, Bf16* dx, float* dweight) {
+// With n = x * rstd and g = dy * weight: dx = rstd * (g - n * mean(g n)), dweight = sum of dy * n.
+HWY_NOINLINE void rms_norm_backward(const Bf16* x, const float* weight, const float* rstd, const Bf16* dy,
+                                    const Bf16* residual, std::int64_t rows, std::int64_t size, Bf16* dx,
+                                    float* dweight) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const hn::CappedTag<float, 1> one;
   for (std::int64_t r = 0; r < rows; ++r) {
     const Bf16* from = x + r * size;
     const Bf16* gradient = dy + r * size;
-    const float factor = inverse[r];
+    const float factor = rstd[r];
     auto sums = hn::Zero(d);
     std::int64_t i = 0;
     const auto step = [&](auto tag, std::int64_t at) HWY_ATTR {
@@ -107,7 +132,9 @@ HWY_NOINLINE void rms_norm_backward(const Bf16* x, const float* weight, const fl
     for_each(size, [&](auto tag, std::int64_t at) HWY_ATTR {
       const auto g = hn::Mul(load(tag, gradient + at), hn::LoadU(tag, weight + at));
       const auto n = hn::Mul(load(tag, from + at), hn::Set(tag, factor));
-      store(tag, hn::Mul(hn::Set(tag, factor), hn::NegMulAdd(n, hn::Set(tag, mean), g)), to + at);
+      const auto own = hn::Mul(hn::Set(tag, factor), hn::NegMulAdd(n, hn::Set(tag, mean), g));
+      // Rounded before it is added, as the sum of two BF16 tensors is.
+      store(tag, residual == nullptr ? own : hn::Add(load(tag, residual + r * size + at), rounded(tag, own)), to + at);
     });
   }
 }
@@ -162,20 +189,25 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ufp4::cpu_layers {
 
+HWY_EXPORT(rms_statistics);
 HWY_EXPORT(rms_norm);
 HWY_EXPORT(rms_norm_backward);
 HWY_EXPORT(swiglu);
 HWY_EXPORT(swiglu_backward);
 HWY_EXPORT(rotate);
 
-void rms_norm(const Bf16* x, const float* weight, double epsilon, std::int64_t rows, std::int64_t size, Bf16* out,
-              float* inverse) {
-  HWY_DYNAMIC_DISPATCH(rms_norm)(x, weight, epsilon, rows, size, out, inverse);
+void rms_statistics(const Bf16* x, const Bf16* branch, double epsilon, std::int64_t rows, std::int64_t size, Bf16* sum,
+                    float* rstd) {
+  HWY_DYNAMIC_DISPATCH(rms_statistics)(x, branch, epsilon, rows, size, sum, rstd);
 }
 
-void rms_norm_backward(const Bf16* x, const float* weight, const float* inverse, const Bf16* dy, std::int64_t rows,
-                       std::int64_t size, Bf16* dx, float* dweight) {
-  HWY_DYNAMIC_DISPATCH(rms_norm_backward)(x, weight, inverse, dy, rows, size, dx, dweight);
+void rms_norm(const Bf16* x, const float* weight, const float* rstd, std::int64_t rows, std::int64_t size, Bf16* out) {
+  HWY_DYNAMIC_DISPATCH(rms_norm)(x, weight, rstd, rows, size, out);
+}
+
+void rms_norm_backward(const Bf16* x, const float* weight, const float* rstd, const Bf16* dy, const Bf16* residual,
+                       std::int64_t rows, std::int64_t size, Bf16* dx, float* dweight) {
+  HWY_DYNAMIC_DISPATCH(rms_norm_backward)(x, weight, rstd, dy, residual, rows, size, dx, dweight);
 }
 
 void swiglu(const Bf16* x, std::int64_t rows, std::int64_t half, Bf16* out) {

@@ -1,0 +1,52 @@
+// What a linear reads: a matrix in memory, or one that a layer before it makes and that a fused kernel quantizes
+// without writing it. Both give the same bits.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "torch/layer_passes.h"
+#include "torch/ops.h"
+
+namespace ufp4 {
+
+class Source {
+ public:
+  enum class Kind : std::uint8_t { kMatrix, kRmsNorm, kSwiglu, kSwigluBackward };
+
+  // BF16, all of them [tokens, features].
+  static Source matrix(const at::Tensor& x) { return {Kind::kMatrix, x, {}, {}, {}}; }
+  static Source rms_norm(const RmsStatistics& of, const at::Tensor& weight) {
+    return {Kind::kRmsNorm, of.x, of.rstd, weight, {}};
+  }
+  static Source swiglu(const at::Tensor& h) { return {Kind::kSwiglu, h, {}, {}, {}}; }
+  static Source swiglu_backward(const at::Tensor& dy, const at::Tensor& h) {
+    return {Kind::kSwigluBackward, h, {}, {}, dy};
+  }
+
+  // The matrix, in memory.
+  at::Tensor compute() const;
+
+  Kind kind() const { return kind_; }
+  const at::Tensor& input() const { return input_; }  // the matrix, x, or h
+  const at::Tensor& rstd() const { return rstd_; }
+  const at::Tensor& weight() const { return weight_; }
+  const at::Tensor& dy() const { return dy_; }
+  std::int64_t rows() const { return input_.size(0); }
+  std::int64_t columns() const { return kind_ == Kind::kSwiglu ? input_.size(1) / 2 : input_.size(1); }
+
+ private:
+  Source(Kind kind, at::Tensor input, at::Tensor rstd, at::Tensor weight, at::Tensor dy)
+      : kind_(kind), input_(std::move(input)), rstd_(std::move(rstd)), weight_(std::move(weight)), dy_(std::move(dy)) {}
+
+  Kind kind_;
+  at::Tensor input_, rstd_, weight_, dy_;
+};
+
+// Both orientations of what `source` makes (ops::quantize_both); on a GPU by one kernel that does not write it, where
+// the kernels know the formats.
+ops::BothOrientations quantize_both(const Source& source, const ops::OperandArgs& row, const ops::OperandArgs& column,
+                                    const ops::RandomArgs& random, bool packed);
+
+}  // namespace ufp4
