@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/temporary_folder.h"
+#include "message_of.h"
 #include "ufp4/error.h"
 
 namespace ufp4::io {

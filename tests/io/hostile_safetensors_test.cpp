@@ -7,6 +7,7 @@
 
 #include "io/safetensors.h"
 #include "io/temporary_folder.h"
+#include "message_of.h"
 #include "ufp4/error.h"
 
 namespace ufp4::io {

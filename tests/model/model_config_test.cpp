@@ -4,21 +4,12 @@
 
 #include <filesystem>
 #include <fstream>
-#include <functional>
 
+#include "message_of.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
 namespace {
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(ModelConfig, NamedSizesHaveTheParametersThatTheyName) {
   const auto count = [](const char* name) {
@@ -48,24 +39,28 @@ TEST(ModelConfig, EntriesReadBackToTheSame) {
 }
 
 TEST(ModelConfig, ErrorsNameFileKeyAndNearKey) {
-  EXPECT_EQ(message_of([] { load_model_config("10n"); }), "unknown model '10n' (did you mean '10m'?)");
-  EXPECT_NE(message_of([] { load_model_config("no/such.toml"); }).find("no/such.toml"), std::string::npos);
-  EXPECT_EQ(message_of([] { parse_model_config("d_model = 8\nlayer = 3", "m.toml"); }),
+  EXPECT_EQ(message_of<InputError>([] { load_model_config("10n"); }), "unknown model '10n' (did you mean '10m'?)");
+  EXPECT_NE(message_of<InputError>([] { load_model_config("no/such.toml"); }).find("no/such.toml"), std::string::npos);
+  EXPECT_EQ(message_of<InputError>([] { parse_model_config("d_model = 8\nlayer = 3", "m.toml"); }),
             "m.toml:2: unknown model key 'layer' (did you mean 'layers'?)");
-  EXPECT_NE(message_of([] { parse_model_config("d_model = = 8", "m.toml"); }).find("m.toml:1:"), std::string::npos);
-  EXPECT_NE(message_of([] { parse_model_config("layers = -1", "m.toml"); }).find("'layers' is -1, expected 1 to 1024"),
+  EXPECT_NE(message_of<InputError>([] { parse_model_config("d_model = = 8", "m.toml"); }).find("m.toml:1:"),
             std::string::npos);
-  EXPECT_NE(message_of([] { parse_model_config("layers = [1]", "m.toml"); }).find("expected one value"),
+  EXPECT_NE(message_of<InputError>([] {
+              parse_model_config("layers = -1", "m.toml");
+            }).find("'layers' is -1, expected 1 to 1024"),
             std::string::npos);
-  EXPECT_NE(message_of([] { parse_model_config("layers = 1.5", "m.toml"); }).find("expected a whole number"),
+  EXPECT_NE(message_of<InputError>([] { parse_model_config("layers = [1]", "m.toml"); }).find("expected one value"),
             std::string::npos);
-  EXPECT_NE(message_of([] { parse_model_config("qk_norm = 1", "m.toml"); }).find("expected true or false"),
+  EXPECT_NE(
+      message_of<InputError>([] { parse_model_config("layers = 1.5", "m.toml"); }).find("expected a whole number"),
+      std::string::npos);
+  EXPECT_NE(message_of<InputError>([] { parse_model_config("qk_norm = 1", "m.toml"); }).find("expected true or false"),
             std::string::npos);
 }
 
 TEST(ModelConfig, SizesThatDoNotFitTogetherAreRefused) {
   const auto with = [](const char* key, const char* value) {
-    return message_of([&] {
+    return message_of<InputError>([&] {
       ModelConfig config = load_model_config("tiny");
       set(config, key, value);
       validate(config);
@@ -76,8 +71,9 @@ TEST(ModelConfig, SizesThatDoNotFitTogetherAreRefused) {
   EXPECT_NE(with("kv_heads", "3").find("a divisor of heads"), std::string::npos);
   EXPECT_NE(with("d_model", "99999999999").find("expected 2 to 131072"), std::string::npos);
   EXPECT_NE(with("rope_theta", "nan").find("rope_theta"), std::string::npos);
-  EXPECT_NE(message_of([] { validate(ModelConfig{}); }).find("'d_model' is 0"), std::string::npos);
-  EXPECT_NE(message_of([] { parameter_count(load_model_config("tiny")); }).find("vocab_size"), std::string::npos);
+  EXPECT_NE(message_of<InputError>([] { validate(ModelConfig{}); }).find("'d_model' is 0"), std::string::npos);
+  EXPECT_NE(message_of<InputError>([] { parameter_count(load_model_config("tiny")); }).find("vocab_size"),
+            std::string::npos);
 }
 
 TEST(ModelConfig, AFileWithoutANameIsCalledAfterItself) {

@@ -18,6 +18,7 @@
 
 #include "model/layers.h"
 #include "ufp4/error.h"
+#include "ufp4_recipe.h"
 
 namespace ufp4 {
 namespace {
@@ -33,15 +34,6 @@ ModelConfig small_config() {
   config.context = 24;
   config.qk_norm = true;
   return config;
-}
-
-Recipe ufp4_recipe() {
-  Recipe recipe;
-  set(recipe, "name", "ufp4");
-  set(recipe, "*.*.format", "e1m2");
-  set(recipe, "*.hadamard", "16");
-  set(recipe, "*.dy.rounding", "sr");
-  return recipe;
 }
 
 at::Tensor some_tokens(const ModelConfig& config, std::int64_t length) {

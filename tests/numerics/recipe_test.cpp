@@ -2,37 +2,20 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <set>
 #include <string>
 
+#include "message_of.h"
 #include "ufp4/error.h"
+#include "ufp4_recipe.h"
 
 namespace ufp4 {
 namespace {
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 void expect_mentions(const std::string& message, std::initializer_list<std::string_view> parts) {
   for (const std::string_view part : parts) {
     EXPECT_NE(message.find(part), std::string::npos) << "'" << part << "' is not in: " << message;
   }
-}
-
-Recipe ufp4_recipe() {
-  Recipe recipe;
-  set(recipe, "name", "ufp4");
-  set(recipe, "*.*.format", "e1m2");
-  set(recipe, "*.hadamard", "16");
-  set(recipe, "*.dy.rounding", "sr");
-  return recipe;
 }
 
 TEST(Recipe, StartsAsBf16) {
@@ -121,16 +104,18 @@ TEST(Recipe, PatternOfManyStarsIsFast) {
 
 TEST(Recipe, ErrorsNameTheKeyAndANearOne) {
   Recipe recipe;
-  expect_mentions(error_of([&] { set(recipe, "fprop.hadamrd", "16"); }), {"'fprop.hadamrd'", "'fprop.hadamard'"});
-  expect_mentions(error_of([&] { set(recipe, "dgrad.dy.ronding", "sr"); }),
+  expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.hadamrd", "16"); }),
+                  {"'fprop.hadamrd'", "'fprop.hadamard'"});
+  expect_mentions(message_of<InputError>([&] { set(recipe, "dgrad.dy.ronding", "sr"); }),
                   {"'dgrad.dy.ronding'", "'dgrad.dy.rounding'"});
-  expect_mentions(error_of([&] { set(recipe, "fprop.x.format", "e1m3"); }), {"'e1m3'", "'e1m2'"});
-  expect_mentions(error_of([&] { set(recipe, "fprop.x.rounding", "up"); }),
+  expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.format", "e1m3"); }), {"'e1m3'", "'e1m2'"});
+  expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.rounding", "up"); }),
                   {"'fprop.x.rounding'", "'up'", "rtne", "sr"});
-  expect_mentions(error_of([&] { set(recipe, "fprop.x.block", "16x"); }), {"'fprop.x.block'", "'16x'", "whole number"});
+  expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.block", "16x"); }),
+                  {"'fprop.x.block'", "'16x'", "whole number"});
   for (const char* key : {"", ".", "fprop", "fprop.", "fprop.x", "fprop..x.format", " fprop.hadamard",
                           "fprop.dy.format", "fprop.x.format.more", "*", "*.*", "*.*.*", "FPROP.hadamard"}) {
-    expect_mentions(error_of([&] { set(recipe, key, "16"); }), {"unknown recipe key", key});
+    expect_mentions(message_of<InputError>([&] { set(recipe, key, "16"); }), {"unknown recipe key", key});
   }
   for (const char* value : {"", " ", "16 ", "1e1", "99999999999", "0x10", "+16"}) {
     EXPECT_THROW(set(recipe, "fprop.hadamard", value), InputError) << "'" << value << "'";
@@ -141,14 +126,14 @@ TEST(Recipe, ErrorsNameTheKeyAndANearOne) {
 TEST(Recipe, ValidateRefusesPartsThatDoNotFit) {
   Recipe recipe = ufp4_recipe();
   set(recipe, "fprop.w.format", "bf16");
-  expect_mentions(error_of([&] { validate(recipe); }), {"ufp4", "fprop", "w is bf16"});
+  expect_mentions(message_of<InputError>([&] { validate(recipe); }), {"ufp4", "fprop", "w is bf16"});
   recipe = ufp4_recipe();
   set(recipe, "dgrad.dy.block", "24");
-  expect_mentions(error_of([&] { validate(recipe); }), {"ufp4", "dgrad.dy", "24", "16, 32, 64, 128"});
+  expect_mentions(message_of<InputError>([&] { validate(recipe); }), {"ufp4", "dgrad.dy", "24", "16, 32, 64, 128"});
   for (const char* size : {"8", "-16", "1", "256"}) {
     recipe = ufp4_recipe();
     set(recipe, "wgrad.hadamard", size);
-    expect_mentions(error_of([&] { validate(recipe); }), {"ufp4", "wgrad", size, "16, 32, 64, 128"});
+    expect_mentions(message_of<InputError>([&] { validate(recipe); }), {"ufp4", "wgrad", size, "16, 32, 64, 128"});
   }
   // A transform without any quantization is the identity, and left out.
   Recipe plain;

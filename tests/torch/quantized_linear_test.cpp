@@ -14,9 +14,11 @@
 #include <algorithm>
 #include <optional>
 
+#include "message_of.h"
 #include "numerics/reference.h"
 #include "torch/gemm.h"
 #include "ufp4/error.h"
+#include "ufp4_recipe.h"
 
 namespace ufp4 {
 namespace {
@@ -28,10 +30,6 @@ Recipe make_recipe(std::initializer_list<std::pair<const char*, const char*>> se
   for (const auto& [key, value] : settings) set(recipe, key, value);
   validate(recipe);
   return recipe;
-}
-
-Recipe ufp4_recipe() {
-  return make_recipe({{"name", "ufp4"}, {"*.*.format", "e1m2"}, {"*.hadamard", "16"}, {"*.dy.rounding", "sr"}});
 }
 
 struct NamedRecipe {
@@ -223,13 +221,8 @@ TEST(QuantizedLinear, OnlyTheGradientsThatAreWantedAreMade) {
 TEST(QuantizedLinear, ErrorsNameWhatWasFound) {
   QuantizedLinear layer("l", 0, Recipe{});
   const at::Tensor x = at::zeros({4, 8}, at::kBFloat16);
-  const auto message = [&](const at::Tensor& input, const at::Tensor& weight) -> std::string {
-    try {
-      layer.forward(input, weight, {});
-    } catch (const InputError& error) {
-      return error.what();
-    }
-    return "no error";
+  const auto message = [&](const at::Tensor& input, const at::Tensor& weight) {
+    return message_of<InputError>([&] { layer.forward(input, weight, {}); });
   };
   EXPECT_NE(message(x.to(at::kFloat), at::zeros({2, 8})).find("x is Float, expected BFloat16"), std::string::npos);
   EXPECT_NE(message(x, at::zeros({2, 9})).find("[4, 8] is not that of the weight [2, 9]"), std::string::npos);
