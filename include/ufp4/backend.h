@@ -26,6 +26,12 @@ class Backend {
   // thread. Throws InputError for an invalid spec, view or destination.
   void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const;
 
+  // The part of that work that some rows of the stored matrix stand for, written where it belongs in the same
+  // destinations: so several threads share a matrix that each of them reads a part of, once. A range begins at a whole
+  // block and transform of every column task and ends at one or at the end of the matrix. global_scale is written by
+  // the part with row 0.
+  void quantize_rows(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const;
+
   // The largest magnitude of the operand after the transform, over its blocks without NaN or infinity (0 if there is
   // none): what QuantizeSpec::tensor_amax takes when a matrix is quantized in parts.
   float tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) const;
@@ -35,7 +41,7 @@ class Backend {
 
  protected:
   // The arguments have been checked; no dimension is zero.
-  virtual void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const = 0;
+  virtual void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const = 0;
   virtual void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const = 0;
   // Whether the two above have kernels for the format; the reference does the others.
   virtual bool has_kernels(const BlockFormat& format) const { return format.rule == ScaleRule::kAmax; }

@@ -66,6 +66,12 @@ struct ConstMatrix {
   std::int64_t row_stride = 0;  // elements from a row to the next, at least `columns`
 };
 
+// Rows [first, last) of a stored matrix.
+struct RowRange {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+};
+
 // Shape of a quantized operand: of the transposed matrix for Axis::kColumn.
 struct QuantizedShape {
   std::int64_t rows = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "numerics/arguments.h"
 #include "numerics/near_name.h"
 #include "numerics/reference.h"
 #include "ufp4/error.h"
@@ -23,8 +24,8 @@ class ScalarBackend final : public Backend {
   bool available() const override { return true; }
 
  protected:
-  void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const override {
-    for (const QuantizeTask& task : tasks) reference::quantize(in, task);
+  void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const override {
+    for (const QuantizeTask& task : tasks) reference::quantize(in, task, rows);
   }
   void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const override {
     reference::dequantize(in, out, out_dtype);
@@ -45,36 +46,40 @@ std::vector<const Backend*> make_backends() {
   return list;
 }
 
-std::string shape_text(std::int64_t rows, std::int64_t columns) {
-  return "[" + std::to_string(rows) + ", " + std::to_string(columns) + "]";
+void check_rows(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows) {
+  const std::int64_t unit = spec.axis == Axis::kRow ? 1 : std::max(spec.block_size(), spec.hadamard.size);
+  const bool ordered = 0 <= rows.first && rows.first <= rows.last && rows.last <= in.rows;
+  if (ordered && rows.first % unit == 0 && (rows.last % unit == 0 || rows.last == in.rows)) return;
+  throw InputError("quantize: rows " + std::to_string(rows.first) + " to " + std::to_string(rows.last) +
+                   " are no part of a matrix of " + std::to_string(in.rows) + " rows in whole blocks of " +
+                   std::to_string(unit));
 }
 
 }  // namespace
 
 void Backend::quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const {
-  bool empty = in.rows == 0 || in.columns == 0;
+  quantize_rows(in, tasks, {0, in.rows});
+}
+
+void Backend::quantize_rows(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const {
+  const bool empty = in.rows == 0 || in.columns == 0;
   for (const QuantizeTask& task : tasks) {
     quantized_shape(in.rows, in.columns, task.spec);  // checks the spec
-    if (task.out.dequantized != nullptr && task.out.dequantized_dtype == DType::kF16) {
-      throw InputError("quantize: dequantized output is F32 or BF16, not F16");
-    }
+    check_output(task.out);
+    check_rows(in, task.spec, rows);
     if (empty && task.out.global_scale != nullptr) *task.out.global_scale = 1;
   }
-  if (empty || tasks.empty()) return;
-  if (in.data == nullptr) throw InputError("quantize: matrix " + shape_text(in.rows, in.columns) + " has no data");
-  if (in.row_stride < in.columns) {
-    throw InputError("quantize: row stride " + std::to_string(in.row_stride) + " is less than the " +
-                     std::to_string(in.columns) + " columns");
-  }
+  if (empty || tasks.empty() || rows.first == rows.last) return;
+  check_matrix(in);
   std::vector<QuantizeTask> own;
   for (const QuantizeTask& task : tasks) {
     if (has_kernels(*task.spec.format)) {
       own.push_back(task);
     } else {
-      reference::quantize(in, task);
+      reference::quantize(in, task, rows);
     }
   }
-  if (!own.empty()) run_quantize(in, own);
+  if (!own.empty()) run_quantize(in, own, rows);
 }
 
 float Backend::tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) const {
@@ -83,22 +88,8 @@ float Backend::tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) cons
 }
 
 void Backend::dequantize(const ConstQuantized& in, void* out, DType out_dtype) const {
-  if (in.format == nullptr) throw InputError("dequantize: no format given");
-  if (out_dtype == DType::kF16) throw InputError("dequantize: output is F32 or BF16, not F16");
-  const int block = in.block == 0 ? in.format->block : in.block;
-  if (std::find(kBlockSizes.begin(), kBlockSizes.end(), block) == kBlockSizes.end()) {
-    throw InputError("dequantize: block size " + std::to_string(block) + " is not one of 16, 32, 64, 128");
-  }
-  if (in.rows < 0 || in.columns < 0 || in.columns % block != 0) {
-    throw InputError("dequantize: " + shape_text(in.rows, in.columns) + " is no whole number of blocks of " +
-                     std::to_string(block));
-  }
+  check_dequantize(in, out, out_dtype);
   if (in.rows == 0 || in.columns == 0) return;
-  if (in.codes == nullptr || in.scales == nullptr || out == nullptr)
-    throw InputError("dequantize: an array is missing");
-  if (in.format->selector_block != 0 && in.selectors == nullptr) {
-    throw InputError("dequantize: format '" + std::string(in.format->name) + "' needs its selectors");
-  }
   if (has_kernels(*in.format)) {
     run_dequantize(in, out, out_dtype);
   } else {

@@ -28,8 +28,8 @@ class HighwayBackend final : public Backend {
   }
 
  protected:
-  void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const override {
-    cpu::run_quantize(kernels_, in, tasks);
+  void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const override {
+    cpu::run_quantize(kernels_, in, tasks, rows);
   }
 
   void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const override {

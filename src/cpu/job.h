@@ -103,7 +103,7 @@ struct Kernels {
 // Of every target that was compiled, the widest first.
 std::span<const Kernels> all_kernels();
 
-// Runs all tasks on one matrix with these kernels.
-void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const QuantizeTask> tasks);
+// Runs all tasks on these rows of one matrix with these kernels.
+void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows);
 
 }  // namespace ufp4::cpu

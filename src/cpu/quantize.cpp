@@ -12,9 +12,10 @@ namespace {
 
 // Rows of the matrix that a stage holds: enough for full cache lines of codes and, in blocks of 16, of scales.
 constexpr std::int64_t kTileRows = 256;
-// Columns of a tile: with a row task beside it, enough for all lanes of the longest units.
+// Columns of a tile: with a row task beside it, enough for all lanes of the longest units, and for long writes of its
+// results.
 constexpr std::int64_t kTileColumns = 256;
-constexpr std::int64_t kSharedTileColumns = 2048;
+constexpr std::int64_t kSharedTileColumns = 4096;
 
 // Results beyond this do not stay in a cache until they are read.
 constexpr std::int64_t kCacheBytes = 8 << 20;
@@ -214,19 +215,20 @@ void Worker::end_tile() {
   }
 }
 
-void run_rows(std::vector<Worker>& workers, const ConstMatrix& in) {
-  for (std::int64_t r = 0; r < in.rows; ++r) {
+void run_rows(std::vector<Worker>& workers, RowRange rows) {
+  for (std::int64_t r = rows.first; r < rows.last; ++r) {
     for (Worker& worker : workers) worker.row(r, 0, worker.job().shape.columns);
   }
 }
 
 // Tile after tile, and within a tile strip after strip: what the row tasks have read the column tasks find in cache.
-void run_tiles(std::vector<Worker>& row_workers, std::vector<Worker>& column_workers, const ConstMatrix& in) {
+void run_tiles(std::vector<Worker>& row_workers, std::vector<Worker>& column_workers, const ConstMatrix& in,
+               RowRange rows) {
   const std::int64_t tile_columns = row_workers.empty() ? kTileColumns : kSharedTileColumns;
   std::int64_t strip = 0;
   for (const Worker& worker : column_workers) strip = std::max<std::int64_t>(strip, worker.job().unit);
-  for (std::int64_t tile_row = 0; tile_row < in.rows; tile_row += kTileRows) {
-    const std::int64_t rows_end = std::min(in.rows, tile_row + kTileRows);
+  for (std::int64_t tile_row = rows.first; tile_row < rows.last; tile_row += kTileRows) {
+    const std::int64_t rows_end = std::min(rows.last, tile_row + kTileRows);
     for (std::int64_t column = 0; column < in.columns; column += tile_columns) {
       const std::int64_t columns = std::min(tile_columns, in.columns - column);
       for (Worker& worker : column_workers) worker.begin_tile(tile_row, column, columns);
@@ -248,22 +250,22 @@ void run_tiles(std::vector<Worker>& row_workers, std::vector<Worker>& column_wor
 
 }  // namespace
 
-void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const QuantizeTask> tasks) {
+void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) {
   std::vector<Worker> row_workers;
   std::vector<Worker> column_workers;
   for (const QuantizeTask& task : tasks) {
     const std::optional<Job> job = make_job(in, task);
     if (!job) {
-      reference::quantize(in, task);
+      reference::quantize(in, task, rows);
       continue;
     }
-    if (task.out.global_scale != nullptr) *task.out.global_scale = 1;
+    if (task.out.global_scale != nullptr && rows.first == 0) *task.out.global_scale = 1;
     (job->column ? column_workers : row_workers).emplace_back(kernels, in, *job);
   }
   if (column_workers.empty()) {
-    run_rows(row_workers, in);
+    run_rows(row_workers, rows);
   } else {
-    run_tiles(row_workers, column_workers, in);
+    run_tiles(row_workers, column_workers, in, rows);
   }
 }
 

@@ -116,17 +116,17 @@ class CudaBackend final : public Backend {
   bool available() const override { return status_.usable; }
 
  protected:
-  void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const override {
-    const std::int64_t rows = slab_rows(in.rows, in.columns);
+  void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange range) const override {
+    const std::int64_t rows = slab_rows(range.last - range.first, in.columns);
     const auto element = static_cast<std::int64_t>(size_of(in.dtype));
     const DeviceBuffer input(rows * in.columns * element);
     std::vector<std::unique_ptr<SlabTask>> slabs;
     for (const QuantizeTask& task : tasks) {
       slabs.push_back(std::make_unique<SlabTask>(task, in, rows));
-      if (task.out.global_scale != nullptr) *task.out.global_scale = 1;
+      if (task.out.global_scale != nullptr && range.first == 0) *task.out.global_scale = 1;
     }
-    for (std::int64_t first = 0; first < in.rows; first += rows) {
-      const std::int64_t count = std::min(rows, in.rows - first);
+    for (std::int64_t first = range.first; first < range.last; first += rows) {
+      const std::int64_t count = std::min(rows, range.last - first);
       const auto width = static_cast<std::size_t>(in.columns * element);
       check(cudaMemcpy2D(input.as<void>(), width,
                          static_cast<const std::byte*>(in.data) + first * in.row_stride * element,

@@ -6,23 +6,16 @@
 #include <vector>
 
 #include "cuda/kernels.h"
+#include "numerics/arguments.h"
 #include "ufp4/error.h"
 
 namespace ufp4::cuda {
 namespace {
 
-std::string shape_text(std::int64_t rows, std::int64_t columns) {
-  return "[" + std::to_string(rows) + ", " + std::to_string(columns) + "]";
-}
-
 bool aligned(const void* pointer, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0; }
 
 void check(const ConstMatrix& in, std::span<const QuantizeTask> tasks) {
-  if (in.data == nullptr) throw InputError("quantize: matrix " + shape_text(in.rows, in.columns) + " has no data");
-  if (in.row_stride < in.columns) {
-    throw InputError("quantize: row stride " + std::to_string(in.row_stride) + " is less than the " +
-                     std::to_string(in.columns) + " columns");
-  }
+  check_matrix(in);
   if (!aligned(in.data, size_of(in.dtype))) throw InputError("quantize: the matrix is not aligned to its elements");
   for (const QuantizeTask& task : tasks) {
     if (!aligned(task.out.codes, 8)) throw InputError("quantize: codes on a GPU must be aligned to 8 bytes");
@@ -58,9 +51,7 @@ void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, Stream
   std::vector<Operand> columns;
   for (const QuantizeTask& task : tasks) {
     (task.spec.axis == Axis::kRow ? rows : columns).push_back(make_operand(in.rows, in.columns, task));
-    if (task.out.dequantized != nullptr && task.out.dequantized_dtype == DType::kF16) {
-      throw InputError("quantize: dequantized output is F32 or BF16, not F16");
-    }
+    check_output(task.out);
   }
   if (!empty && !tasks.empty()) check(in, tasks);
   for (const QuantizeTask& task : tasks) {
@@ -79,20 +70,12 @@ void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, Stream
 }
 
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream stream) {
-  if (in.format == nullptr) throw InputError("dequantize: no format given");
+  check_dequantize(in, out, out_dtype);
   if (in.format->rule != ScaleRule::kAmax) {
     throw InputError("dequantize: format '" + std::string(in.format->name) +
                      "' has a scale rule that the GPU kernels do not have; a CPU backend has it");
   }
-  if (out_dtype == DType::kF16) throw InputError("dequantize: output is F32 or BF16, not F16");
-  const int block = in.block == 0 ? in.format->block : in.block;
-  if (in.rows < 0 || in.columns < 0 || in.columns % block != 0) {
-    throw InputError("dequantize: " + shape_text(in.rows, in.columns) + " is no whole number of blocks of " +
-                     std::to_string(block));
-  }
   if (in.rows == 0 || in.columns == 0) return;
-  if (in.codes == nullptr || in.scales == nullptr || out == nullptr)
-    throw InputError("dequantize: an array is missing");
   if (!aligned(in.codes, 8) || !aligned(out, 16)) {
     throw InputError("dequantize: on a GPU codes must be aligned to 8 bytes and values to 16");
   }

@@ -95,7 +95,9 @@ class OuterAmax {
 
 }  // namespace
 
-void quantize(const ConstMatrix& in, const QuantizeTask& task) {
+void quantize(const ConstMatrix& in, const QuantizeTask& task) { quantize(in, task, {0, in.rows}); }
+
+void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) {
   const QuantizeSpec& spec = task.spec;
   const Quantized& out = task.out;
   const BlockFormat& format = *spec.format;
@@ -106,13 +108,21 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task) {
   // A second-level scale of its own for every row or tile is multiplied into the block scales; the tensor's is kept
   // apart.
   const bool scale_apart = spec.outer == OuterScale::kTensor;
-  if (out.global_scale != nullptr) *out.global_scale = scale_apart ? global_scale(format, outer.at(0, 0)) : 1;
+  if (out.global_scale != nullptr && stored.first == 0)
+    *out.global_scale = scale_apart ? global_scale(format, outer.at(0, 0)) : 1;
+
+  // The stored rows are rows of the operand, or columns of it, to the end of the padding.
+  const bool row_axis = spec.axis == Axis::kRow;
+  const RowRange all_columns{0, shape.columns};
+  const RowRange rows = row_axis ? stored : RowRange{0, shape.rows};
+  const RowRange columns =
+      row_axis ? all_columns : RowRange{stored.first, stored.last == in.rows ? shape.columns : stored.last};
 
   std::vector<float> values(static_cast<std::size_t>(shape.columns));
   std::vector<std::uint32_t> n16(stochastic ? block : 0);
-  for (std::int64_t r = 0; r < shape.rows; ++r) {
+  for (std::int64_t r = rows.first; r < rows.last; ++r) {
     load_row(in, spec, shape, r, values);
-    for (std::size_t c = 0; c < values.size(); c += block) {
+    for (auto c = static_cast<std::size_t>(columns.first); c < static_cast<std::size_t>(columns.last); c += block) {
       for (std::size_t i = 0; i < n16.size(); ++i) {
         n16[i] = philox::draw16(spec.random, static_cast<std::uint32_t>(r) + spec.random.row_offset,
                                 static_cast<std::uint32_t>(c + i) + spec.random.column_offset);

@@ -9,6 +9,9 @@ namespace ufp4::reference {
 
 void quantize(const ConstMatrix& in, const QuantizeTask& task);
 
+// The part of it that some rows of the stored matrix stand for.
+void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange rows);
+
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype);
 
 // The largest magnitude of the operand after the transform, over the blocks without NaN or infinity; 0 if there is

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <vector>
 
 #include "torch/kernels.h"
 #include "ufp4/backend.h"
@@ -11,37 +10,19 @@ namespace ufp4::cpu_kernels {
 namespace {
 
 constexpr std::int64_t kSerialElements = 16 * 1024;  // below, waking the other threads costs more than it saves
-// Rows of an operand are handed out in whole groups: 64 columns of a stored matrix fill its cache lines.
-constexpr std::int64_t kRowGroup = 64;
+// Rows are handed out in multiples of this where there are many: 128 codes of a column fill a cache line.
+constexpr std::int64_t kRowGroup = 128;
 
-std::byte* advance(void* pointer, std::int64_t bytes) {
-  return pointer == nullptr ? nullptr : static_cast<std::byte*>(pointer) + bytes;
-}
+std::byte* advance(void* pointer, std::int64_t bytes) { return static_cast<std::byte*>(pointer) + bytes; }
 
-// Rows [first, last) of an operand: the part of the stored matrix, and the task whose destinations begin there.
-struct Part {
-  ConstMatrix in;
-  QuantizeTask task;
-};
-
-Part part_of(const ConstMatrix& in, const QuantizeTask& task, std::int64_t first, std::int64_t last) {
-  const QuantizedShape shape = quantized_shape(in.rows, in.columns, task.spec);
-  const auto element = static_cast<std::int64_t>(size_of(in.dtype));
-  Part part{in, task};
-  if (task.spec.axis == Axis::kRow) {
-    part.in.data = static_cast<const std::byte*>(in.data) + first * in.row_stride * element;
-    part.in.rows = last - first;
-  } else {
-    part.in.data = static_cast<const std::byte*>(in.data) + first * element;
-    part.in.columns = last - first;
+// The least number of rows that no column task has to cut a block or a transform for.
+std::int64_t whole_rows(std::span<const QuantizeTask> tasks) {
+  std::int64_t rows = 1;
+  for (const QuantizeTask& task : tasks) {
+    if (task.spec.axis == Axis::kRow) continue;
+    rows = std::max<std::int64_t>({rows, task.spec.block_size(), task.spec.hadamard.size});
   }
-  part.task.spec.random.row_offset += static_cast<std::uint32_t>(first);
-  Quantized& out = part.task.out;
-  if (out.codes != nullptr) out.codes += first * shape.codes_per_row();
-  if (out.scales != nullptr) out.scales += first * shape.scales_per_row;
-  const auto out_element = static_cast<std::int64_t>(size_of(out.dequantized_dtype));
-  out.dequantized = advance(out.dequantized, first * shape.columns * out_element);
-  return part;
+  return rows;
 }
 
 }  // namespace
@@ -53,18 +34,14 @@ void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) {
     backend.quantize(in, tasks);
     return;
   }
-  // Every thread takes its share of each operand's rows. For a row task and a column task these are different parts of
-  // the stored matrix, for their results are dense along different axes.
+  // Every thread takes a share of the stored rows for all tasks, and so reads it once.
+  const std::int64_t least = whole_rows(tasks);
+  const std::int64_t group = in.rows >= 4 * kRowGroup * threads ? std::max(least, kRowGroup) : least;
+  const std::int64_t groups = (in.rows + group - 1) / group;
   at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (const QuantizeTask& task : tasks) {
-      const std::int64_t rows = task.spec.axis == Axis::kRow ? in.rows : in.columns;
-      const std::int64_t groups = (rows + kRowGroup - 1) / kRowGroup;
-      const std::int64_t first = std::min(groups * begin / threads * kRowGroup, rows);
-      const std::int64_t last = std::min(groups * end / threads * kRowGroup, rows);
-      if (first == last) continue;
-      const Part part = part_of(in, task, first, last);
-      backend.quantize(part.in, {&part.task, 1});
-    }
+    const std::int64_t first = std::min(groups * begin / threads * group, in.rows);
+    const std::int64_t last = std::min(groups * end / threads * group, in.rows);
+    if (first < last) backend.quantize_rows(in, tasks, {first, last});
   });
 }
 

@@ -26,8 +26,7 @@ const Kernels& kernels_of(const at::Device& device);
 
 namespace ufp4::cpu_kernels {
 
-// Backend::quantize over torch's threads. The operand is split along its rows, whose places in the random counter are
-// passed on as offsets, so that the bits do not depend on the number of threads.
+// Backend::quantize over torch's threads: each takes some rows of the matrix and reads them once for all tasks.
 void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks);
 
 // Backend::dequantize over torch's threads.

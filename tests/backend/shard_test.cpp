@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <random>
 
 #include "backend/operand.h"
 #include "one_level_formats.h"
+#include "ufp4/error.h"
 
 namespace ufp4 {
 namespace {
@@ -63,6 +65,40 @@ TEST_P(Shard, HasTheBitsOfTheWhole) {
       }
     }
   }
+}
+
+// As several threads share a matrix: every range of rows writes its part of both orientations, and no other.
+TEST_P(Shard, RangesOfRowsGiveTheWholeTogether) {
+  for (const std::int64_t rows : {3, 64, 330}) {
+    const Matrix m = random_matrix(14, rows, kColumns);
+    for (const char* format : {"e1m2", "int4_full", "nvfp4"}) {
+      const QuantizeSpec row = spec_of(format, Rounding::kStochastic, 16, Axis::kRow);
+      const QuantizeSpec column = spec_of(format, Rounding::kStochastic, 32, Axis::kColumn);
+      Operand in_rows(m.view(), row);
+      Operand in_columns(m.view(), column);
+      float global_scale = 0;
+      std::array<QuantizeTask, 2> tasks{QuantizeTask{row, in_rows.arrays()}, {column, in_columns.arrays()}};
+      tasks[0].out.global_scale = &global_scale;
+      for (const RowRange range : {RowRange{32, 64}, {288, rows}, {64, 288}, {0, 32}}) {
+        const RowRange part{std::min(range.first, rows), std::min(range.last, rows)};
+        if (part.first < part.last) backend().quantize_rows(m.view(), tasks, part);
+      }
+      EXPECT_TRUE(same_bits(in_rows, quantize(backend(), m.view(), row))) << format << ", rows, " << rows;
+      EXPECT_TRUE(same_bits(in_columns, quantize(backend(), m.view(), column))) << format << ", columns, " << rows;
+      EXPECT_GT(global_scale, 0);
+    }
+  }
+}
+
+TEST_P(Shard, ARangeThatCutsABlockOrLeavesTheMatrixIsRefused) {
+  const Matrix m = random_matrix(15, 100, 32);
+  const QuantizeSpec spec = spec_of("e1m2", Rounding::kNearest, 32, Axis::kColumn);
+  Operand out(m.view(), spec);
+  const QuantizeTask task{spec, out.arrays()};
+  for (const RowRange range : {RowRange{16, 100}, {0, 80}, {0, 101}, {-32, 32}, {64, 32}}) {
+    EXPECT_THROW(backend().quantize_rows(m.view(), {&task, 1}, range), InputError) << range.first;
+  }
+  EXPECT_NO_THROW(backend().quantize_rows(m.view(), {&task, 1}, {96, 100}));
 }
 
 // Offsets that are no multiple of the eight draws of a Philox call, and counters that wrap around at 2^32.

@@ -1,0 +1,17 @@
+// The checks of arguments that every way into a backend shares. They throw InputError.
+#pragma once
+
+#include "ufp4/quantize.h"
+
+namespace ufp4 {
+
+// A matrix with elements: its memory and its stride.
+void check_matrix(const ConstMatrix& in);
+
+// What dequantize reads and where it writes.
+void check_dequantize(const ConstQuantized& in, const void* out, DType out_dtype);
+
+// The type of dequantized values, where there is a place for them.
+void check_output(const Quantized& out);
+
+}  // namespace ufp4
