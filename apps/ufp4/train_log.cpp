@@ -62,8 +62,9 @@ void TrainLog::step(const StepMetrics& m) {
       done > 0 ? duration(elapsed / done * static_cast<double>(steps_ - m.step)) + " left" : std::string();
   if (m.step == first_step_ || m.step % log_every_ == 0 || m.step == steps_) {
     clear_line();
-    logger_->info("{}step {}/{} loss {:.4f} grad_norm {:.3f} lr {:.2e} {:.0f} tokens/s {:.3f} TFLOP/s {:.2f} GiB {}",
+    logger_->info("{}step {}/{} loss {:.4f} grad_norm {:.3f} lr {:.2e} {:.0f} tokens/s {:.3f} TFLOP/s{} {:.2f} GiB {}",
                   label_, m.step, steps_, m.loss, m.grad_norm, m.lr, m.tokens_per_s, m.tflops,
+                  m.mfu > 0 ? fmt::format(" (MFU {:.3f})", m.mfu) : "",
                   static_cast<double>(m.memory_bytes) / (1024.0 * 1024.0 * 1024.0), left);
   }
   if (terminal_ && m.step < steps_) {

@@ -55,6 +55,7 @@ void MetricsWriter::write(const StepMetrics& m) {
                   {"tokens", m.tokens},
                   {"tokens_per_s", m.tokens_per_s},
                   {"tflops", m.tflops},
+                  {"mfu", m.mfu},
                   {"memory_bytes", m.memory_bytes}}
                  .dump());
 }
@@ -78,7 +79,8 @@ MetricsHistory read_metrics(const std::filesystem::path& path) {
         history.steps.push_back({.step = step, .lr = line.at("lr"), .tokens = line.at("tokens"), .skipped = true});
       } else {
         history.steps.push_back({step, line.at("loss"), line.at("grad_norm"), line.at("lr"), line.at("tokens"),
-                                 line.at("tokens_per_s"), line.at("tflops"), line.at("memory_bytes")});
+                                 line.at("tokens_per_s"), line.at("tflops"), line.value("mfu", 0.0),
+                                 line.at("memory_bytes")});
       }
     } catch (const Json::exception& error) {
       throw InputError(path.string() + ":" + std::to_string(number) + ": not a line of metrics: " + error.what());

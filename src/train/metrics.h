@@ -19,6 +19,7 @@ struct StepMetrics {
   std::int64_t tokens = 0;  // seen so far
   double tokens_per_s = 0;
   double tflops = 0;              // model floating-point operations, 10^12 a second
+  double mfu = 0;                 // those as a share of the device's peak (train/peak.h); 0 where it is not known
   std::int64_t memory_bytes = 0;  // peak: of the process (cpu), of the device's allocator (cuda)
   bool skipped = false;           // loss or gradient was not finite: the weights did not change
 };

@@ -70,6 +70,8 @@ void write_run_folder(const fs::path& folder, const RunConfig& config, const Run
                  {"recipe", to_object(entries(config.recipe))},
                  {"model", model},
                  {"device", facts.device},
+                 {"accelerator", facts.accelerator},
+                 {"peak_tflops", or_null(facts.peak_tflops)},
                  {"gemm", facts.gemm},
                  {"backend", facts.backend},
                  {"seed", config.train.seed},

@@ -20,6 +20,8 @@ std::string_view torch_version();
 // What run.json says that is not in the configuration.
 struct RunFacts {
   std::string device;
+  std::string accelerator;            // its name; empty on the CPU
+  std::optional<double> peak_tflops;  // of the accelerator, where it is known: what MFU refers to
   std::string gemm;
   std::string backend;
   std::optional<double> entropy_rate;

@@ -15,9 +15,11 @@
 #include "model/transformer.h"
 #include "torch/gemm.h"
 #include "torch/kernels.h"
+#include "torch/phase.h"
 #include "train/checkpoint.h"
 #include "train/memory.h"
 #include "train/optimizer.h"
+#include "train/peak.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
 #include "ufp4/backend.h"
@@ -41,6 +43,13 @@ at::Device choose_device(std::string& name) {
   // FP32 accumulation throughout: cuBLAS may otherwise add partial sums of a product in BF16.
   if (name == "cuda") at::globalContext().setAllowBF16ReductionCuBLAS(false);
   return name == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+}
+
+// As the driver calls it.
+std::string accelerator_name() {
+  constexpr std::string_view kPrefix = "CUDA kernels: ";
+  const std::string_view description = find_backend("cuda").description();
+  return std::string(description.substr(description.starts_with(kPrefix) ? kPrefix.size() : 0));
 }
 
 void check_vocabulary(RunConfig& config, const Dataset& data) {
@@ -78,10 +87,11 @@ double median(std::vector<double> values) {
 // A run whose settings are checked, from its last checkpoint on.
 class Run {
  public:
-  Run(const RunConfig& config, at::Device device, Dataset& data, const std::filesystem::path& folder,
-      const TrainEvents& events)
+  Run(const RunConfig& config, at::Device device, std::optional<double> peak_tflops, Dataset& data,
+      const std::filesystem::path& folder, const TrainEvents& events)
       : config_(config),
         device_(device),
+        peak_tflops_(peak_tflops),
         data_(data),
         folder_(folder),
         events_(events),
@@ -110,7 +120,8 @@ class Run {
   TransformerOptions model_options() const {
     return {.seed = static_cast<std::uint64_t>(config_.train.seed),
             .device = device_,
-            .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kBf16};
+            .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kBf16,
+            .fused = config_.train.producers == "fused"};
   }
 
   void resume(RunState state) {
@@ -151,12 +162,19 @@ class Run {
     optimizer_.zero_grad();
     at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kFloat).device(device_));
     for (std::int64_t i = 0; i < micro_batches; ++i) {
-      const at::Tensor tokens = make_batch(train.micro_batch, [&](auto span) { data_.next(span); });
-      const at::Tensor loss =
-          model_.loss(tokens, random_context(i * micro_tokens)) / static_cast<double>(micro_batches);
+      const at::Tensor tokens = [&] {
+        const Phase phase("data");
+        return make_batch(train.micro_batch, [&](auto span) { data_.next(span); });
+      }();
+      const at::Tensor loss = [&] {
+        const Phase phase("forward");
+        return model_.loss(tokens, random_context(i * micro_tokens)) / static_cast<double>(micro_batches);
+      }();
+      const Phase phase("backward");
       loss.backward();
       total += loss.detach();
     }
+    const Phase phase("optimizer");
     const double lr = config_.optimizer.lr * learning_rate_factor(config_.schedule, state_.step);
     const AdamW::Result update = optimizer_.step(total, lr);
     state_.tokens += micro_tokens * micro_batches;
@@ -165,15 +183,10 @@ class Run {
 
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     const double tokens_per_s = static_cast<double>(micro_tokens * micro_batches) / seconds;
-    return {state_.step,
-            update.loss,
-            update.grad_norm,
-            lr,
-            state_.tokens,
-            tokens_per_s,
-            tokens_per_s * model_.flops_per_token() * 1e-12,
-            peak_memory(device_),
-            update.skipped};
+    const double tflops = tokens_per_s * model_.flops_per_token() * 1e-12;
+    return {state_.step,          update.loss,   update.grad_norm, lr,
+            state_.tokens,        tokens_per_s,  tflops,           peak_tflops_ ? tflops / *peak_tflops_ : 0,
+            peak_memory(device_), update.skipped};
   }
 
   void guard_against_divergence(const StepMetrics& step) const {
@@ -193,6 +206,7 @@ class Run {
   void validate(MetricsWriter& metrics) {
     const std::int64_t count = data_.val_sequences();
     if (count == 0) return;
+    const Phase phase("validation");
     const auto length = static_cast<std::size_t>(config_.model.context + 1);
     at::Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
     for (std::int64_t first = 0; first < count; first += config_.train.micro_batch) {
@@ -211,6 +225,7 @@ class Run {
   }
 
   void save() {
+    const Phase phase("checkpoint");
     state_.data = data_.state();
     state_.data_fingerprint = std::to_string(data_.fingerprint());
     checkpoints_.save(state_, to_toml(config_), weights_, optimizer_.state());
@@ -239,6 +254,7 @@ class Run {
 
   const RunConfig& config_;
   at::Device device_;
+  std::optional<double> peak_tflops_;
   Dataset& data_;
   std::filesystem::path folder_;
   const TrainEvents& events_;
@@ -267,18 +283,31 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   const int threads = config.train.threads > 0 ? static_cast<int>(config.train.threads)
                                                : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   at::set_num_threads(threads);
-  const RunFacts facts{device.is_cpu() ? "cpu" : "cuda", std::string(description(gemm_kind(device))),
+  const std::string accelerator = device.is_cpu() ? "" : accelerator_name();
+  const RunFacts facts{device.is_cpu() ? "cpu" : "cuda",      accelerator,
+                       peak_bf16_tflops(accelerator),         std::string(description(gemm_kind(device))),
                        std::string(default_backend().name()), data->entropy_rate()};
   write_run_folder(folder, config, facts);
   if (events.info) {
     events.info("recipe " + config.recipe.name + ", model " + config.model.name + " with " +
-                std::to_string(parameter_count(config.model)) + " parameters on " + facts.device + ", GEMM " +
-                facts.gemm + ", backend " + facts.backend + ", " + std::to_string(threads) + " threads");
+                std::to_string(parameter_count(config.model)) + " parameters on " + facts.device +
+                (accelerator.empty() ? "" : " (" + accelerator + ")") + ", GEMM " + facts.gemm + ", backend " +
+                facts.backend + ", " + std::to_string(threads) + " threads");
   }
-  Run run(config, device, *data, folder, events);
+  if (events.info && facts.peak_tflops) {
+    events.info("MFU is the share of " + number_text(*facts.peak_tflops) +
+                " TFLOP/s, the dense BF16 peak that the maker states for this device");
+  }
+  Run run(config, device, facts.peak_tflops, *data, folder, events);
   TrainResult result = run.go(stop);
   if (result.finished) write_result(folder, result);
   return result;
+} catch (const c10::OutOfMemoryError& error) {
+  // torch's message begins with what was asked for and how much there is.
+  const std::string message = error.what_without_backtrace();
+  throw RunError(message.substr(0, message.find(" If reserved but unallocated")) + " Lower train.micro_batch (" +
+                 std::to_string(config.train.micro_batch) + "; train.batch may stay) or model.context (" +
+                 std::to_string(config.model.context) + "), or choose a smaller model");
 } catch (const c10::Error& error) {
   // The first line says what is wrong; the rest is a stack of torch's own functions.
   const std::string message = error.what_without_backtrace();
