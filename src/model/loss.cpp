@@ -1,6 +1,7 @@
 #include "model/loss.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -30,7 +31,7 @@ LossAndGradients compute(const at::Tensor& hidden, const at::Tensor& weight, con
   LossAndGradients result{at::zeros({}, hidden.options().dtype(at::kFloat)), {}, {}};
   if (want_gradients) {
     result.hidden = at::empty_like(hidden);
-    result.weight = at::zeros(weight.sizes(), weight.options().dtype(at::kFloat));
+    result.weight = at::empty(weight.sizes(), weight.options().dtype(at::kFloat));
   }
   const double share = 1.0 / static_cast<double>(tokens);
   for (std::int64_t first = 0; first < tokens; first += chunk) {
@@ -41,7 +42,7 @@ LossAndGradients compute(const at::Tensor& hidden, const at::Tensor& weight, con
     result.loss += cross_entropy(logits, targets.narrow(0, first, length), want_gradients, share).sum();
     if (!want_gradients) continue;
     result.hidden.narrow(0, first, length).copy_(matmul_transposed(logits, bf16_weight.t()));
-    add_matmul_transposed(result.weight, logits.t(), part.t());
+    matmul_transposed_into(result.weight, logits.t(), part.t(), first == 0 ? Accumulate::kOverwrite : Accumulate::kAdd);
   }
   result.loss.mul_(share);
   return result;

@@ -37,8 +37,8 @@ struct LinearState {
     dy.dgrad.reset();
     const at::Tensor x = wgrad_x(kept, call);
     if (!gradient.defined()) return {dx, matmul_transposed_f32(dy.wgrad, x)};
-    at::Tensor sum = gradient;
-    add_matmul_transposed(sum, dy.wgrad, x);
+    at::Tensor into = gradient;
+    matmul_transposed_into(into, dy.wgrad, x, call.accumulate());
     return {dx, {}};
   }
 };

@@ -78,7 +78,7 @@ Transformer::Impl::Impl(const ModelConfig& c, const Recipe& r, const Transformer
 
 at::Tensor Transformer::Impl::add_parameter(const std::string& name, const at::Tensor& initial, bool decay) {
   at::Tensor parameter = initial.to(options.device).set_requires_grad(true);
-  parameters.push_back({name, parameter, decay});
+  parameters.push_back({.name = name, .tensor = parameter, .decay = decay});
   return parameter;
 }
 

@@ -30,6 +30,9 @@ struct NamedParameter {
   std::string name;   // "embedding", "layers.0.linear_qkv", "layers.0.attention_norm", "final_norm", "lm_head"
   at::Tensor tensor;  // FP32 leaf with requires_grad
   bool decay;         // whether weight decay applies: matrices yes, norms no
+  // Whether the first micro-batch of a step overwrites the gradient (WeightGradient::kInPlace), so that nobody need
+  // zero it before.
+  bool overwritten = false;
 };
 
 class Transformer {

@@ -63,13 +63,19 @@ at::Tensor matmul_transposed_f32(const at::Tensor& any_a, const at::Tensor& any_
   return at::mm(a, b.t(), at::kFloat);
 }
 
-void add_matmul_transposed(at::Tensor& sum, const at::Tensor& any_a, const at::Tensor& any_b) {
+void matmul_transposed_into(at::Tensor& out, const at::Tensor& any_a, const at::Tensor& any_b, Accumulate accumulate) {
+  const bool add = accumulate == Accumulate::kAdd;
   if (!any_a.is_cuda()) {
-    sum.add_(matmul_transposed(any_a, any_b));
+    const at::Tensor product = matmul_transposed(any_a, any_b);
+    add ? out.add_(product) : out.copy_(product);
     return;
   }
   const auto [a, b] = common_depth(any_a, any_b);
-  at::addmm_out(sum, sum, a, b.t(), at::kFloat);
+  if (add) {
+    at::addmm_out(out, out, a, b.t(), at::kFloat);
+  } else {
+    at::mm_out(out, a, b.t(), at::kFloat);
+  }
 }
 
 }  // namespace ufp4

@@ -35,7 +35,10 @@ at::Tensor matmul_transposed(const at::Tensor& a, const at::Tensor& b);
 // does.
 at::Tensor matmul_transposed_f32(const at::Tensor& a, const at::Tensor& b);
 
-// Adds that to `sum` [m, n] FP32: on a GPU within the product, without another pass over memory.
-void add_matmul_transposed(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b);
+// Whether a product overwrites what is there or is added to it.
+enum class Accumulate : std::uint8_t { kOverwrite, kAdd };
+
+// Writes that to `out` [m, n] FP32, or adds it: on a GPU within the product, without another pass over memory.
+void matmul_transposed_into(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, Accumulate accumulate);
 
 }  // namespace ufp4

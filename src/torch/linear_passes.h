@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "torch/gemm.h"
 #include "torch/random_context.h"
 #include "torch/source.h"
 #include "ufp4/recipe.h"
@@ -39,6 +40,9 @@ struct LinearCall {
   std::uint32_t number = 0;  // of the layer: names its random streams
   RandomContext context;
   Stash stash = Stash::kPacked;
+
+  // What becomes of a weight gradient that is written in place: the first micro-batch of a step begins it.
+  Accumulate accumulate() const { return context.token_offset == 0 ? Accumulate::kOverwrite : Accumulate::kAdd; }
 };
 
 // What fprop keeps of x for wgrad: codes and scales, x itself, or nothing.

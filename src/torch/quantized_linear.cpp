@@ -48,7 +48,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     if (!want_dw) return result;
     const at::Tensor x = wgrad_x({saved[0], saved[1]}, holder->call);
     if (holder->gradient.defined()) {
-      add_matmul_transposed(holder->gradient, dy.wgrad, x);
+      matmul_transposed_into(holder->gradient, dy.wgrad, x, holder->call.accumulate());
     } else {
       result[1] = matmul_transposed_f32(dy.wgrad, x).to(ctx->saved_data["weight_dtype"].toScalarType());
     }

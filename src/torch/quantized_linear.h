@@ -16,8 +16,9 @@ namespace ufp4 {
 // Where the gradient of the weight goes.
 enum class WeightGradient : std::uint8_t {
   kReturned,  // to autograd, in the type of the weight
-  kInPlace,   // added to the weight's own FP32 gradient, if there is one, in the GEMM where the device can: autograd
-              // gets none. For a trainer that reads .grad after backward(), not for torch::autograd::grad.
+  kInPlace,   // to the weight's own FP32 gradient, if there is one, within the GEMM where the device can: the first
+              // micro-batch of a step (token offset 0) overwrites it, the others are added. Autograd gets none. For a
+              // trainer that reads .grad after backward(), not for torch::autograd::grad.
 };
 
 class QuantizedLinear {

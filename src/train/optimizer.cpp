@@ -38,10 +38,10 @@ void AdamW::zero_grad() {
   for (Group& group : groups_) group.gradients.clear();
   for (NamedParameter& parameter : parameters_) {
     at::Tensor& gradient = parameter.tensor.mutable_grad();
-    if (gradient.defined()) {
-      gradient.zero_();
-    } else {
+    if (!gradient.defined()) {
       gradient = at::zeros_like(parameter.tensor);
+    } else if (!parameter.overwritten) {
+      gradient.zero_();
     }
     groups_[parameter.decay ? 1 : 0].gradients.push_back(gradient);
   }

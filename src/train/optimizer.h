@@ -17,7 +17,7 @@ class AdamW {
   // The parameters' own storage is updated. Weight decay applies to those that ask for it.
   AdamW(std::vector<NamedParameter> parameters, const OptimizerSettings& settings);
 
-  // Sets all gradients to zero in place; they are allocated at the first call.
+  // Sets the gradients to zero in place, but for those that the model overwrites; they are allocated at the first call.
   void zero_grad();
 
   // One update with learning rate `lr`. If `loss` or the norm of the gradient is not finite, nothing is changed; that

@@ -48,6 +48,7 @@ struct TrainSettings {
   std::int64_t seed = 1;
   std::string device = "auto";
   std::string stash = "packed";
+  std::string attention = "auto";
   std::string producers = "fused";
   std::int64_t threads = 0;
   std::int64_t log_every = 10;

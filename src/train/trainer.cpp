@@ -52,6 +52,12 @@ std::string accelerator_name() {
   return std::string(description.substr(description.starts_with(kPrefix) ? kPrefix.size() : 0));
 }
 
+void choose_attention(const std::string& name) {
+  at::Context& context = at::globalContext();
+  context.setSDPUseFlash(name != "cudnn");
+  context.setSDPUseCuDNN(name != "flash");
+}
+
 void check_vocabulary(RunConfig& config, const Dataset& data) {
   if (config.model.vocab_size == 0) config.model.vocab_size = padded_vocabulary(data.vocab_size());
   if (config.model.vocab_size < data.vocab_size()) {
@@ -283,6 +289,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   const int threads = config.train.threads > 0 ? static_cast<int>(config.train.threads)
                                                : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   at::set_num_threads(threads);
+  choose_attention(config.train.attention);
   const std::string accelerator = device.is_cpu() ? "" : accelerator_name();
   const RunFacts facts{device.is_cpu() ? "cpu" : "cuda",      accelerator,
                        peak_bf16_tflops(accelerator),         std::string(description(gemm_kind(device))),
