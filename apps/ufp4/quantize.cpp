@@ -31,6 +31,9 @@ struct Options {
   std::string axis = "row";
   int hadamard = 0;
   std::optional<std::string> signs;
+  std::string hadamard_output = "f32";
+  std::string outer = "tensor";
+  std::string tau = "auto";
   std::string rounding = "rtne";
   std::uint64_t seed = 0;
   std::uint32_t step = 0;
@@ -91,9 +94,14 @@ QuantizeSpec make_spec(const Options& options) {
     }
     spec.hadamard = make_hadamard(options.hadamard, options.seed);
     if (options.signs) spec.hadamard.signs = parse_signs(*options.signs, options.hadamard);
+    spec.hadamard.round_to_bf16 = choice<2>("--hadamard-output", options.hadamard_output, {"f32", "bf16"}) == 1;
+  } else if (options.hadamard_output != "f32") {
+    throw InputError("--hadamard-output is of a transform; give its size with --hadamard");
   } else if (options.signs) {
     throw InputError("--signs is the mask of a transform; give its size with --hadamard");
   }
+  spec.outer = find_outer_scale(options.outer);
+  spec.tau = std::array{0.0F, 1.0F, 1.125F}[choice<3>("--tau", options.tau, {"auto", "1", "9/8"})];
   spec.random = {options.seed, options.step, options.stream};
   return spec;
 }
@@ -134,6 +142,12 @@ void add_quantize(CLI::App& program) {
       ->check(whole_number(0, INT32_MAX));
   verb->add_option("--signs", options->signs,
                    "The transform's mask in hexadecimal, 0xHHHH: bit i negates element i (the one of --seed)");
+  verb->add_option("--hadamard-output", options->hadamard_output,
+                   "f32, or bf16: the transform's output is rounded first, as TransformerEngine does (f32)");
+  verb->add_option("--outer", options->outer,
+                   "int4_p2: what shares a second-level scale: tensor, row, 1x128 or 128x128 (tensor)");
+  verb->add_option("--tau", options->tau,
+                   "int4_p2: how far a block may lie beyond its scale: 1, 9/8 or auto: 9/8 for rtne, 1 for sr (auto)");
   verb->add_option("--rounding", options->rounding, "rtne: to nearest, ties to even; sr: stochastic (rtne)");
   verb->add_option("--seed", options->seed, "Seed of the mask and of stochastic rounding (0)")->check(whole_number());
   verb->add_option("--step", options->step, "Step of stochastic rounding (0)")->check(whole_number(0, UINT32_MAX));

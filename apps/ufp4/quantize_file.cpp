@@ -287,7 +287,7 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
 
   std::vector<Work> tiles;
   for (const Operand& operand : operands) {
-    for (const Tile& tile : make_tiles(operand.shape, job.spec.axis)) tiles.push_back({&operand, tile});
+    for (const Tile& tile : make_tiles(operand.shape, job.spec)) tiles.push_back({&operand, tile});
   }
   const SignalGuard signals;  // before the temporary file is there
   LargestMagnitudes amax(operands.size());

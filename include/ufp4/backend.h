@@ -36,14 +36,20 @@ class Backend {
   // none): what QuantizeSpec::tensor_amax takes when a matrix is quantized in parts.
   float tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) const;
 
+  // The same for whatever shares a second-level scale: raises each of the [outer_shape] values of `amax`, which begin
+  // at 0, to what some rows of the stored matrix hold (a range as above). QuantizeSpec::outer_amax takes the result.
+  void raise_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const;
+
   // Writes level * scale * global_scale of every element to `out`, dense [rows, columns], kF32 or kBF16.
   void dequantize(const ConstQuantized& in, void* out, DType out_dtype) const;
 
  protected:
-  // The arguments have been checked; no dimension is zero.
+  // The arguments have been checked; no dimension is zero. The magnitudes that second-level scales follow from are in
+  // the specs; dequantization gets decoded scales.
   virtual void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const = 0;
   virtual void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const = 0;
-  // Whether the two above have kernels for the format; the reference does the others.
+  virtual void run_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const;
+  // Whether the three above have kernels for the format; the reference does the others.
   virtual bool has_kernels(const BlockFormat& format) const { return format.rule == ScaleRule::kAmax; }
 };
 

@@ -74,6 +74,12 @@ struct BlockFormat {
   Alternative alternative{};
 
   constexpr bool has_global_scale() const { return global_divisor != 0; }
+  // Whether the second-level scale may be one of a row or of a tile instead of the tensor's.
+  constexpr bool outer_is_free() const { return rule == ScaleRule::kPow2Window; }
+  // Bytes of a block's scale, with its selectors, as the format stores them.
+  constexpr int packed_scale_bytes() const {
+    return scale == ScaleEncoding::kFp32 ? 4 : 1 + (scale == ScaleEncoding::kE6m2 ? 3 : 0);
+  }
 };
 
 // All block formats, in the order in which they are listed.

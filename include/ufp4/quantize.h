@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "ufp4/dtype.h"
 #include "ufp4/format.h"
@@ -20,6 +21,7 @@ enum class Axis : std::uint8_t { kRow, kColumn };
 struct Hadamard {
   int size = 0;                          // n: 0 (no transform), 16, 32, 64 or 128
   std::array<std::uint32_t, 4> signs{};  // bit i (of word i / 32) set: element i of each run is negated
+  bool round_to_bf16 = false;            // the result is rounded to BF16, as TransformerEngine does
 };
 
 // The transform of size n with the mask that the seed gives: Philox with key `seed`, counter (0, 0, 0, 0xFFFFFFFF);
@@ -40,6 +42,22 @@ struct RandomBits {
 // The values of the operand that share a second-level scale, for formats that let the caller choose (int4_p2).
 enum class OuterScale : std::uint8_t { kTensor, kRow, k1x128, k128x128 };
 
+inline constexpr std::array kOuterScales{OuterScale::kTensor, OuterScale::kRow, OuterScale::k1x128,
+                                         OuterScale::k128x128};
+
+constexpr std::string_view name_of(OuterScale outer) {
+  switch (outer) {
+    case OuterScale::kTensor: return "tensor";
+    case OuterScale::kRow: return "row";
+    case OuterScale::k1x128: return "1x128";
+    case OuterScale::k128x128: return "128x128";
+  }
+  return "?";
+}
+
+// The one of that name. Throws InputError that lists the names.
+OuterScale find_outer_scale(std::string_view name);
+
 // How to quantize one operand.
 struct QuantizeSpec {
   const BlockFormat* format = nullptr;
@@ -50,11 +68,21 @@ struct QuantizeSpec {
   RandomBits random;  // read for Rounding::kStochastic only
   OuterScale outer = OuterScale::kTensor;
   // The largest magnitude of the whole operand after the transform, over its finite blocks, where `in` is only a part
-  // of it and the format has a second-level scale for the tensor; negative: computed from `in`. Backend::amax computes
-  // it.
+  // of it and the format has a second-level scale for the tensor; negative: computed from `in`.
+  // Backend::tensor_amax computes it.
   float tensor_amax = -1;
+  // The same for each value of the outer_shape, of any `outer`; null: computed from `in`. Backend::raise_outer_amax
+  // computes it.
+  const float* outer_amax = nullptr;
+  // int4_p2: how far the extreme of a block may lie beyond its scale's range before the next power of two is taken, 9/8
+  // or 1; 0: 9/8 for nearest, 1 for stochastic rounding.
+  float tau = 0;
 
   int block_size() const { return block == 0 ? format->block : block; }
+  // Whether a pass over the whole matrix must come before its quantization.
+  bool outer_amax_unknown() const {
+    return format->has_global_scale() && outer_amax == nullptr && !(outer == OuterScale::kTensor && tensor_amax >= 0);
+  }
 };
 
 // A row-major matrix in memory.
@@ -85,14 +113,32 @@ struct QuantizedShape {
 // The shape that quantizing a [rows, columns] matrix gives. Throws InputError for a spec that is not valid.
 QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const QuantizeSpec& spec);
 
+// How many second-level scales an operand has, and how many of its values share one.
+struct OuterShape {
+  std::int64_t rows = 1;
+  std::int64_t columns = 1;
+  std::int64_t rows_each = 1;
+  std::int64_t columns_each = 1;
+
+  std::int64_t index(std::int64_t row, std::int64_t column) const {
+    return row / rows_each * columns + column / columns_each;
+  }
+};
+OuterShape outer_shape(const QuantizedShape& shape, OuterScale outer);
+
 // Where the results go; what is null is not written. Dense row-major arrays of the QuantizedShape.
 struct Quantized {
   std::uint8_t* codes = nullptr;           // [rows, columns / 2]: two codes a byte, the even element in the low nibble
-  float* scales = nullptr;                 // [rows, columns / block]: the decoded scale of each block
+  float* scales = nullptr;                 // [rows, columns / block]: the decoded scale of each block, with that of the
+                                           // second level unless it is the tensor's
   void* dequantized = nullptr;             // [rows, columns]: level * scale (* global scale), FP32 or rounded to BF16
   DType dequantized_dtype = DType::kBF16;  // kF32 or kBF16
   float* global_scale = nullptr;           // one value: the tensor's second-level scale, 1 where the format has none
   std::uint8_t* selectors = nullptr;       // [rows, columns / selector_block]: which alternative; a part's exponent
+  // [rows, columns / block * format.packed_scale_bytes()]: the scales, without those of the second level, and the
+  // selectors as the format stores them (docs/formats.md).
+  std::uint8_t* packed_scales = nullptr;
+  float* outer_scales = nullptr;  // [outer_shape]: the second-level scales, 1 where the format has none
 };
 
 // One quantization of the matrix at hand.
@@ -111,6 +157,10 @@ struct ConstQuantized {
   const float* scales = nullptr;
   float global_scale = 1.0F;
   const std::uint8_t* selectors = nullptr;  // for formats with a selector_block
+  // If given, read in place of `scales`, `selectors` and `global_scale`.
+  const std::uint8_t* packed_scales = nullptr;
+  OuterScale outer = OuterScale::kTensor;
+  const float* outer_scales = nullptr;
 };
 
 }  // namespace ufp4

@@ -19,6 +19,8 @@ struct OperandRecipe {
   const BlockFormat* format = nullptr;  // null: stays BF16
   int block = 0;                        // 0: the format's own
   Rounding rounding = Rounding::kNearest;
+  OuterScale outer = OuterScale::kTensor;  // for formats that let it be chosen (int4_p2)
+  float tau = 0;                           // likewise: 1 or 9/8; 0: as the rounding has it
 
   bool quantized() const { return format != nullptr; }
 };
@@ -51,8 +53,9 @@ struct Recipe {
 };
 
 // Sets one key. Keys: name, summary, keep_bf16 (comma-separated patterns), <gemm>.hadamard, <gemm>.<operand>.format
-// ("bf16" for none), <gemm>.<operand>.block, <gemm>.<operand>.rounding ("rtne" or "sr"); `*` for a gemm or an operand
-// stands for all of them: "*.hadamard", "*.dy.rounding". Throws InputError that names the key and a near one.
+// ("bf16" for none), <gemm>.<operand>.block, <gemm>.<operand>.rounding ("rtne" or "sr"), <gemm>.<operand>.outer
+// ("tensor", "row", "1x128", "128x128"), <gemm>.<operand>.tau ("auto", "1", "9/8"); `*` for a gemm or an operand stands
+// for all of them: "*.hadamard", "*.dy.rounding". Throws InputError that names the key and a near one.
 void set(Recipe& recipe, std::string_view key, std::string_view value);
 
 // Throws InputError if the parts do not fit together: a transform with one operand unquantized, a block smaller than ..

@@ -5,6 +5,7 @@
 
 #include "numerics/arguments.h"
 #include "numerics/near_name.h"
+#include "numerics/packed_scales.h"
 #include "numerics/reference.h"
 #include "ufp4/error.h"
 #ifdef UFP4_HAVE_CPU
@@ -55,6 +56,45 @@ void check_rows(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows) 
                    std::to_string(unit));
 }
 
+// The operand with its scales decoded, and the memory that they are in.
+struct Decoded {
+  ConstQuantized operand;
+  std::vector<float> scales;
+  std::vector<std::uint8_t> selectors;
+};
+
+Decoded decode_scales(const ConstQuantized& in) {
+  const int block = in.block == 0 ? in.format->block : in.block;
+  Decoded result{in, {}, {}};
+  const QuantizedShape shape{in.rows, in.columns, in.columns, in.columns / block};
+  const auto blocks = static_cast<std::size_t>(shape.rows * shape.scales_per_row);
+  result.scales.resize(blocks);
+  if (in.format->selector_block != 0) {
+    result.selectors.resize(blocks * static_cast<std::size_t>(block / in.format->selector_block));
+  }
+  unpack_scales(*in.format, in.packed_scales, blocks, result.scales.data(), result.selectors.data());
+  result.operand.scales = result.scales.data();
+  result.operand.selectors = result.selectors.data();
+  result.operand.global_scale = 1;
+  if (in.outer == OuterScale::kTensor) {
+    if (in.outer_scales != nullptr) result.operand.global_scale = in.outer_scales[0];
+    return result;
+  }
+  const OuterShape outer = outer_shape(shape, in.outer);
+  for (std::size_t i = 0; i < blocks; ++i) {
+    const auto number = static_cast<std::int64_t>(i);
+    result.scales[i] *=
+        in.outer_scales[outer.index(number / shape.scales_per_row, number % shape.scales_per_row * block)];
+  }
+  return result;
+}
+
+// Tasks whose specs have the magnitudes of the whole matrix, and the memory that these are in.
+struct KnownTasks {
+  std::vector<QuantizeTask> tasks;
+  std::vector<std::vector<float>> amax;
+};
+
 }  // namespace
 
 void Backend::quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) const {
@@ -68,32 +108,55 @@ void Backend::quantize_rows(const ConstMatrix& in, std::span<const QuantizeTask>
     check_output(task.out);
     check_rows(in, task.spec, rows);
     if (empty && task.out.global_scale != nullptr) *task.out.global_scale = 1;
+    if (empty && task.out.outer_scales != nullptr && task.spec.outer == OuterScale::kTensor) *task.out.outer_scales = 1;
   }
   if (empty || tasks.empty() || rows.first == rows.last) return;
   check_matrix(in);
-  std::vector<QuantizeTask> own;
+  KnownTasks own;
   for (const QuantizeTask& task : tasks) {
-    if (has_kernels(*task.spec.format)) {
-      own.push_back(task);
-    } else {
+    // Rounding between transform and quantization is there to compare with a peer: the reference's speed will do.
+    if (!has_kernels(*task.spec.format) || task.spec.hadamard.round_to_bf16) {
       reference::quantize(in, task, rows);
+      continue;
     }
+    own.tasks.push_back(task);
+    if (!task.spec.outer_amax_unknown()) continue;
+    const OuterShape outer = outer_shape(quantized_shape(in.rows, in.columns, task.spec), task.spec.outer);
+    std::vector<float>& amax = own.amax.emplace_back(static_cast<std::size_t>(outer.rows * outer.columns), 0.0F);
+    raise_outer_amax(in, task.spec, {0, in.rows}, amax.data());
+    own.tasks.back().spec.outer_amax = amax.data();
   }
-  if (!own.empty()) run_quantize(in, own, rows);
+  if (!own.tasks.empty()) run_quantize(in, own.tasks, rows);
+}
+
+void Backend::run_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const {
+  reference::raise_outer_amax(in, spec, rows, amax);
+}
+
+void Backend::raise_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const {
+  quantized_shape(in.rows, in.columns, spec);  // checks the spec
+  check_rows(in, spec, rows);
+  if (in.columns == 0 || rows.first == rows.last) return;
+  check_matrix(in);
+  run_outer_amax(in, spec, rows, amax);
 }
 
 float Backend::tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) const {
-  quantized_shape(in.rows, in.columns, spec);  // checks the spec
-  return in.rows == 0 || in.columns == 0 ? 0 : reference::tensor_amax(in, spec);
+  QuantizeSpec whole = spec;
+  whole.outer = OuterScale::kTensor;
+  float amax = 0;
+  raise_outer_amax(in, whole, {0, in.rows}, &amax);
+  return amax;
 }
 
 void Backend::dequantize(const ConstQuantized& in, void* out, DType out_dtype) const {
   check_dequantize(in, out, out_dtype);
   if (in.rows == 0 || in.columns == 0) return;
+  const Decoded decoded = in.packed_scales != nullptr ? decode_scales(in) : Decoded{in, {}, {}};
   if (has_kernels(*in.format)) {
-    run_dequantize(in, out, out_dtype);
+    run_dequantize(decoded.operand, out, out_dtype);
   } else {
-    reference::dequantize(in, out, out_dtype);
+    reference::dequantize(decoded.operand, out, out_dtype);
   }
 }
 

@@ -48,6 +48,9 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
     throw InputError("quantize: format '" + std::string(spec.format->name) +
                      "' has no GPU kernels: they know formats with one FP32 scale a block; quantize it on the CPU");
   }
+  if (spec.hadamard.round_to_bf16) {
+    throw InputError("quantize: the GPU kernels do not round the transform's output; quantize it on the CPU");
+  }
   const ElementFormat& element = spec.format->element;
   Operand p{};
   p.grid = grid_of(element);

@@ -40,10 +40,14 @@ void check_dequantize(const ConstQuantized& in, const void* out, DType out_dtype
                      std::to_string(block));
   }
   if (in.rows == 0 || in.columns == 0) return;
-  if (in.codes == nullptr || in.scales == nullptr || out == nullptr) {
+  const bool packed = in.packed_scales != nullptr;
+  if (in.codes == nullptr || (in.scales == nullptr && !packed) || out == nullptr) {
     throw InputError("dequantize: an array is missing");
   }
-  if (in.format->selector_block != 0 && in.selectors == nullptr) {
+  if (packed && in.outer != OuterScale::kTensor && in.outer_scales == nullptr) {
+    throw InputError("dequantize: the outer scales are missing");
+  }
+  if (!packed && in.format->selector_block != 0 && in.selectors == nullptr) {
     throw InputError("dequantize: format '" + std::string(in.format->name) + "' needs its selectors");
   }
 }

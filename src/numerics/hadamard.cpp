@@ -3,6 +3,7 @@
 #include <string>
 
 #include "numerics/philox.h"
+#include "ufp4/dtype.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -45,6 +46,8 @@ void apply_hadamard(std::span<float> run, const Hadamard& hadamard) {
   }
   const float scale = hadamard_scale(hadamard.size);
   for (std::size_t i = 0; i < n; ++i) run[i] *= scale;
+  if (!hadamard.round_to_bf16) return;
+  for (std::size_t i = 0; i < n; ++i) run[i] = bf16_to_float(float_to_bf16(run[i]));
 }
 
 }  // namespace ufp4

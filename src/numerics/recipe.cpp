@@ -1,6 +1,7 @@
 #include "ufp4/recipe.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "numerics/near_name.h"
@@ -66,8 +67,8 @@ bool glob_matches(std::string_view pattern, std::string_view text) {
 std::vector<std::string> all_keys() {
   std::vector<std::string> keys;
   for (const auto& [key, value] : entries(Recipe{})) keys.push_back(key);
-  keys.insert(keys.end(), {"*.hadamard", "*.*.format", "*.*.block", "*.*.rounding", "*.dy.rounding", "*.x.rounding",
-                           "*.w.rounding"});
+  keys.insert(keys.end(), {"*.hadamard", "*.*.format", "*.*.block", "*.*.rounding", "*.*.outer", "*.*.tau",
+                           "*.dy.rounding", "*.x.rounding", "*.w.rounding"});
   return keys;
 }
 
@@ -77,11 +78,32 @@ std::vector<std::string> all_keys() {
   throw InputError("unknown recipe key '" + std::string(key) + "'" + name_hint(key, views));
 }
 
+constexpr std::array<std::string_view, 5> kOperandFields{"format", "block", "rounding", "outer", "tau"};
+
+// Values of tau and how a recipe spells them.
+constexpr std::array<std::pair<std::string_view, float>, 3> kTaus{{{"auto", 0.0F}, {"1", 1.0F}, {"9/8", 1.125F}}};
+
+float parse_tau(std::string_view key, std::string_view value) {
+  for (const auto& [name, tau] : kTaus) {
+    if (name == value) return tau;
+  }
+  throw InputError("recipe key '" + std::string(key) + "': tau '" + std::string(value) +
+                   "' is none of 'auto', '1', '9/8'");
+}
+
+std::string_view tau_name(float tau) {
+  return std::find_if(kTaus.begin(), kTaus.end(), [&](const auto& known) { return known.second == tau; })->first;
+}
+
 void set_operand(OperandRecipe& operand, std::string_view key, std::string_view field, std::string_view value) {
   if (field == "format") {
     operand.format = value == "bf16" ? nullptr : &find_format(value);
   } else if (field == "block") {
     operand.block = parse_int(key, value);
+  } else if (field == "outer") {
+    operand.outer = find_outer_scale(value);
+  } else if (field == "tau") {
+    operand.tau = parse_tau(key, value);
   } else if (value == "rtne") {
     operand.rounding = Rounding::kNearest;
   } else if (value == "sr") {
@@ -124,7 +146,8 @@ void set(Recipe& recipe, std::string_view key, std::string_view value) {
       gemm.hadamard = parse_int(key, value);
       matched = true;
     }
-    if (parts.size() != 3 || (parts[2] != "format" && parts[2] != "block" && parts[2] != "rounding")) continue;
+    if (parts.size() != 3) continue;
+    if (std::find(kOperandFields.begin(), kOperandFields.end(), parts[2]) == kOperandFields.end()) continue;
     for (std::size_t i = 0; i < 2; ++i) {
       if (parts[1] != "*" && parts[1] != gemm.operands[i]) continue;
       set_operand(gemm.operand[i], key, parts[2], value);
@@ -138,15 +161,16 @@ void validate(const Recipe& recipe) {
   for (const GemmRecipe& gemm : recipe.gemm) {
     const std::string where = "recipe '" + recipe.name + "', " + std::string(gemm.name);
     for (std::size_t i = 0; i < 2; ++i) {
-      const BlockFormat* format = gemm.operand[i].format;
-      if (format != nullptr && format->rule != ScaleRule::kAmax) {
-        throw InputError(where + "." + std::string(gemm.operands[i]) + ": format '" + std::string(format->name) +
-                         "' is not for training: recipes take formats with one FP32 scale a block");
-      }
-      const int block = gemm.operand[i].block;
-      if (block != 0 && std::find(kBlockSizes.begin(), kBlockSizes.end(), block) == kBlockSizes.end()) {
-        throw InputError(where + "." + std::string(gemm.operands[i]) + ": block " + std::to_string(block) +
-                         " is not one of 16, 32, 64, 128");
+      const OperandRecipe& operand = gemm.operand[i];
+      QuantizeSpec spec;
+      spec.format = operand.format;
+      spec.block = operand.block;
+      spec.outer = operand.outer;
+      spec.tau = operand.tau;
+      try {
+        if (operand.quantized()) quantized_shape(0, 0, spec);
+      } catch (const InputError& error) {
+        throw InputError(where + "." + std::string(gemm.operands[i]) + ": " + error.what());
       }
     }
     if (gemm.hadamard == 0) continue;
@@ -176,6 +200,8 @@ std::vector<std::pair<std::string, std::string>> entries(const Recipe& recipe) {
       list.emplace_back(name + ".format", operand.format == nullptr ? "bf16" : std::string(operand.format->name));
       list.emplace_back(name + ".block", std::to_string(operand.block));
       list.emplace_back(name + ".rounding", operand.rounding == Rounding::kStochastic ? "sr" : "rtne");
+      list.emplace_back(name + ".outer", name_of(operand.outer));
+      list.emplace_back(name + ".tau", tau_name(operand.tau));
     }
   }
   return list;

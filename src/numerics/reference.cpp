@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "numerics/hadamard.h"
+#include "numerics/outer_amax.h"
+#include "numerics/packed_scales.h"
 #include "numerics/philox.h"
 
 namespace ufp4::reference {
@@ -51,47 +53,22 @@ float block_amax(std::span<const float> values) {
   return amax;
 }
 
-// The second-level amax of every block: one a tensor, row, run of 128 or tile of 128 x 128, looked up by block.
-class OuterAmax {
- public:
-  OuterAmax(const ConstMatrix& in, const QuantizeSpec& spec, const QuantizedShape& shape) : block_(spec.block_size()) {
-    if (!spec.format->has_global_scale()) return;
-    constexpr std::int64_t kTile = 128;
-    rows_each_ = spec.outer == OuterScale::kRow || spec.outer == OuterScale::k1x128 ? 1
-                 : spec.outer == OuterScale::k128x128                               ? kTile
-                                                      : std::max<std::int64_t>(shape.rows, 1);
-    const bool tiled = spec.outer == OuterScale::k1x128 || spec.outer == OuterScale::k128x128;
-    columns_each_ = tiled ? kTile : std::max<std::int64_t>(shape.columns, 1);
-    across_ = (shape.columns + columns_each_ - 1) / columns_each_;
-    amax_.resize(static_cast<std::size_t>((shape.rows + rows_each_ - 1) / rows_each_ * across_));
-    if (spec.outer == OuterScale::kTensor && spec.tensor_amax >= 0) {
-      std::fill(amax_.begin(), amax_.end(), spec.tensor_amax);
-      return;
-    }
-    std::vector<float> values(static_cast<std::size_t>(shape.columns));
-    for (std::int64_t r = 0; r < shape.rows; ++r) {
-      load_row(in, spec, shape, r, values);
-      for (std::int64_t c = 0; c < shape.columns; c += block_) {
-        float& amax = amax_[index(r, c)];
-        amax = std::max(
-            amax, block_amax(std::span(values).subspan(static_cast<std::size_t>(c), static_cast<std::size_t>(block_))));
-      }
-    }
-  }
-
-  float at(std::int64_t row, std::int64_t column) const { return amax_.empty() ? 0 : amax_[index(row, column)]; }
-
- private:
-  std::size_t index(std::int64_t row, std::int64_t column) const {
-    return static_cast<std::size_t>(row / rows_each_ * across_ + column / columns_each_);
-  }
-
-  std::int64_t block_;
-  std::int64_t rows_each_ = 1;
-  std::int64_t columns_each_ = 1;
-  std::int64_t across_ = 1;
-  std::vector<float> amax_;
+// The part of an operand that some stored rows stand for: rows of it, or columns to the end of the padding.
+struct Part {
+  RowRange rows;
+  RowRange columns;
 };
+
+Part part_of(const ConstMatrix& in, const QuantizeSpec& spec, const QuantizedShape& shape, RowRange stored) {
+  if (spec.axis == Axis::kRow) return {stored, {0, shape.columns}};
+  return {{0, shape.rows}, {stored.first, stored.last == in.rows ? shape.columns : stored.last}};
+}
+
+OuterAmax find_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, const QuantizedShape& shape) {
+  OuterAmax outer(spec, shape);
+  if (spec.outer_amax_unknown()) raise_outer_amax(in, spec, {0, in.rows}, outer.all().data());
+  return outer;
+}
 
 }  // namespace
 
@@ -104,19 +81,19 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
   const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
   const auto block = static_cast<std::size_t>(spec.block_size());
   const bool stochastic = spec.rounding == Rounding::kStochastic;
-  const OuterAmax outer(in, spec, shape);
+  const OuterAmax outer = find_outer_amax(in, spec, shape);
   // A second-level scale of its own for every row or tile is multiplied into the block scales; the tensor's is kept
   // apart.
   const bool scale_apart = spec.outer == OuterScale::kTensor;
   if (out.global_scale != nullptr && stored.first == 0)
     *out.global_scale = scale_apart ? global_scale(format, outer.at(0, 0)) : 1;
-
-  // The stored rows are rows of the operand, or columns of it, to the end of the padding.
-  const bool row_axis = spec.axis == Axis::kRow;
-  const RowRange all_columns{0, shape.columns};
-  const RowRange rows = row_axis ? stored : RowRange{0, shape.rows};
-  const RowRange columns =
-      row_axis ? all_columns : RowRange{stored.first, stored.last == in.rows ? shape.columns : stored.last};
+  if (out.outer_scales != nullptr && stored.first == 0) {
+    std::transform(outer.all().begin(), outer.all().end(), out.outer_scales,
+                   [&](float amax) { return global_scale(format, amax); });
+  }
+  const auto [rows, columns] = part_of(in, spec, shape, stored);
+  const int packed_bytes = format.packed_scale_bytes();
+  const std::size_t each = format.selector_block == 0 ? block : static_cast<std::size_t>(format.selector_block);
 
   std::vector<float> values(static_cast<std::size_t>(shape.columns));
   std::vector<std::uint32_t> n16(stochastic ? block : 0);
@@ -129,25 +106,26 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
       }
       const float outer_amax = outer.at(r, static_cast<std::int64_t>(c));
       const float outer_scale = global_scale(format, outer_amax);
-      const Block result = quantize_block(std::span(values).subspan(c, block), format, n16, outer_amax);
+      const Block result = quantize_block(std::span(values).subspan(c, block), spec, n16, outer_amax);
+      const float scale = scale_apart ? result.scale : result.scale * outer_scale;
       const std::int64_t first = r * shape.columns + static_cast<std::int64_t>(c);
-      if (out.scales != nullptr) {
-        out.scales[first / static_cast<std::int64_t>(block)] = scale_apart ? result.scale : result.scale * outer_scale;
+      const std::int64_t number = first / static_cast<std::int64_t>(block);
+      if (out.scales != nullptr) out.scales[number] = scale;
+      if (out.packed_scales != nullptr) {
+        pack_scales(format, &result.scale, result.selectors.data(), 1, out.packed_scales + number * packed_bytes);
       }
       for (std::size_t i = 0; i < block; ++i) {
         const std::int64_t at = first + static_cast<std::int64_t>(i);
         if (out.codes != nullptr && i % 2 == 0) {
           out.codes[at / 2] = static_cast<std::uint8_t>(result.codes[i] | (result.codes[i + 1] << 4));
         }
-        const auto each = static_cast<std::size_t>(
-            format.selector_block == 0 ? block : static_cast<std::size_t>(format.selector_block));
         const std::uint8_t selector = result.selectors[i / each];
         if (out.selectors != nullptr && format.selector_block != 0 && i % each == 0) {
           out.selectors[at / static_cast<std::int64_t>(each)] = selector;
         }
         if (out.dequantized != nullptr) {
           store(out.dequantized, out.dequantized_dtype, at,
-                element_value(format, result.codes[i], result.scale, selector) * outer_scale);
+                element_value(format, result.codes[i], scale, selector) * (scale_apart ? outer_scale : 1));
         }
       }
     }
@@ -165,11 +143,20 @@ void dequantize(const ConstQuantized& in, void* out, DType out_dtype) {
   }
 }
 
-float tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) {
-  QuantizeSpec whole = spec;
-  whole.outer = OuterScale::kTensor;
-  whole.tensor_amax = -1;
-  return OuterAmax(in, whole, quantized_shape(in.rows, in.columns, whole)).at(0, 0);
+void raise_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange stored, float* amax) {
+  const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
+  const OuterShape outer = outer_shape(shape, spec.outer);
+  const auto [rows, columns] = part_of(in, spec, shape, stored);
+  const std::int64_t block = spec.block_size();
+  std::vector<float> values(static_cast<std::size_t>(shape.columns));
+  for (std::int64_t r = rows.first; r < rows.last; ++r) {
+    load_row(in, spec, shape, r, values);
+    for (std::int64_t c = columns.first; c < columns.last; c += block) {
+      const auto part = std::span(values).subspan(static_cast<std::size_t>(c), static_cast<std::size_t>(block));
+      float& here = amax[outer.index(r, c)];
+      here = std::max(here, block_amax(part));
+    }
+  }
 }
 
 }  // namespace ufp4::reference

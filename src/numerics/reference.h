@@ -14,8 +14,8 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange rows);
 
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype);
 
-// The largest magnitude of the operand after the transform, over the blocks without NaN or infinity; 0 if there is
-// none.
-float tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec);
+// Raises `amax` [outer_shape] to the largest magnitudes, after the transform, of the blocks without NaN or infinity in
+// some rows of the stored matrix.
+void raise_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax);
 
 }  // namespace ufp4::reference

@@ -20,6 +20,7 @@ struct Input {
   const BlockFormat& format;
   std::span<const std::uint32_t> n16;
   float outer_amax;
+  float tau;
 
   const std::uint32_t* draw(std::size_t i) const { return n16.empty() ? nullptr : &n16[i]; }
 };
@@ -145,9 +146,8 @@ Block pow2_window_rule(const Input& in) {
   const float inverse = outer == 0 ? 0 : 1 / outer;
   const float extreme = signed_extreme(in.values);
   const float r = std::fabs(extreme) * inverse;
-  const float tau = in.n16.empty() ? 9.0F / 8 : 1.0F;
   int k = -9;
-  while (k < 5 && std::ldexp(tau, k) < r) ++k;
+  while (k < 5 && std::ldexp(in.tau, k) < r) ++k;
   const float sign = extreme < 0 ? -1.0F : 1.0F;
   block.scale = std::ldexp(sign, k);
   const float multiplier = std::ldexp(sign, -k);
@@ -200,15 +200,19 @@ float element_value(const BlockFormat& format, unsigned code, float scale, unsig
          scale;
 }
 
-Block quantize_block(std::span<const float> values, const BlockFormat& format, std::span<const std::uint32_t> n16,
+float tau_of(const QuantizeSpec& spec) {
+  return spec.tau != 0 ? spec.tau : spec.rounding == Rounding::kNearest ? 9.0F / 8 : 1.0F;
+}
+
+Block quantize_block(std::span<const float> values, const QuantizeSpec& spec, std::span<const std::uint32_t> n16,
                      float outer_amax) {
   if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
     Block block;
     block.scale = std::numeric_limits<float>::quiet_NaN();
     return block;
   }
-  const Input in{values, format, n16, outer_amax};
-  switch (format.rule) {
+  const Input in{values, *spec.format, n16, outer_amax, tau_of(spec)};
+  switch (spec.format->rule) {
     case ScaleRule::kAmax: return amax_rule(in);
     case ScaleRule::kTensorE4m3: return tensor_e4m3_rule(in);
     case ScaleRule::kTensorE4m3Int: return tensor_e4m3_int_rule(in);

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "ufp4/format.h"
+#include "ufp4/quantize.h"
 
 namespace ufp4::reference {
 
@@ -16,11 +16,15 @@ struct Block {
   std::array<std::uint8_t, 32> selectors{};  // one for each selector_block elements
 };
 
-// Quantizes one block of (transformed) FP32 values. `n16` holds the 16-bit random number of each element for stochastic
-// rounding and is empty for nearest. `outer_amax` is the largest magnitude of what shares the second-level scale;
-// formats without one do not read it. A block with a NaN or an infinity gets scale NaN and codes 0.
-Block quantize_block(std::span<const float> values, const BlockFormat& format, std::span<const std::uint32_t> n16,
+// Quantizes one block of (transformed) FP32 values; of the spec it reads the format and tau. `n16` holds the 16-bit
+// random number of each element for stochastic rounding and is empty for nearest. `outer_amax` is the largest magnitude
+// of what shares the second-level scale; formats without one do not read it. A block with a NaN or an infinity gets
+// scale NaN and codes 0.
+Block quantize_block(std::span<const float> values, const QuantizeSpec& spec, std::span<const std::uint32_t> n16,
                      float outer_amax);
+
+// The tau of int4_p2 that a spec asks for.
+float tau_of(const QuantizeSpec& spec);
 
 // The second-level scale of `outer_amax`: 1 for formats that have none.
 float global_scale(const BlockFormat& format, float outer_amax);

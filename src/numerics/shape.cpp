@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "numerics/hadamard.h"
+#include "numerics/near_name.h"
 #include "ufp4/error.h"
 #include "ufp4/quantize.h"
 
@@ -18,6 +20,14 @@ QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const Qu
     throw InputError("format '" + std::string(spec.format->name) + "' has blocks of " +
                      std::to_string(spec.format->block) + " only, not " + std::to_string(block));
   }
+  if (spec.outer != OuterScale::kTensor && !spec.format->outer_is_free()) {
+    throw InputError("format '" + std::string(spec.format->name) + "' has no second-level scale for each " +
+                     std::string(name_of(spec.outer)));
+  }
+  if (spec.tau != 0 && (!spec.format->outer_is_free() || (spec.tau != 1 && spec.tau != 1.125F))) {
+    throw InputError("format '" + std::string(spec.format->name) + "' with tau " + std::to_string(spec.tau) +
+                     ": int4_p2 has tau, and it is 9/8 or 1");
+  }
   if (spec.hadamard.size != 0) hadamard_scale(spec.hadamard.size);  // checks the size
   if (rows < 0 || columns < 0) {
     throw InputError("matrix [" + std::to_string(rows) + ", " + std::to_string(columns) + "] has a negative dimension");
@@ -30,6 +40,29 @@ QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const Qu
   const std::int64_t unit = std::max(block, spec.hadamard.size);  // both powers of two: the larger is their multiple
   const std::int64_t padded = (columns + unit - 1) / unit * unit;
   return {rows, padded, columns, padded / block};
+}
+
+OuterScale find_outer_scale(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const OuterScale outer : kOuterScales) {
+    if (name_of(outer) == name) return outer;
+    names.push_back(name_of(outer));
+  }
+  throw InputError("unknown outer scale '" + std::string(name) + "'" + name_hint(name, names));
+}
+
+OuterShape outer_shape(const QuantizedShape& shape, OuterScale outer) {
+  constexpr std::int64_t kTile = 128;
+  const std::int64_t rows = std::max<std::int64_t>(shape.rows, 1);
+  const std::int64_t columns = std::max<std::int64_t>(shape.columns, 1);
+  const std::int64_t tiles = (columns + kTile - 1) / kTile;
+  switch (outer) {
+    case OuterScale::kTensor: break;
+    case OuterScale::kRow: return {rows, 1, 1, columns};
+    case OuterScale::k1x128: return {rows, tiles, 1, kTile};
+    case OuterScale::k128x128: return {(rows + kTile - 1) / kTile, tiles, kTile, kTile};
+  }
+  return {1, 1, rows, columns};
 }
 
 }  // namespace ufp4

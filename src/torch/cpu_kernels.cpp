@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <vector>
 
 #include "torch/kernels.h"
 #include "ufp4/backend.h"
@@ -25,6 +26,36 @@ std::int64_t whole_rows(std::span<const QuantizeTask> tasks) {
   return rows;
 }
 
+// Calls `work(index, rows)` on torch's threads, each with a share of the stored rows.
+template <typename Work>
+void share_rows(const ConstMatrix& in, std::span<const QuantizeTask> tasks, const Work& work) {
+  const std::int64_t threads = at::get_num_threads();
+  const std::int64_t least = whole_rows(tasks);
+  const std::int64_t group = in.rows >= 4 * kRowGroup * threads ? std::max(least, kRowGroup) : least;
+  const std::int64_t groups = (in.rows + group - 1) / group;
+  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = std::min(groups * begin / threads * group, in.rows);
+    const std::int64_t last = std::min(groups * end / threads * group, in.rows);
+    if (first < last) work(static_cast<std::size_t>(begin), RowRange{first, last});
+  });
+}
+
+// The magnitudes that the second-level scales of a task follow from, of the whole matrix.
+std::vector<float> find_outer_amax(const Backend& backend, const ConstMatrix& in, const QuantizeTask& task) {
+  const OuterShape shape = outer_shape(quantized_shape(in.rows, in.columns, task.spec), task.spec.outer);
+  const auto size = static_cast<std::size_t>(shape.rows * shape.columns);
+  std::vector<std::vector<float>> parts(static_cast<std::size_t>(at::get_num_threads()));
+  share_rows(in, {&task, 1}, [&](std::size_t index, RowRange rows) {
+    parts[index].assign(size, 0.0F);
+    backend.raise_outer_amax(in, task.spec, rows, parts[index].data());
+  });
+  std::vector<float> whole(size, 0.0F);
+  for (const std::vector<float>& part : parts) {
+    for (std::size_t i = 0; i < part.size(); ++i) whole[i] = std::max(whole[i], part[i]);
+  }
+  return whole;
+}
+
 }  // namespace
 
 void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) {
@@ -34,27 +65,36 @@ void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) {
     backend.quantize(in, tasks);
     return;
   }
-  // Every thread takes a share of the stored rows for all tasks, and so reads it once.
-  const std::int64_t least = whole_rows(tasks);
-  const std::int64_t group = in.rows >= 4 * kRowGroup * threads ? std::max(least, kRowGroup) : least;
-  const std::int64_t groups = (in.rows + group - 1) / group;
-  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t first = std::min(groups * begin / threads * group, in.rows);
-    const std::int64_t last = std::min(groups * end / threads * group, in.rows);
-    if (first < last) backend.quantize_rows(in, tasks, {first, last});
-  });
+  std::vector<QuantizeTask> known(tasks.begin(), tasks.end());
+  std::vector<std::vector<float>> amax;
+  for (QuantizeTask& task : known) {
+    if (!task.spec.outer_amax_unknown()) continue;
+    task.spec.outer_amax = amax.emplace_back(find_outer_amax(backend, in, task)).data();
+  }
+  // Every thread takes its rows for all tasks, and so reads them once.
+  share_rows(in, known, [&](std::size_t, RowRange rows) { backend.quantize_rows(in, known, rows); });
 }
 
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype) {
   const Backend& backend = default_backend();
   const std::int64_t block = in.block == 0 ? in.format->block : in.block;
-  const std::int64_t grain = std::max<std::int64_t>(1, kSerialElements / std::max<std::int64_t>(1, in.columns));
-  at::parallel_for(0, in.rows, grain, [&](std::int64_t begin, std::int64_t end) {
+  const QuantizedShape shape{in.rows, in.columns, in.columns, in.columns / block};
+  const OuterShape outer = outer_shape(shape, in.outer);
+  // Rows that share a second-level scale stay together.
+  const std::int64_t group = in.outer == OuterScale::k128x128 ? outer.rows_each : 1;
+  const std::int64_t grain = std::max<std::int64_t>(1, kSerialElements / std::max<std::int64_t>(1, in.columns * group));
+  at::parallel_for(0, (in.rows + group - 1) / group, grain, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = begin * group;
     ConstQuantized part = in;
-    part.rows = end - begin;
-    part.codes += begin * in.columns / 2;
-    part.scales += begin * (in.columns / block);
-    backend.dequantize(part, advance(out, begin * in.columns * static_cast<std::int64_t>(size_of(out_dtype))),
+    part.rows = std::min(end * group, in.rows) - first;
+    part.codes += first * shape.codes_per_row();
+    if (part.scales != nullptr) part.scales += first * shape.scales_per_row;
+    if (part.packed_scales != nullptr) {
+      part.packed_scales += first * shape.scales_per_row * in.format->packed_scale_bytes();
+    }
+    if (part.selectors != nullptr) part.selectors += first * (in.columns / in.format->selector_block);
+    if (in.outer != OuterScale::kTensor) part.outer_scales += outer.index(first, 0);
+    backend.dequantize(part, advance(out, first * in.columns * static_cast<std::int64_t>(size_of(out_dtype))),
                        out_dtype);
   });
 }

@@ -12,7 +12,8 @@ namespace {
 
 ops::OperandArgs operand_args(const GemmRecipe& gemm, std::size_t operand, std::uint32_t number, Operand stream) {
   const OperandRecipe& recipe = gemm.operand[operand];
-  return {recipe.format, recipe.block, gemm.hadamard, recipe.rounding, stream_of(number, stream)};
+  return {recipe.format, recipe.block, gemm.hadamard, recipe.rounding, stream_of(number, stream),
+          recipe.outer,  recipe.tau};
 }
 
 // x and dy are [tokens, features]: the token offset is the offset of their rows.
@@ -33,7 +34,7 @@ WeightOperands prepare_weight(const at::Tensor& weight, const Recipe& recipe, st
   const ops::RandomArgs random = random_args(context, 0);
   if (quantize_fprop && quantize_dgrad) {
     ops::BothOrientations both = ops::quantize_both(bf16, fprop, dgrad, random, false);
-    return {std::move(both.row), std::move(both.column)};
+    return {std::move(both.row), std::move(both.column.codes)};
   }
   return {quantize_fprop ? ops::quantize_dequantize(bf16, fprop, Axis::kRow, random) : bf16,
           quantize_dgrad ? ops::quantize_dequantize(bf16, dgrad, Axis::kColumn, random) : bf16.t()};
@@ -49,14 +50,14 @@ FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCal
 
   if (quantize_x && pack) {
     ops::BothOrientations both = quantize_both(x, fprop_x, wgrad_x, random, true);
-    return {matmul_transposed(both.row, weight.fprop), {std::move(both.column), std::move(both.column_scales)}};
+    return {matmul_transposed(both.row, weight.fprop), std::move(both.column)};
   }
   const at::Tensor matrix = x.compute();
   FpropResult result;
   if (pack) {
-    std::tie(result.kept.values, result.kept.scales) = ops::quantize(matrix, wgrad_x, Axis::kColumn, random);
+    result.kept = ops::quantize(matrix, wgrad_x, Axis::kColumn, random);
   } else if (keep) {
-    result.kept.values = matrix;
+    result.kept.codes = matrix;
   }
   const at::Tensor operand = quantize_x ? ops::quantize_dequantize(matrix, fprop_x, Axis::kRow, random) : matrix;
   result.y = matmul_transposed(operand, weight.fprop);
@@ -72,7 +73,7 @@ DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, b
   const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
   if (quantize_dgrad && quantize_wgrad) {
     ops::BothOrientations both = quantize_both(dy, dgrad, wgrad, random, false);
-    return {std::move(both.row), std::move(both.column)};
+    return {std::move(both.row), std::move(both.column.codes)};
   }
   const at::Tensor matrix = dy.compute();
   DyOperands result;
@@ -85,10 +86,10 @@ DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, b
 
 at::Tensor wgrad_x(const KeptInput& kept, const LinearCall& call) {
   const GemmRecipe& gemm = (*call.recipe)[Gemm::kWgrad];
-  const OperandRecipe& operand = gemm.operand[1];
-  if (!operand.quantized()) return kept.values.t();
-  if (call.stash == Stash::kPacked) return ops::dequantize(kept.values, kept.scales, *operand.format, operand.block);
-  return ops::quantize_dequantize(kept.values, operand_args(gemm, 1, call.number, Operand::kWgradX), Axis::kColumn,
+  if (!gemm.operand[1].quantized()) return kept.codes.t();
+  const ops::OperandArgs args = operand_args(gemm, 1, call.number, Operand::kWgradX);
+  if (call.stash == Stash::kPacked) return ops::dequantize(kept, args);
+  return ops::quantize_dequantize(kept.codes, args, Axis::kColumn,
                                   random_args(call.context, call.context.token_offset));
 }
 

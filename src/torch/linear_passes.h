@@ -30,7 +30,7 @@ struct WeightOperands {
 
 // What the backward pass of a linear keeps of x. The packed stash changes no bit of the result.
 enum class Stash : std::uint8_t {
-  kPacked,  // the wgrad operand, already quantized: codes and scales, 6 bits an element with blocks of 16
+  kPacked,  // the wgrad operand, already quantized: codes and scales, 4.25 to 6 bits an element
   kBf16,    // x itself; it is quantized in the backward pass
 };
 
@@ -45,11 +45,8 @@ struct LinearCall {
   Accumulate accumulate() const { return context.token_offset == 0 ? Accumulate::kOverwrite : Accumulate::kAdd; }
 };
 
-// What fprop keeps of x for wgrad: codes and scales, x itself, or nothing.
-struct KeptInput {
-  at::Tensor values;
-  at::Tensor scales;
-};
+// What fprop keeps of x for wgrad: the packed operand, x itself (in `codes`), or nothing.
+using KeptInput = ops::PackedOperand;
 
 struct FpropResult {
   at::Tensor y;  // [tokens, out] BF16

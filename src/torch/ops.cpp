@@ -77,6 +77,8 @@ struct OperandSchema {
   std::int64_t hadamard;
   std::string_view rounding;
   std::int64_t stream;
+  std::string_view outer;
+  double tau;
 };
 
 struct RandomSchema {
@@ -89,15 +91,13 @@ QuantizeSpec make_spec(const OperandSchema& operand, Axis axis, const RandomSche
                        std::int64_t column_offset) {
   QuantizeSpec spec;
   spec.format = &find_format(operand.format);
-  if (spec.format->rule != ScaleRule::kAmax) {
-    throw InputError("format '" + std::string(spec.format->name) +
-                     "' is not an operand of these operators: they take formats with one FP32 scale a block");
-  }
   spec.block = to_int("block", operand.block);
   spec.axis = axis;
   spec.rounding = to_rounding(operand.rounding);
   spec.random = {static_cast<std::uint64_t>(random.seed), to_u32("step", random.step), to_u32("stream", operand.stream),
                  to_u32("row_offset", row_offset), to_u32("column_offset", column_offset)};
+  spec.outer = find_outer_scale(operand.outer);
+  spec.tau = static_cast<float>(operand.tau);
   const int hadamard = to_int("hadamard", operand.hadamard);
   if (hadamard != 0) spec.hadamard = make_hadamard(hadamard, static_cast<std::uint64_t>(random.hadamard_seed));
   quantized_shape(0, 0, spec);  // checks the block and the transform
@@ -120,15 +120,35 @@ at::Tensor empty_like_device(const at::Tensor& x, c10::SymInt rows, c10::SymInt 
   return at::empty_symint({std::move(rows), std::move(columns)}, x.options().dtype(type));
 }
 
-struct Packed {
-  at::Tensor codes;
-  at::Tensor scales;
-};
+at::ScalarType scale_type(const BlockFormat& format) {
+  return format.scale == ScaleEncoding::kFp32 ? at::kFloat : at::kByte;
+}
 
-Packed allocate_packed(const at::Tensor& x, const QuantizeSpec& spec) {
+// Elements of that type for the scale of a block.
+std::int64_t scale_elements(const BlockFormat& format) {
+  return format.scale == ScaleEncoding::kFp32 ? 1 : format.packed_scale_bytes();
+}
+
+SymShape outer_scales_shape(const SymShape& shape, const BlockFormat& format, OuterScale outer) {
+  if (!format.has_global_scale()) return {0, 0};
+  const auto tiles = [](const c10::SymInt& n) { return (n + 127) / 128; };
+  switch (outer) {
+    case OuterScale::kTensor: break;
+    case OuterScale::kRow: return {shape.rows, 1};
+    case OuterScale::k1x128: return {shape.rows, tiles(shape.columns)};
+    case OuterScale::k128x128: return {tiles(shape.rows), tiles(shape.columns)};
+  }
+  return {1, 1};
+}
+
+PackedOperand allocate_packed(const at::Tensor& x, const QuantizeSpec& spec) {
   const SymShape shape = operand_shape(x, spec);
-  return {empty_like_device(x, shape.rows, shape.columns / 2, at::kByte),
-          empty_like_device(x, shape.rows, shape.columns / spec.block_size(), at::kFloat)};
+  const BlockFormat& format = *spec.format;
+  const SymShape outer = outer_scales_shape(shape, format, spec.outer);
+  return {
+      empty_like_device(x, shape.rows, shape.columns / 2, at::kByte),
+      empty_like_device(x, shape.rows, shape.columns / spec.block_size() * scale_elements(format), scale_type(format)),
+      empty_like_device(x, outer.rows, outer.columns, at::kFloat)};
 }
 
 at::Tensor allocate_dequantized(const at::Tensor& x, const QuantizeSpec& spec, at::ScalarType type) {
@@ -136,10 +156,15 @@ at::Tensor allocate_dequantized(const at::Tensor& x, const QuantizeSpec& spec, a
   return empty_like_device(x, shape.rows, shape.columns, type);
 }
 
-Quantized destination(const Packed& packed) {
+Quantized destination(const PackedOperand& packed) {
   Quantized out;
   out.codes = packed.codes.mutable_data_ptr<std::uint8_t>();
-  out.scales = packed.scales.mutable_data_ptr<float>();
+  if (packed.scales.scalar_type() == at::kFloat) {
+    out.scales = packed.scales.mutable_data_ptr<float>();
+  } else {
+    out.packed_scales = packed.scales.mutable_data_ptr<std::uint8_t>();
+  }
+  if (packed.outer_scales.numel() != 0) out.outer_scales = packed.outer_scales.mutable_data_ptr<float>();
   return out;
 }
 
@@ -161,20 +186,19 @@ void run(const at::Tensor& x, std::span<const QuantizeTask> tasks) {
 // The operators, with `Compute` false on Meta tensors.
 
 template <bool Compute>
-std::tuple<at::Tensor, at::Tensor> quantize_kernel(const at::Tensor& x, std::string_view format, std::int64_t block,
-                                                   std::string_view axis, std::int64_t hadamard,
-                                                   std::int64_t hadamard_seed, std::string_view rounding,
-                                                   std::int64_t seed, std::int64_t step, std::int64_t stream,
-                                                   std::int64_t row_offset, std::int64_t column_offset) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> quantize_kernel(
+    const at::Tensor& x, std::string_view format, std::int64_t block, std::string_view axis, std::int64_t hadamard,
+    std::int64_t hadamard_seed, std::string_view rounding, std::int64_t seed, std::int64_t step, std::int64_t stream,
+    std::int64_t row_offset, std::int64_t column_offset, std::string_view outer, double tau) {
   check_matrix(x);
-  const QuantizeSpec spec = make_spec({format, block, hadamard, rounding, stream}, to_axis(axis),
+  const QuantizeSpec spec = make_spec({format, block, hadamard, rounding, stream, outer, tau}, to_axis(axis),
                                       {hadamard_seed, seed, step}, row_offset, column_offset);
-  const Packed packed = allocate_packed(x, spec);
+  const PackedOperand packed = allocate_packed(x, spec);
   if constexpr (Compute) {
     const QuantizeTask task{spec, destination(packed)};
     run(x, {&task, 1});
   }
-  return {packed.codes, packed.scales};
+  return {packed.codes, packed.scales, packed.outer_scales};
 }
 
 template <bool Compute>
@@ -182,11 +206,11 @@ at::Tensor quantize_dequantize_kernel(const at::Tensor& x, std::string_view form
                                       std::string_view axis, std::int64_t hadamard, std::int64_t hadamard_seed,
                                       std::string_view rounding, std::int64_t seed, std::int64_t step,
                                       std::int64_t stream, std::int64_t row_offset, std::int64_t column_offset,
-                                      std::optional<at::ScalarType> dtype) {
+                                      std::string_view outer, double tau, std::optional<at::ScalarType> dtype) {
   check_matrix(x);
   const at::ScalarType type = dtype.value_or(at::kBFloat16);
   output_dtype(type);
-  const QuantizeSpec spec = make_spec({format, block, hadamard, rounding, stream}, to_axis(axis),
+  const QuantizeSpec spec = make_spec({format, block, hadamard, rounding, stream, outer, tau}, to_axis(axis),
                                       {hadamard_seed, seed, step}, row_offset, column_offset);
   const at::Tensor out = allocate_dequantized(x, spec, type);
   if constexpr (Compute) {
@@ -197,55 +221,85 @@ at::Tensor quantize_dequantize_kernel(const at::Tensor& x, std::string_view form
 }
 
 template <bool Compute>
-std::tuple<at::Tensor, at::Tensor, at::Tensor> quantize_both_kernel(
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> quantize_both_kernel(
     const at::Tensor& x, std::string_view row_format, std::string_view column_format, std::int64_t row_block,
     std::int64_t column_block, std::int64_t row_hadamard, std::int64_t column_hadamard, std::string_view row_rounding,
-    std::string_view column_rounding, std::int64_t row_stream, std::int64_t column_stream, std::int64_t hadamard_seed,
-    std::int64_t seed, std::int64_t step, std::int64_t row_offset, std::int64_t column_offset, bool packed) {
+    std::string_view column_rounding, std::int64_t row_stream, std::int64_t column_stream, std::string_view row_outer,
+    std::string_view column_outer, double row_tau, double column_tau, std::int64_t hadamard_seed, std::int64_t seed,
+    std::int64_t step, std::int64_t row_offset, std::int64_t column_offset, bool packed) {
   check_matrix(x);
   const RandomSchema random{hadamard_seed, seed, step};
-  const QuantizeSpec row = make_spec({row_format, row_block, row_hadamard, row_rounding, row_stream}, Axis::kRow,
-                                     random, row_offset, column_offset);
+  const QuantizeSpec row =
+      make_spec({row_format, row_block, row_hadamard, row_rounding, row_stream, row_outer, row_tau}, Axis::kRow, random,
+                row_offset, column_offset);
   // The rows of the column-wise operand are the stored columns.
-  const QuantizeSpec column = make_spec({column_format, column_block, column_hadamard, column_rounding, column_stream},
-                                        Axis::kColumn, random, column_offset, row_offset);
+  const QuantizeSpec column = make_spec(
+      {column_format, column_block, column_hadamard, column_rounding, column_stream, column_outer, column_tau},
+      Axis::kColumn, random, column_offset, row_offset);
   const at::Tensor row_out = allocate_dequantized(x, row, at::kBFloat16);
-  const Packed column_out =
-      packed ? allocate_packed(x, column)
-             : Packed{allocate_dequantized(x, column, at::kBFloat16), empty_like_device(x, 0, 0, at::kFloat)};
+  const at::Tensor none = packed ? at::Tensor() : empty_like_device(x, 0, 0, at::kFloat);
+  const PackedOperand column_out =
+      packed ? allocate_packed(x, column) : PackedOperand{allocate_dequantized(x, column, at::kBFloat16), none, none};
   if constexpr (Compute) {
     const std::array<QuantizeTask, 2> tasks{
         {{row, destination(row_out)}, {column, packed ? destination(column_out) : destination(column_out.codes)}}};
     run(x, tasks);
   }
-  return {row_out, column_out.codes, column_out.scales};
+  return {row_out, column_out.codes, column_out.scales, packed ? column_out.outer_scales : none.clone()};
+}
+
+// Whether the parts of a quantized operand have the types and shapes that `format` gives them.
+void check_packed(const PackedOperand& packed, const BlockFormat& format, std::int64_t block, OuterScale outer) {
+  const auto& [codes, scales, outer_scales] = packed;
+  if (codes.scalar_type() != at::kByte || scales.scalar_type() != scale_type(format)) {
+    throw InputError("codes are " + dtype_name(codes.scalar_type()) + " and scales " +
+                     dtype_name(scales.scalar_type()) + ", expected Byte and " + dtype_name(scale_type(format)));
+  }
+  const std::int64_t each = scale_elements(format);
+  if (codes.dim() != 2 || scales.dim() != 2 || codes.device() != scales.device() ||
+      codes.sym_size(0) != scales.sym_size(0) || codes.sym_size(1) * 2 * each != scales.sym_size(1) * block) {
+    throw InputError(
+        "codes and scales do not fit together: expected codes [rows, columns / 2] and scales [rows, columns / " +
+        std::to_string(block) + (each == 1 ? "" : " * " + std::to_string(each)) + "] on one device");
+  }
+  if (!format.has_global_scale()) return;
+  const SymShape expected = outer_scales_shape({codes.sym_size(0), codes.sym_size(1) * 2}, format, outer);
+  if (!outer_scales.defined() || outer_scales.scalar_type() != at::kFloat || outer_scales.dim() != 2 ||
+      outer_scales.device() != codes.device() || outer_scales.sym_size(0) != expected.rows ||
+      outer_scales.sym_size(1) != expected.columns) {
+    throw InputError("format '" + std::string(format.name) + "' needs its outer scales: expected Float " +
+                     c10::str(c10::SymIntArrayRef({expected.rows, expected.columns})) + " on the device of the codes");
+  }
 }
 
 template <bool Compute>
 at::Tensor dequantize_kernel(const at::Tensor& codes, const at::Tensor& scales, std::string_view format,
-                             std::int64_t block, std::optional<at::ScalarType> dtype) {
+                             std::int64_t block, const std::optional<at::Tensor>& outer_scales, std::string_view outer,
+                             std::optional<at::ScalarType> dtype) {
   const BlockFormat& block_format = find_format(format);
   const std::int64_t block_size = block == 0 ? block_format.block : to_int("block", block);
   const at::ScalarType type = dtype.value_or(at::kBFloat16);
   const DType out_dtype = output_dtype(type);
-  if (codes.scalar_type() != at::kByte || scales.scalar_type() != at::kFloat) {
-    throw InputError("codes are " + dtype_name(codes.scalar_type()) + " and scales " +
-                     dtype_name(scales.scalar_type()) + ", expected Byte and Float");
-  }
-  if (codes.dim() != 2 || scales.dim() != 2 || codes.device() != scales.device() ||
-      codes.sym_size(0) != scales.sym_size(0) || codes.sym_size(1) * 2 != scales.sym_size(1) * block_size) {
-    throw InputError(
-        "codes and scales do not fit together: expected codes [rows, columns / 2] and scales [rows, columns / " +
-        std::to_string(block_size) + "] on one device");
-  }
+  const PackedOperand packed{codes, scales, outer_scales.value_or(at::Tensor())};
+  check_packed(packed, block_format, block_size, find_outer_scale(outer));
   const at::Tensor out = empty_like_device(codes, codes.sym_size(0), codes.sym_size(1) * 2, type);
   if constexpr (Compute) {
     const at::Tensor dense_codes = codes.contiguous();
     const at::Tensor dense_scales = scales.contiguous();
-    kernels_of(codes.device())
-        .dequantize({&block_format, static_cast<int>(block_size), out.size(0), out.size(1),
-                     dense_codes.const_data_ptr<std::uint8_t>(), dense_scales.const_data_ptr<float>(), 1.0F},
-                    out.mutable_data_ptr(), out_dtype);
+    ConstQuantized in{&block_format, static_cast<int>(block_size), out.size(0), out.size(1),
+                      dense_codes.const_data_ptr<std::uint8_t>()};
+    at::Tensor dense_outer;
+    if (scales.scalar_type() == at::kFloat) {
+      in.scales = dense_scales.const_data_ptr<float>();
+    } else {
+      in.packed_scales = dense_scales.const_data_ptr<std::uint8_t>();
+    }
+    if (block_format.has_global_scale()) {
+      dense_outer = packed.outer_scales.contiguous();
+      in.outer = find_outer_scale(outer);
+      in.outer_scales = dense_outer.const_data_ptr<float>();
+    }
+    kernels_of(codes.device()).dequantize(in, out.mutable_data_ptr(), out_dtype);
   }
   return out;
 }
@@ -262,39 +316,43 @@ auto find_op(const char* name) {
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> quantize(const at::Tensor& x, const OperandArgs& args, Axis axis,
-                                            const RandomArgs& random) {
+PackedOperand quantize(const at::Tensor& x, const OperandArgs& args, Axis axis, const RandomArgs& random) {
   static const auto op = find_op<QuantizeOp>("ufp4::quantize");
   const bool row = axis == Axis::kRow;
-  return op.call(x, args.format->name, args.block, name_of(axis), args.hadamard,
-                 static_cast<std::int64_t>(random.hadamard_seed), name_of(args.rounding),
-                 static_cast<std::int64_t>(random.seed), random.step, args.stream,
-                 row ? random.row_offset : random.column_offset, row ? random.column_offset : random.row_offset);
+  auto [codes, scales, outer_scales] = op.call(
+      x, args.format->name, args.block, name_of(axis), args.hadamard, static_cast<std::int64_t>(random.hadamard_seed),
+      name_of(args.rounding), static_cast<std::int64_t>(random.seed), random.step, args.stream,
+      row ? random.row_offset : random.column_offset, row ? random.column_offset : random.row_offset,
+      name_of(args.outer), static_cast<double>(args.tau));
+  return {std::move(codes), std::move(scales), std::move(outer_scales)};
 }
 
 at::Tensor quantize_dequantize(const at::Tensor& x, const OperandArgs& args, Axis axis, const RandomArgs& random) {
   static const auto op = find_op<QuantizeDequantizeOp>("ufp4::quantize_dequantize");
   const bool row = axis == Axis::kRow;
-  return op.call(
-      x, args.format->name, args.block, name_of(axis), args.hadamard, static_cast<std::int64_t>(random.hadamard_seed),
-      name_of(args.rounding), static_cast<std::int64_t>(random.seed), random.step, args.stream,
-      row ? random.row_offset : random.column_offset, row ? random.column_offset : random.row_offset, std::nullopt);
+  return op.call(x, args.format->name, args.block, name_of(axis), args.hadamard,
+                 static_cast<std::int64_t>(random.hadamard_seed), name_of(args.rounding),
+                 static_cast<std::int64_t>(random.seed), random.step, args.stream,
+                 row ? random.row_offset : random.column_offset, row ? random.column_offset : random.row_offset,
+                 name_of(args.outer), static_cast<double>(args.tau), std::nullopt);
 }
 
 BothOrientations quantize_both(const at::Tensor& x, const OperandArgs& row, const OperandArgs& column,
                                const RandomArgs& random, bool packed) {
   static const auto op = find_op<QuantizeBothOp>("ufp4::quantize_both");
-  auto [row_out, column_out, scales] =
+  auto [row_out, column_out, scales, outer_scales] =
       op.call(x, row.format->name, column.format->name, row.block, column.block, row.hadamard, column.hadamard,
-              name_of(row.rounding), name_of(column.rounding), row.stream, column.stream,
+              name_of(row.rounding), name_of(column.rounding), row.stream, column.stream, name_of(row.outer),
+              name_of(column.outer), static_cast<double>(row.tau), static_cast<double>(column.tau),
               static_cast<std::int64_t>(random.hadamard_seed), static_cast<std::int64_t>(random.seed), random.step,
               random.row_offset, random.column_offset, packed);
-  return {std::move(row_out), std::move(column_out), std::move(scales)};
+  return {std::move(row_out), {std::move(column_out), std::move(scales), std::move(outer_scales)}};
 }
 
-at::Tensor dequantize(const at::Tensor& codes, const at::Tensor& scales, const BlockFormat& format, int block) {
+at::Tensor dequantize(const PackedOperand& operand, const OperandArgs& args) {
   static const auto op = find_op<DequantizeOp>("ufp4::dequantize");
-  return op.call(codes, scales, format.name, block, std::nullopt);
+  return op.call(operand.codes, operand.scales, args.format->name, args.block, operand.outer_scales,
+                 name_of(args.outer), std::nullopt);
 }
 
 // `axis` names the axis of x along which the blocks run; the operand of "column" is the transpose of x. Offsets of
@@ -302,18 +360,21 @@ at::Tensor dequantize(const at::Tensor& codes, const at::Tensor& scales, const B
 TORCH_LIBRARY(ufp4, m) {
   m.def(
       "quantize(Tensor x, str format, *, int block=0, str axis=\"row\", int hadamard=0, int hadamard_seed=0, "
-      "str rounding=\"rtne\", int seed=0, int step=0, int stream=0, int row_offset=0, int column_offset=0) "
-      "-> (Tensor codes, Tensor scales)");
+      "str rounding=\"rtne\", int seed=0, int step=0, int stream=0, int row_offset=0, int column_offset=0, "
+      "str outer=\"tensor\", float tau=0) -> (Tensor codes, Tensor scales, Tensor outer_scales)");
   m.def(
       "quantize_dequantize(Tensor x, str format, *, int block=0, str axis=\"row\", int hadamard=0, "
       "int hadamard_seed=0, str rounding=\"rtne\", int seed=0, int step=0, int stream=0, int row_offset=0, "
-      "int column_offset=0, ScalarType? dtype=None) -> Tensor");
+      "int column_offset=0, str outer=\"tensor\", float tau=0, ScalarType? dtype=None) -> Tensor");
   m.def(
       "quantize_both(Tensor x, str row_format, str column_format, *, int row_block=0, int column_block=0, "
       "int row_hadamard=0, int column_hadamard=0, str row_rounding=\"rtne\", str column_rounding=\"rtne\", "
-      "int row_stream=0, int column_stream=0, int hadamard_seed=0, int seed=0, int step=0, int row_offset=0, "
-      "int column_offset=0, bool packed=True) -> (Tensor row, Tensor column, Tensor column_scales)");
-  m.def("dequantize(Tensor codes, Tensor scales, str format, *, int block=0, ScalarType? dtype=None) -> Tensor");
+      "int row_stream=0, int column_stream=0, str row_outer=\"tensor\", str column_outer=\"tensor\", float row_tau=0, "
+      "float column_tau=0, int hadamard_seed=0, int seed=0, int step=0, int row_offset=0, int column_offset=0, "
+      "bool packed=True) -> (Tensor row, Tensor column, Tensor column_scales, Tensor column_outer_scales)");
+  m.def(
+      "dequantize(Tensor codes, Tensor scales, str format, *, int block=0, Tensor? outer_scales=None, "
+      "str outer=\"tensor\", ScalarType? dtype=None) -> Tensor");
   m.def(
       "linear(Tensor x, Tensor weight, str recipe, *, int layer=0, int seed=0, int step=0, int token_offset=0, "
       "bool stash=True) -> Tensor",

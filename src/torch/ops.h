@@ -18,6 +18,8 @@ struct OperandArgs {
   int hadamard = 0;
   Rounding rounding = Rounding::kNearest;
   std::uint32_t stream = 0;
+  OuterScale outer = OuterScale::kTensor;
+  float tau = 0;
 };
 
 // What the operands of one tensor share. The offsets place the tensor (as stored) inside the whole one.
@@ -29,24 +31,30 @@ struct RandomArgs {
   std::uint32_t column_offset = 0;
 };
 
-// Codes [rows, columns / 2] U8 and scales [rows, columns / block] F32 of the operand of x [m, n] along `axis`.
-std::tuple<at::Tensor, at::Tensor> quantize(const at::Tensor& x, const OperandArgs& args, Axis axis,
-                                            const RandomArgs& random);
+// A quantized operand [rows, columns].
+struct PackedOperand {
+  at::Tensor codes;  // U8 [rows, columns / 2]
+  // F32 [rows, columns / block], or U8 [rows, columns / block * bytes] where the format stores its scales in bytes.
+  at::Tensor scales;
+  at::Tensor outer_scales;  // F32, two-dimensional: those of the second level; empty where the format has none
+};
+
+// The operand of x [m, n] along `axis`.
+PackedOperand quantize(const at::Tensor& x, const OperandArgs& args, Axis axis, const RandomArgs& random);
 
 // The same operand dequantized to BF16 [rows, columns].
 at::Tensor quantize_dequantize(const at::Tensor& x, const OperandArgs& args, Axis axis, const RandomArgs& random);
 
-// Both orientations from one read: the row-wise operand dequantized to BF16, and the column-wise operand packed (codes
-// and scales) or, with `packed` false, dequantized to BF16 (and no scales).
+// Both orientations from one read: the row-wise operand dequantized to BF16, and the column-wise operand packed or,
+// with `packed` false, dequantized to BF16 (in `codes`, and no scales).
 struct BothOrientations {
   at::Tensor row;
-  at::Tensor column;
-  at::Tensor column_scales;
+  PackedOperand column;
 };
 BothOrientations quantize_both(const at::Tensor& x, const OperandArgs& row, const OperandArgs& column,
                                const RandomArgs& random, bool packed);
 
-// level * scale in BF16.
-at::Tensor dequantize(const at::Tensor& codes, const at::Tensor& scales, const BlockFormat& format, int block);
+// level * scale * outer scale in BF16; of `args` it reads format, block and outer.
+at::Tensor dequantize(const PackedOperand& operand, const OperandArgs& args);
 
 }  // namespace ufp4::ops

@@ -29,7 +29,8 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
                             const at::Tensor& fprop_weight, const at::Tensor& dgrad_weight,
                             const c10::intrusive_ptr<CallHolder>& holder) {
     FpropResult result = fprop(Source::matrix(x), {fprop_weight, dgrad_weight}, holder->call, weight.requires_grad());
-    ctx->save_for_backward({result.kept.values, result.kept.scales, x.requires_grad() ? dgrad_weight : at::Tensor()});
+    ctx->save_for_backward({result.kept.codes, result.kept.scales, result.kept.outer_scales,
+                            x.requires_grad() ? dgrad_weight : at::Tensor()});
     ctx->saved_data["call"] = c10::IValue::make_capsule(holder);
     ctx->saved_data["weight_dtype"] = weight.scalar_type();
     return result.y;
@@ -43,10 +44,10 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const bool want_dx = ctx->needs_input_grad(0);
     const bool want_dw = ctx->needs_input_grad(1);
     DyOperands dy = quantize_dy(Source::matrix(gradients[0]), holder->call, want_dx, want_dw);
-    if (want_dx) result[0] = matmul_transposed(dy.dgrad, saved[2]);
+    if (want_dx) result[0] = matmul_transposed(dy.dgrad, saved[3]);
     dy.dgrad.reset();
     if (!want_dw) return result;
-    const at::Tensor x = wgrad_x({saved[0], saved[1]}, holder->call);
+    const at::Tensor x = wgrad_x({saved[0], saved[1], saved[2]}, holder->call);
     if (holder->gradient.defined()) {
       matmul_transposed_into(holder->gradient, dy.wgrad, x, holder->call.accumulate());
     } else {

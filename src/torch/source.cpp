@@ -67,7 +67,8 @@ ops::BothOrientations quantize_both(const Source& source, const ops::OperandArgs
   at::Tensor no_scales;
   const std::array<QuantizeTask, 2> tasks{
       {{row_spec, allocate(source, row_spec, false, result.row, no_scales)},
-       {column_spec, allocate(source, column_spec, packed, result.column, result.column_scales)}}};
+       {column_spec, allocate(source, column_spec, packed, result.column.codes, result.column.scales)}}};
+  result.column.outer_scales = at::empty({0, 0}, source.input().options().dtype(at::kFloat));
   layer_kernels_of(source.input().device()).quantize_source(source, tasks);
   return result;
 }

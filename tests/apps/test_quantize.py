@@ -54,6 +54,28 @@ def test_contract(program, source):
     assert "4 tensors in e1m2" in done.stdout
 
 
+def test_outer_scales_do_not_depend_on_how_a_file_is_cut(program, folder):
+    # Larger than a tile of work, and with rows of very different sizes.
+    w = normal(300, 5000) * np.logspace(-3, 3, 300, dtype=np.float32)[:, None]
+    source = safetensors_file.write(folder / "a.safetensors", {"w": ("F32", w), "part": ("F32", w[128:256])})
+    for outer in ("row", "1x128", "128x128"):
+        found, _ = quantize(program, source, "--format", "int4_p2", "--outer", outer, "--tau", "1")
+        assert found["w.global_scale"] == 1
+        assert np.array_equal(found["w.dequant"][128:256], found["part.dequant"]), outer
+        error = found["w.dequant"][:, :5000] - w
+        assert np.square(error).sum() < 0.02 * np.square(w).sum(), outer
+
+
+def test_transform_output_in_bf16(program, folder):
+    source = safetensors_file.write(folder / "a.safetensors", {"w": ("F32", normal(40, 64))})
+    arguments = ("--format", "nvfp4", "--hadamard", "16", "--signs", "0xD7E8")
+    plain, _ = quantize(program, source, *arguments)
+    rounded, _ = quantize(program, source, *arguments, "--hadamard-output", "bf16")
+    largest = rounded["w.global_scale"] * np.float32(2688)
+    assert largest.view(np.uint32) & 0x7FFF < 2 or largest.view(np.uint32) & 0x7FFF > 0x7FFD  # a BF16 number, nearly
+    assert 0 < (plain["w.codes"] != rounded["w.codes"]).sum() < 200
+
+
 def test_column_is_row_of_the_transposed(program, folder):
     w = normal(70, 37)
     source = safetensors_file.write(folder / "a.safetensors", {"w": ("F32", w), "t": ("F32", w.T)})

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <random>
@@ -105,6 +106,25 @@ TEST(Hadamard, MaskIsTheLowBitsOfPhilox) {
 
 TEST(Hadamard, RefusesOtherSizes) {
   for (const int size : {-16, 1, 2, 8, 15, 17, 48, 256}) EXPECT_THROW(make_hadamard(size, 0), InputError) << size;
+}
+
+// TransformerEngine's transform for NVFP4: its signs as it writes them, and the result in BF16.
+TEST(Hadamard, HasAPeersSignsAndRoundsToBf16) {
+  constexpr std::array<int, 16> kSigns{1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1};
+  Hadamard hadamard{16, {0xD7E8}, true};
+  std::array<float, 16> run{};
+  for (std::size_t i = 0; i < 16; ++i) run[i] = static_cast<float>((i * 37 + 11) % 97) * 4;
+  std::array<float, 16> expected{};
+  for (std::size_t j = 0; j < 16; ++j) {
+    int sum = 0;  // exact: a multiple of 4, to be divided by 4
+    for (std::size_t i = 0; i < 16; ++i) {
+      const int sign = std::popcount(i & j) % 2 == 0 ? kSigns[i] : -kSigns[i];
+      sum += sign * static_cast<int>(run[i]);
+    }
+    expected[j] = bf16_to_float(float_to_bf16(static_cast<float>(sum / 4)));
+  }
+  apply_hadamard(run, hadamard);
+  EXPECT_EQ(run, expected);
 }
 
 }  // namespace

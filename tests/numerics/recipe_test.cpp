@@ -42,7 +42,11 @@ TEST(Recipe, StarsReachWhatTheyName) {
 TEST(Recipe, OneKeyChangesOneThing) {
   for (const auto& [key, value] : entries(Recipe{})) {
     if (key == "name" || key == "summary" || key == "keep_bf16") continue;
-    const std::string other = key.ends_with(".format") ? "int4" : key.ends_with(".rounding") ? "sr" : "32";
+    const std::string other = key.ends_with(".format")     ? "int4"
+                              : key.ends_with(".rounding") ? "sr"
+                              : key.ends_with(".outer")    ? "row"
+                              : key.ends_with(".tau")      ? "9/8"
+                                                           : "32";
     Recipe recipe;
     set(recipe, key, other);
     for (const auto& [found_key, found] : entries(recipe)) {
@@ -141,18 +145,33 @@ TEST(Recipe, ValidateRefusesPartsThatDoNotFit) {
   EXPECT_NO_THROW(validate(plain));
 }
 
-// Formats whose scale looks at the whole tensor cannot be split over threads and shards as operands are.
-TEST(Recipe, FormatsWithoutOneFp32ScaleAreNotForTraining) {
+TEST(Recipe, EveryFormatIsForTraining) {
   for (const BlockFormat& format : formats()) {
     Recipe recipe;
-    set(recipe, "fprop.x.format", format.name);
-    set(recipe, "fprop.w.format", format.name);
-    if (format.rule == ScaleRule::kAmax) {
+    set(recipe, "*.*.format", format.name);
+    EXPECT_NO_THROW(validate(recipe)) << format.name;
+    set(recipe, "wgrad.x.outer", "1x128");
+    set(recipe, "wgrad.dy.tau", "9/8");
+    if (format.outer_is_free()) {
       EXPECT_NO_THROW(validate(recipe)) << format.name;
     } else {
-      EXPECT_THROW(validate(recipe), InputError) << format.name;
+      expect_mentions(message_of<InputError>([&] { validate(recipe); }), {"wgrad.dy", format.name, "tau"});
     }
   }
+  Recipe recipe;
+  set(recipe, "*.*.format", "hif4");
+  set(recipe, "fprop.x.block", "16");
+  expect_mentions(message_of<InputError>([&] { validate(recipe); }), {"fprop.x", "hif4", "64"});
+}
+
+TEST(Recipe, OuterScalesAndTauHaveNames) {
+  Recipe recipe;
+  set(recipe, "*.*.outer", "128x128");
+  set(recipe, "fprop.x.tau", "1");
+  EXPECT_EQ(recipe[Gemm::kWgrad].operand[0].outer, OuterScale::k128x128);
+  EXPECT_EQ(recipe[Gemm::kFprop].operand[0].tau, 1);
+  expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.outer", "1x12"); }), {"'1x12'", "'1x128'"});
+  expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.tau", "2"); }), {"fprop.x.tau", "'2'", "9/8"});
 }
 
 }  // namespace

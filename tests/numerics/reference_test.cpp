@@ -33,7 +33,9 @@ std::vector<float> scales_of(const ElementFormat& e) {
 
 Block one_level_block(std::span<const float> values, const ElementFormat& element, std::span<const std::uint32_t> n16) {
   const BlockFormat format{element.name, element, 16, ScaleEncoding::kFp32, ""};
-  return quantize_block(values, format, n16, 0);
+  QuantizeSpec spec;
+  spec.format = &format;
+  return quantize_block(values, spec, n16, 0);
 }
 
 TEST(Reference, EveryCodeComesBack) {

@@ -14,16 +14,22 @@
 namespace ufp4::reference {
 namespace {
 
+QuantizeSpec spec_of(const BlockFormat& format) {
+  QuantizeSpec spec;
+  spec.format = &format;
+  return spec;
+}
+
 Block quantize(const char* format, std::vector<float> values, float outer_amax) {
   values.resize(static_cast<std::size_t>(find_format(format).block), 0.0F);
-  return quantize_block(values, find_format(format), {}, outer_amax);
+  return quantize_block(values, spec_of(find_format(format)), {}, outer_amax);
 }
 
 TEST(ScaleRules, NonFiniteBlocksAreNanInEveryFormat) {
   for (const BlockFormat& format : formats()) {
     std::vector<float> values(static_cast<std::size_t>(format.block), 1.0F);
     values[3] = std::numeric_limits<float>::infinity();
-    const Block block = quantize_block(values, format, {}, 1);
+    const Block block = quantize_block(values, spec_of(format), {}, 1);
     EXPECT_TRUE(std::isnan(block.scale)) << format.name;
     for (const std::uint8_t code : block.codes) EXPECT_EQ(code, 0) << format.name;
   }
@@ -33,7 +39,7 @@ TEST(ScaleRules, ZeroBlocksHaveCodesZero) {
   for (const BlockFormat& format : formats()) {
     for (const float outer : {0.0F, 5.0F}) {
       const std::vector<float> zeros(static_cast<std::size_t>(format.block), 0.0F);
-      const Block block = quantize_block(zeros, format, {}, outer);
+      const Block block = quantize_block(zeros, spec_of(format), {}, outer);
       for (const std::uint8_t code : block.codes) EXPECT_EQ(code, 0) << format.name;
       EXPECT_FALSE(std::isnan(block.scale)) << format.name;
     }
@@ -125,7 +131,7 @@ TEST(ScaleRules, Int4P2ScalesArePowersOfTwoAndOperandsExactE4m3) {
     for (std::size_t i = 0; i < 16; ++i) {
       values[i] = std::sin(static_cast<float>(trial * 16) + static_cast<float>(i)) * std::ldexp(1.0F, trial % 20 - 12);
     }
-    const Block block = quantize_block(values, format, {}, outer_amax);
+    const Block block = quantize_block(values, spec_of(format), {}, outer_amax);
     int exponent = 0;
     EXPECT_EQ(std::fabs(std::frexp(block.scale, &exponent)), 0.5F);
     EXPECT_GE(exponent - 1, -9);
@@ -145,7 +151,7 @@ TEST(ScaleRules, Hif4UsesTheExponentsOfItsParts) {
   values[0] = 7;      // SF = 1
   values[9] = 1.75F;  // no exponent needed
   values[20] = 3.5F;
-  const Block block = quantize_block(values, find_format("hif4"), {}, 0);
+  const Block block = quantize_block(values, spec_of(find_format("hif4")), {}, 0);
   EXPECT_EQ(block.scale, 1);
   EXPECT_EQ(block.selectors[0], 2);  // 7 = 1.75 * 2 * 2
   EXPECT_EQ(block.codes[0], 7);
@@ -168,7 +174,7 @@ TEST(ScaleRules, FinerOuterScalesAreInTheBlockScales) {
     std::vector<float> image(values.size());
     std::vector<std::uint8_t> codes(values.size() / 2);
     float global = 0;
-    task.out = {codes.data(), scales.data(), image.data(), DType::kF32, &global, nullptr};
+    task.out = {codes.data(), scales.data(), image.data(), DType::kF32, &global, nullptr, nullptr, nullptr};
     reference::quantize({values.data(), DType::kF32, 2, 256, 256}, task);
     EXPECT_EQ(global, 1);
     double error = 0;

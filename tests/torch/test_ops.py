@@ -15,7 +15,8 @@ def normal(*shape, seed=0, dtype=torch.bfloat16):
 @pytest.mark.parametrize("format", ["e1m2", "int4_full", "e2m1"])
 def test_codes_and_scales_are_those_of_the_format(ops, dtype, format):
     x = normal(5, 32, dtype=dtype)
-    codes, scales = ops.quantize(x, format)
+    codes, scales, outer = ops.quantize(x, format)
+    assert outer.numel() == 0
     levels = {"e1m2": [0, .25, .5, .75, 1, 1.25, 1.5, 1.75], "e2m1": [0, .5, 1, 1.5, 2, 3, 4, 6]}
     if format == "int4_full":
         values = torch.tensor([0., 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1])
@@ -44,13 +45,35 @@ def test_both_orientations_are_the_two_alone(ops):
     x = normal(300, 200)
     random = dict(hadamard_seed=3, seed=5, step=2)
     row = ops.quantize_dequantize(x, "e1m2", hadamard=16, rounding="sr", stream=1, row_offset=7, **random)
-    codes, scales = ops.quantize(x, "e2m1", axis="column", block=32, stream=2, column_offset=7, **random)
+    codes, scales, outer = ops.quantize(x, "e2m1", axis="column", block=32, stream=2, column_offset=7, **random)
     shared = dict(row_hadamard=16, row_rounding="sr", row_stream=1, column_block=32, column_stream=2, row_offset=7)
     both = ops.quantize_both(x, "e1m2", "e2m1", **shared, **random)
-    for found, expected in zip(both, (row, codes, scales)):
+    for found, expected in zip(both, (row, codes, scales, outer)):
         assert torch.equal(found, expected)
     dense = ops.quantize_both(x, "e1m2", "e2m1", packed=False, **shared, **random)[1]
     assert torch.equal(dense, ops.dequantize(codes, scales, "e2m1", block=32))
+
+
+@pytest.mark.parametrize("format", ["nvfp4", "nvint4", "mxfp4", "mxint4", "four_over_six", "mixfp4", "hif4", "int4_p2"])
+def test_scales_in_bytes_come_back(ops, format):
+    x = normal(200, 130)
+    codes, scales, outer = ops.quantize(x, format)
+    assert scales.dtype == torch.uint8 and outer.shape == ((0, 0) if format in ("mxfp4", "mxint4", "hif4") else (1, 1))
+    assert torch.equal(ops.dequantize(codes, scales, format, outer_scales=outer), ops.quantize_dequantize(x, format))
+    if format == "nvfp4":  # the bytes are E4M3 numbers
+        assert scales.view(torch.float8_e4m3fn).float().max() == 448
+        assert torch.equal(outer, (x.float().abs().max() / 2688).view(1, 1))
+    if format == "int4_p2":
+        assert (scales.view(torch.float8_e4m3fn).float().abs().log2() % 1 == 0).all()
+
+
+@pytest.mark.parametrize("outer, shape", [("row", (200, 1)), ("1x128", (200, 2)), ("128x128", (2, 2))])
+def test_outer_scales_have_their_shapes(ops, outer, shape):
+    x = normal(200, 130)
+    codes, scales, found = ops.quantize(x, "int4_p2", outer=outer)
+    assert found.shape == shape
+    assert torch.equal(ops.dequantize(codes, scales, "int4_p2", outer_scales=found, outer=outer),
+                       ops.quantize_dequantize(x, "int4_p2", outer=outer))
 
 
 def test_linear_without_a_recipe_is_torchs_own(ops):
@@ -100,11 +123,14 @@ def test_compiles_with_symbolic_shapes(ops):
 
 def test_operators_are_registered_as_torch_expects(ops):
     x = normal(20, 40)
-    codes, scales = ops.quantize(x, "e1m2")
+    codes, scales, _ = ops.quantize(x, "e1m2")
     torch.library.opcheck(ops.quantize.default, (x, "e1m2"), dict(axis="column"))
     torch.library.opcheck(ops.quantize_dequantize.default, (x, "e1m2"), dict(hadamard=64))
     torch.library.opcheck(ops.quantize_both.default, (x, "e1m2", "e2m1"))
     torch.library.opcheck(ops.dequantize.default, (codes, scales, "e1m2"))
+    codes, scales, outer = ops.quantize(x, "int4_p2", outer="1x128")
+    torch.library.opcheck(ops.quantize.default, (x, "int4_p2"), dict(outer="128x128", tau=1.0))
+    torch.library.opcheck(ops.dequantize.default, (codes, scales, "int4_p2"), dict(outer_scales=outer, outer="1x128"))
 
 
 @pytest.mark.parametrize("call, message", [
@@ -117,6 +143,10 @@ def test_operators_are_registered_as_torch_expects(ops):
     (lambda o, x, w: o.quantize(x, "e1m2", step=-1), "step is -1"),
     (lambda o, x, w: o.quantize_dequantize(x, "e1m2", dtype=torch.float16), "expected Float or BFloat16"),
     (lambda o, x, w: o.dequantize(x, x, "e1m2"), "expected Byte and Float"),
+    (lambda o, x, w: o.dequantize(*o.quantize(x, "nvfp4")[:2], "nvfp4"), "needs its outer scales: expected Float"),
+    (lambda o, x, w: o.quantize(x, "nvfp4", outer="row"), "'nvfp4' has no second-level scale for each row"),
+    (lambda o, x, w: o.quantize(x, "int4_p2", outer="1x12"), "'1x12' .did you mean '1x128'"),
+    (lambda o, x, w: o.quantize(x, "int4_p2", tau=2.0), "tau 2"),
     (lambda o, x, w: o.linear(x.float(), w, UFP4), "x is Float, expected BFloat16"),
     (lambda o, x, w: o.linear(x, w[:, :3], UFP4), "is not that of the weight"),
     (lambda o, x, w: o.linear(x, w, "fprop.y.format = e1m2"), "unknown recipe key 'fprop.y.format'"),

@@ -63,7 +63,8 @@ INSTANTIATE_TEST_SUITE_P(Settings, ResumeTest,
                          testing::Values(std::vector<const char*>{}, std::vector<const char*>{"train.micro_batch=1"},
                                          std::vector<const char*>{"recipe.*.*.rounding=sr"},
                                          std::vector<const char*>{"recipe.base=bf16", "schedule.kind=cosine"},
-                                         std::vector<const char*>{"recipe.base=e2m1", "model.kv_heads=1"}));
+                                         std::vector<const char*>{"recipe.base=e2m1", "model.kv_heads=1"},
+                                         std::vector<const char*>{"recipe.base=ufp4_p2", "train.micro_batch=1"}));
 
 TEST(Train, FortyStepsAreTwentyAndTwentyMore) {
   const TemporaryFolder folder;
@@ -81,6 +82,19 @@ TEST(Train, TheStashChangesNoBit) {
   train(micro_run("ufp4"), folder / "packed", {}, never());
   train(micro_run("ufp4", {"train.stash=bf16"}), folder / "bf16", {}, never());
   EXPECT_EQ(losses(folder / "packed"), losses(folder / "bf16"));
+}
+
+TEST(Train, EveryFormatTrainsAndItsStashChangesNoBit) {
+  for (const BlockFormat& format : formats()) {
+    if (format.rule == ScaleRule::kAmax) continue;
+    const TemporaryFolder folder;
+    const std::string setting = "recipe.*.*.format=" + std::string(format.name);
+    train(micro_run("ufp4", {setting.c_str()}), folder / "packed", {}, never());
+    train(micro_run("ufp4", {setting.c_str(), "train.stash=bf16"}), folder / "bf16", {}, never());
+    EXPECT_EQ(losses(folder / "packed"), losses(folder / "bf16")) << format.name;
+    const MetricsHistory history = read_metrics(folder / "packed" / "metrics.jsonl");
+    EXPECT_LT(history.steps.back().loss, history.steps.front().loss) << format.name;
+  }
 }
 
 TEST(Train, WritesWhatDescribesTheRun) {
@@ -107,7 +121,7 @@ TEST(Train, WritesWhatDescribesTheRun) {
 }
 
 TEST(Train, TheLossFallsUnderEveryRecipe) {
-  for (const char* recipe : {"bf16", "e2m1", "ufp4"}) {
+  for (const char* recipe : {"bf16", "e2m1", "ufp4", "ufp4_p2", "nvfp4", "mxfp4"}) {
     const TemporaryFolder folder;
     train(micro_run(recipe, {"train.steps=60", "train.eval_every=0", "train.checkpoint_every=0"}), folder / "run", {},
           never());
