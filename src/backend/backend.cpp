@@ -181,13 +181,13 @@ const Backend& find_backend(std::string_view name) {
 }
 
 const Backend& default_backend() {
-  static const Backend& chosen = []() -> const Backend& {
+  static const Backend* const chosen = [] {
     for (const Backend* backend : backends()) {
-      if (backend->available()) return *backend;
+      if (backend->available()) return backend;
     }
     throw RunError("no backend can run on this machine");  // the scalar one always can
   }();
-  return chosen;
+  return *chosen;
 }
 
 }  // namespace ufp4
