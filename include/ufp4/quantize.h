@@ -37,6 +37,9 @@ struct RandomBits {
   std::uint32_t stream = 0;
   std::uint32_t row_offset = 0;
   std::uint32_t column_offset = 0;
+  // For kernels on a GPU: where in its memory the step is read when the kernel runs, instead of `step`, so that
+  // recorded work can be replayed in another step. Other backends do not look at it.
+  const std::uint32_t* device_step = nullptr;
 };
 
 // The values of the operand that share a second-level scale, for formats that let the caller choose (int4_p2).

@@ -92,6 +92,7 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
   const std::uint64_t product = std::uint64_t{philox::kMultiplier1} * spec.random.step;
   p.first_x = static_cast<std::uint32_t>(product >> 32) ^ p.round_keys[0];
   p.first_y = static_cast<std::uint32_t>(product);
+  p.device_step = spec.random.device_step;
   p.first_z = spec.random.stream ^ p.round_keys[1];
   p.row_offset = spec.random.row_offset;
   p.column_offset = spec.random.column_offset;

@@ -59,6 +59,7 @@ struct Operand {
   // Random bits.
   std::uint32_t round_keys[20];             // of the ten Philox rounds, two a round
   std::uint32_t first_x, first_y, first_z;  // what the first round makes of key, step and stream
+  const std::uint32_t* device_step;         // stands for that step where it is not null
   std::uint32_t row_offset, column_offset;
 
   // The results and their shape: null is not written.

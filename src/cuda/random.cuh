@@ -9,8 +9,14 @@ namespace ufp4::cuda {
 // The four words of the Philox counter (group, row, step, stream).
 __device__ inline uint4 philox_words(const Operand& p, std::uint32_t group, std::uint32_t row) {
   const std::uint64_t first = std::uint64_t{philox::kMultiplier0} * group;
-  uint4 c{p.first_x ^ row, p.first_y, static_cast<std::uint32_t>(first >> 32) ^ p.first_z,
-          static_cast<std::uint32_t>(first)};
+  std::uint32_t x = p.first_x;
+  std::uint32_t y = p.first_y;
+  if (p.device_step != nullptr) {
+    const std::uint64_t product = std::uint64_t{philox::kMultiplier1} * __ldg(p.device_step);
+    x = static_cast<std::uint32_t>(product >> 32) ^ p.round_keys[0];
+    y = static_cast<std::uint32_t>(product);
+  }
+  uint4 c{x ^ row, y, static_cast<std::uint32_t>(first >> 32) ^ p.first_z, static_cast<std::uint32_t>(first)};
 #pragma unroll
   for (int round = 1; round < philox::kRounds; ++round) {
     const std::uint64_t p0 = std::uint64_t{philox::kMultiplier0} * c.x;

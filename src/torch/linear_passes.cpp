@@ -18,7 +18,12 @@ ops::OperandArgs operand_args(const GemmRecipe& gemm, std::size_t operand, std::
 
 // x and dy are [tokens, features]: the token offset is the offset of their rows.
 ops::RandomArgs random_args(const RandomContext& context, std::uint32_t token_offset) {
-  return {context.seed, context.seed, context.step, token_offset, 0};
+  return {context.seed,
+          context.seed,
+          context.step,
+          token_offset,
+          0,
+          context.device_step.defined() ? std::optional(context.device_step) : std::nullopt};
 }
 
 }  // namespace

@@ -85,7 +85,21 @@ struct RandomSchema {
   std::int64_t hadamard_seed;
   std::int64_t seed;
   std::int64_t step;
+  const std::optional<at::Tensor>& step_tensor;  // stands for `step` where it is given
 };
+
+// The step from a tensor: of a CPU its value, of a GPU its place, for the kernel to read when it runs.
+void take_step(const at::Tensor& step, RandomBits& random) {
+  if (step.scalar_type() != at::kInt || step.numel() != 1) {
+    throw InputError("step_tensor is " + dtype_name(step.scalar_type()) + " with " + std::to_string(step.numel()) +
+                     " elements, expected Int with one");
+  }
+  if (step.is_cuda()) {
+    random.device_step = static_cast<const std::uint32_t*>(step.const_data_ptr());
+  } else if (step.is_cpu()) {
+    random.step = static_cast<std::uint32_t>(*step.const_data_ptr<std::int32_t>());
+  }
+}
 
 QuantizeSpec make_spec(const OperandSchema& operand, Axis axis, const RandomSchema& random, std::int64_t row_offset,
                        std::int64_t column_offset) {
@@ -96,6 +110,7 @@ QuantizeSpec make_spec(const OperandSchema& operand, Axis axis, const RandomSche
   spec.rounding = to_rounding(operand.rounding);
   spec.random = {static_cast<std::uint64_t>(random.seed), to_u32("step", random.step), to_u32("stream", operand.stream),
                  to_u32("row_offset", row_offset), to_u32("column_offset", column_offset)};
+  if (random.step_tensor) take_step(*random.step_tensor, spec.random);
   spec.outer = find_outer_scale(operand.outer);
   spec.tau = static_cast<float>(operand.tau);
   const int hadamard = to_int("hadamard", operand.hadamard);
@@ -189,10 +204,11 @@ template <bool Compute>
 std::tuple<at::Tensor, at::Tensor, at::Tensor> quantize_kernel(
     const at::Tensor& x, std::string_view format, std::int64_t block, std::string_view axis, std::int64_t hadamard,
     std::int64_t hadamard_seed, std::string_view rounding, std::int64_t seed, std::int64_t step, std::int64_t stream,
-    std::int64_t row_offset, std::int64_t column_offset, std::string_view outer, double tau) {
+    std::int64_t row_offset, std::int64_t column_offset, std::string_view outer, double tau,
+    const std::optional<at::Tensor>& step_tensor) {
   check_matrix(x);
   const QuantizeSpec spec = make_spec({format, block, hadamard, rounding, stream, outer, tau}, to_axis(axis),
-                                      {hadamard_seed, seed, step}, row_offset, column_offset);
+                                      {hadamard_seed, seed, step, step_tensor}, row_offset, column_offset);
   const PackedOperand packed = allocate_packed(x, spec);
   if constexpr (Compute) {
     const QuantizeTask task{spec, destination(packed)};
@@ -206,12 +222,13 @@ at::Tensor quantize_dequantize_kernel(const at::Tensor& x, std::string_view form
                                       std::string_view axis, std::int64_t hadamard, std::int64_t hadamard_seed,
                                       std::string_view rounding, std::int64_t seed, std::int64_t step,
                                       std::int64_t stream, std::int64_t row_offset, std::int64_t column_offset,
-                                      std::string_view outer, double tau, std::optional<at::ScalarType> dtype) {
+                                      std::string_view outer, double tau, std::optional<at::ScalarType> dtype,
+                                      const std::optional<at::Tensor>& step_tensor) {
   check_matrix(x);
   const at::ScalarType type = dtype.value_or(at::kBFloat16);
   output_dtype(type);
   const QuantizeSpec spec = make_spec({format, block, hadamard, rounding, stream, outer, tau}, to_axis(axis),
-                                      {hadamard_seed, seed, step}, row_offset, column_offset);
+                                      {hadamard_seed, seed, step, step_tensor}, row_offset, column_offset);
   const at::Tensor out = allocate_dequantized(x, spec, type);
   if constexpr (Compute) {
     const QuantizeTask task{spec, destination(out)};
@@ -226,9 +243,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> quantize_both_kernel(
     std::int64_t column_block, std::int64_t row_hadamard, std::int64_t column_hadamard, std::string_view row_rounding,
     std::string_view column_rounding, std::int64_t row_stream, std::int64_t column_stream, std::string_view row_outer,
     std::string_view column_outer, double row_tau, double column_tau, std::int64_t hadamard_seed, std::int64_t seed,
-    std::int64_t step, std::int64_t row_offset, std::int64_t column_offset, bool packed) {
+    std::int64_t step, std::int64_t row_offset, std::int64_t column_offset, bool packed,
+    const std::optional<at::Tensor>& step_tensor) {
   check_matrix(x);
-  const RandomSchema random{hadamard_seed, seed, step};
+  const RandomSchema random{hadamard_seed, seed, step, step_tensor};
   const QuantizeSpec row =
       make_spec({row_format, row_block, row_hadamard, row_rounding, row_stream, row_outer, row_tau}, Axis::kRow, random,
                 row_offset, column_offset);
@@ -323,7 +341,7 @@ PackedOperand quantize(const at::Tensor& x, const OperandArgs& args, Axis axis, 
       x, args.format->name, args.block, name_of(axis), args.hadamard, static_cast<std::int64_t>(random.hadamard_seed),
       name_of(args.rounding), static_cast<std::int64_t>(random.seed), random.step, args.stream,
       row ? random.row_offset : random.column_offset, row ? random.column_offset : random.row_offset,
-      name_of(args.outer), static_cast<double>(args.tau));
+      name_of(args.outer), static_cast<double>(args.tau), random.step_tensor);
   return {std::move(codes), std::move(scales), std::move(outer_scales)};
 }
 
@@ -334,7 +352,7 @@ at::Tensor quantize_dequantize(const at::Tensor& x, const OperandArgs& args, Axi
                  static_cast<std::int64_t>(random.hadamard_seed), name_of(args.rounding),
                  static_cast<std::int64_t>(random.seed), random.step, args.stream,
                  row ? random.row_offset : random.column_offset, row ? random.column_offset : random.row_offset,
-                 name_of(args.outer), static_cast<double>(args.tau), std::nullopt);
+                 name_of(args.outer), static_cast<double>(args.tau), std::nullopt, random.step_tensor);
 }
 
 BothOrientations quantize_both(const at::Tensor& x, const OperandArgs& row, const OperandArgs& column,
@@ -345,7 +363,7 @@ BothOrientations quantize_both(const at::Tensor& x, const OperandArgs& row, cons
               name_of(row.rounding), name_of(column.rounding), row.stream, column.stream, name_of(row.outer),
               name_of(column.outer), static_cast<double>(row.tau), static_cast<double>(column.tau),
               static_cast<std::int64_t>(random.hadamard_seed), static_cast<std::int64_t>(random.seed), random.step,
-              random.row_offset, random.column_offset, packed);
+              random.row_offset, random.column_offset, packed, random.step_tensor);
   return {std::move(row_out), {std::move(column_out), std::move(scales), std::move(outer_scales)}};
 }
 
@@ -356,22 +374,26 @@ at::Tensor dequantize(const PackedOperand& operand, const OperandArgs& args) {
 }
 
 // `axis` names the axis of x along which the blocks run; the operand of "column" is the transpose of x. Offsets of
-// quantize and quantize_dequantize are in the operand's coordinates, those of quantize_both in x's.
+// quantize and quantize_dequantize are in the operand's coordinates, those of quantize_both in x's. `step_tensor`, one
+// int32 on the device of x, stands for `step`: on a GPU it is read when the kernel runs.
 TORCH_LIBRARY(ufp4, m) {
   m.def(
       "quantize(Tensor x, str format, *, int block=0, str axis=\"row\", int hadamard=0, int hadamard_seed=0, "
       "str rounding=\"rtne\", int seed=0, int step=0, int stream=0, int row_offset=0, int column_offset=0, "
-      "str outer=\"tensor\", float tau=0) -> (Tensor codes, Tensor scales, Tensor outer_scales)");
+      "str outer=\"tensor\", float tau=0, Tensor? step_tensor=None) "
+      "-> (Tensor codes, Tensor scales, Tensor outer_scales)");
   m.def(
       "quantize_dequantize(Tensor x, str format, *, int block=0, str axis=\"row\", int hadamard=0, "
       "int hadamard_seed=0, str rounding=\"rtne\", int seed=0, int step=0, int stream=0, int row_offset=0, "
-      "int column_offset=0, str outer=\"tensor\", float tau=0, ScalarType? dtype=None) -> Tensor");
+      "int column_offset=0, str outer=\"tensor\", float tau=0, ScalarType? dtype=None, "
+      "Tensor? step_tensor=None) -> Tensor");
   m.def(
       "quantize_both(Tensor x, str row_format, str column_format, *, int row_block=0, int column_block=0, "
       "int row_hadamard=0, int column_hadamard=0, str row_rounding=\"rtne\", str column_rounding=\"rtne\", "
       "int row_stream=0, int column_stream=0, str row_outer=\"tensor\", str column_outer=\"tensor\", float row_tau=0, "
       "float column_tau=0, int hadamard_seed=0, int seed=0, int step=0, int row_offset=0, int column_offset=0, "
-      "bool packed=True) -> (Tensor row, Tensor column, Tensor column_scales, Tensor column_outer_scales)");
+      "bool packed=True, Tensor? step_tensor=None) "
+      "-> (Tensor row, Tensor column, Tensor column_scales, Tensor column_outer_scales)");
   m.def(
       "dequantize(Tensor codes, Tensor scales, str format, *, int block=0, Tensor? outer_scales=None, "
       "str outer=\"tensor\", ScalarType? dtype=None) -> Tensor");

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <tuple>
 
 #include "ufp4/quantize.h"
@@ -29,6 +30,7 @@ struct RandomArgs {
   std::uint32_t step = 0;
   std::uint32_t row_offset = 0;
   std::uint32_t column_offset = 0;
+  std::optional<at::Tensor> step_tensor = std::nullopt;  // one int32 on the device, which stands for `step`
 };
 
 // A quantized operand [rows, columns].

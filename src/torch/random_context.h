@@ -1,6 +1,8 @@
 // Where the random bits of one training step come from. Passed explicitly: there is no global generator.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 
 namespace ufp4 {
@@ -23,6 +25,7 @@ struct RandomContext {
   std::uint64_t seed = 0;          // of the run; it gives the Hadamard masks too
   std::uint32_t step = 0;          // of the optimizer
   std::uint32_t token_offset = 0;  // of this micro-batch's first token among the tokens of the step
+  at::Tensor device_step{};        // one int32 on a GPU that kernels read instead of `step`, for recorded work
 };
 
 }  // namespace ufp4

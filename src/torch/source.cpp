@@ -25,6 +25,9 @@ QuantizeSpec spec_of(const ops::OperandArgs& args, Axis axis, const ops::RandomA
   if (args.hadamard != 0) spec.hadamard = make_hadamard(args.hadamard, random.hadamard_seed);
   spec.random = {random.seed, random.step, args.stream, row ? random.row_offset : random.column_offset,
                  row ? random.column_offset : random.row_offset};
+  if (random.step_tensor) {
+    spec.random.device_step = static_cast<const std::uint32_t*>(random.step_tensor->const_data_ptr());
+  }
   return spec;
 }
 

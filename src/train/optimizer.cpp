@@ -20,7 +20,10 @@ AdamW::AdamW(std::vector<NamedParameter> parameters, const OptimizerSettings& se
   const at::NoGradGuard no_grad;
   groups_[1].weight_decay = settings_.weight_decay;
   const at::Device device = parameters_.front().tensor.device();
-  updates_ = at::zeros({}, at::TensorOptions().dtype(at::kFloat).device(device));
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+  updates_ = at::zeros({}, options);
+  learning_rate_ = at::zeros({}, options);
+  report_ = at::zeros({3}, options);
   for (const NamedParameter& parameter : parameters_) {
     Group& group = groups_[parameter.decay ? 1 : 0];
     group.weights.push_back(parameter.tensor);
@@ -47,7 +50,9 @@ void AdamW::zero_grad() {
   }
 }
 
-AdamW::Result AdamW::step(const at::Tensor& loss, double lr) {
+void AdamW::set_learning_rate(double lr) { learning_rate_.fill_(lr); }
+
+void AdamW::update(const at::Tensor& loss) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> norms;
   for (const Group& group : groups_) {
@@ -61,10 +66,15 @@ AdamW::Result AdamW::step(const at::Tensor& loss, double lr) {
   updates_ += 1.0 - bad;
   for (Group& group : groups_) {
     if (group.weights.empty()) continue;
-    at::_fused_adamw_(group.weights, group.gradients, group.mean, group.square, {}, group.steps, lr, settings_.beta1,
-                      settings_.beta2, group.weight_decay, settings_.epsilon, false, false, divisor, bad);
+    at::_fused_adamw_(group.weights, group.gradients, group.mean, group.square, {}, group.steps, learning_rate_,
+                      settings_.beta1, settings_.beta2, group.weight_decay, settings_.epsilon, false, false, divisor,
+                      bad);
   }
-  const at::Tensor host = at::stack({loss.to(at::kFloat), norm, bad}).cpu();
+  report_.copy_(at::stack({loss.to(at::kFloat), norm, bad}));
+}
+
+AdamW::Result AdamW::result() const {
+  const at::Tensor host = report_.cpu();
   const float* values = host.const_data_ptr<float>();
   return {values[0], values[1], values[2] != 0};
 }

@@ -20,14 +20,19 @@ class AdamW {
   // Sets the gradients to zero in place, but for those that the model overwrites; they are allocated at the first call.
   void zero_grad();
 
-  // One update with learning rate `lr`. If `loss` or the norm of the gradient is not finite, nothing is changed; that
-  // is decided on the device. The norm, before clipping, and the loss come back in one transfer, the step's only wait.
+  void set_learning_rate(double lr);
+
+  // One update, on the device alone: nothing waits, and all that varies from update to update is in device memory. If
+  // `loss` or the norm of the gradient is not finite, nothing is changed.
+  void update(const at::Tensor& loss);
+
+  // Of the last update: the loss, and the norm of the gradient before clipping. One transfer, the step's only wait.
   struct Result {
     double loss = 0;
     double grad_norm = 0;
     bool skipped = false;
   };
-  Result step(const at::Tensor& loss, double lr);
+  Result result() const;
 
   // Name and tensor of everything that a checkpoint must hold: the moments of each parameter, and the number of
   // updates.
@@ -43,7 +48,9 @@ class AdamW {
   OptimizerSettings settings_;
   std::vector<Group> groups_;
   std::vector<std::pair<std::string, at::Tensor>> state_;
-  at::Tensor updates_;  // FP32 scalar, shared by all parameters: the updates that were not skipped
+  at::Tensor updates_;        // FP32 scalar, shared by all parameters: the updates that were not skipped
+  at::Tensor learning_rate_;  // FP32 scalar
+  at::Tensor report_;         // FP32: loss, norm of the gradient, whether the update was skipped
 };
 
 }  // namespace ufp4

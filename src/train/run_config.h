@@ -49,6 +49,7 @@ struct TrainSettings {
   std::string device = "auto";
   std::string stash = "packed";
   std::string attention = "auto";
+  std::string graph = "on";
   std::string producers = "fused";
   std::int64_t threads = 0;
   std::int64_t log_every = 10;

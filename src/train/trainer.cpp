@@ -22,6 +22,7 @@
 #include "train/peak.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
+#include "train/training_step.h"
 #include "ufp4/backend.h"
 #include "ufp4/error.h"
 
@@ -104,6 +105,7 @@ class Run {
         model_(config.model, config.recipe, model_options()),
         weights_(named_tensors(model_.parameters())),
         optimizer_(model_.parameters(), config.optimizer),
+        training_step_(config, device, model_, optimizer_),
         checkpoints_(folder / "checkpoints", config.train.keep_checkpoints) {
     if (auto state = checkpoints_.load_newest(weights_, optimizer_.state(), events.warning)) resume(std::move(*state));
   }
@@ -145,13 +147,13 @@ class Run {
     return state_.step == config_.train.steps || (every > 0 && state_.step % every == 0);
   }
 
-  // Sequences as the model takes them: [sequences, T + 1], int64.
+  // [sequences, T + 1] int32.
   template <class Fill>
-  at::Tensor make_batch(std::int64_t sequences, Fill fill) {
+  at::Tensor host_batch(std::int64_t sequences, Fill fill) {
     const std::int64_t length = config_.model.context + 1;
     const at::Tensor tokens = at::empty({sequences, length}, at::kInt);
     fill(std::span(tokens.mutable_data_ptr<std::int32_t>(), static_cast<std::size_t>(sequences * length)));
-    return tokens.to(device_, at::kLong);
+    return tokens;
   }
 
   RandomContext random_context(std::int64_t token_offset) const {
@@ -162,33 +164,19 @@ class Run {
   StepMetrics train_step() {
     const auto begin = Clock::now();
     ++state_.step;
-    const TrainSettings& train = config_.train;
-    const std::int64_t micro_tokens = train.micro_batch * config_.model.context;
-    const std::int64_t micro_batches = train.batch / train.micro_batch;
-    optimizer_.zero_grad();
-    at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kFloat).device(device_));
-    for (std::int64_t i = 0; i < micro_batches; ++i) {
-      const at::Tensor tokens = [&] {
-        const Phase phase("data");
-        return make_batch(train.micro_batch, [&](auto span) { data_.next(span); });
-      }();
-      const at::Tensor loss = [&] {
-        const Phase phase("forward");
-        return model_.loss(tokens, random_context(i * micro_tokens)) / static_cast<double>(micro_batches);
-      }();
-      const Phase phase("backward");
-      loss.backward();
-      total += loss.detach();
-    }
-    const Phase phase("optimizer");
+    const at::Tensor tokens = [&] {
+      const Phase phase("data");
+      return host_batch(config_.train.batch, [&](auto span) { data_.next(span); });
+    }();
     const double lr = config_.optimizer.lr * learning_rate_factor(config_.schedule, state_.step);
-    const AdamW::Result update = optimizer_.step(total, lr);
-    state_.tokens += micro_tokens * micro_batches;
+    const AdamW::Result update = training_step_.run(state_.step, lr, tokens);
+    const std::int64_t step_tokens = config_.train.batch * config_.model.context;
+    state_.tokens += step_tokens;
     state_.skipped += update.skipped ? 1 : 0;
     state_.skipped_in_row = update.skipped ? state_.skipped_in_row + 1 : 0;
 
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    const double tokens_per_s = static_cast<double>(micro_tokens * micro_batches) / seconds;
+    const double tokens_per_s = static_cast<double>(step_tokens) / seconds;
     const double tflops = tokens_per_s * model_.flops_per_token() * 1e-12;
     return {state_.step,          update.loss,   update.grad_norm, lr,
             state_.tokens,        tokens_per_s,  tflops,           peak_tflops_ ? tflops / *peak_tflops_ : 0,
@@ -217,12 +205,13 @@ class Run {
     at::Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
     for (std::int64_t first = 0; first < count; first += config_.train.micro_batch) {
       const std::int64_t sequences = std::min(config_.train.micro_batch, count - first);
-      const at::Tensor tokens = make_batch(sequences, [&](std::span<std::int32_t> all) {
+      const at::Tensor tokens = host_batch(sequences, [&](std::span<std::int32_t> all) {
         for (std::size_t i = 0; i * length < all.size(); ++i) {
           data_.val_sequence(first + static_cast<std::int64_t>(i), all.subspan(i * length, length));
         }
       });
-      const at::Tensor loss = model_.loss_no_grad(tokens, random_context(first * config_.model.context));
+      const at::Tensor loss =
+          model_.loss_no_grad(tokens.to(device_, at::kLong), random_context(first * config_.model.context));
       sum += loss.to(at::kDouble) * static_cast<double>(sequences);
     }
     const Validation validation{state_.step, sum.cpu().const_data_ptr<double>()[0] / static_cast<double>(count)};
@@ -267,6 +256,7 @@ class Run {
   Transformer model_;
   NamedTensors weights_;
   AdamW optimizer_;
+  TrainingStep training_step_;
   CheckpointStore checkpoints_;
   RunState state_;
   std::int64_t saved_step_ = -1;

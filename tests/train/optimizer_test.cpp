@@ -22,7 +22,9 @@ AdamW::Result update(AdamW& optimizer, const NamedParameter& parameter, const st
   optimizer.zero_grad();
   at::Tensor tensor = parameter.tensor;
   tensor.mutable_grad().copy_(at::tensor(gradient).reshape_as(tensor));
-  return optimizer.step(at::full({}, loss, at::kFloat), lr);
+  optimizer.set_learning_rate(lr);
+  optimizer.update(at::full({}, loss, at::kFloat));
+  return optimizer.result();
 }
 
 NamedParameter parameter(std::vector<float> values, bool decay) {

@@ -1,0 +1,72 @@
+#include "torch/recorded_work.h"
+
+#ifdef UFP4_HAVE_CUDA
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+namespace ufp4 {
+
+#ifdef UFP4_HAVE_CUDA
+
+namespace {
+
+constexpr int kPlainRuns = 2;
+
+// What was enqueued on other streams before is waited for.
+c10::cuda::CUDAStream own_stream(const c10::Device& device) {
+  c10::cuda::device_synchronize();
+  return c10::cuda::getStreamFromPool(false, device.index());
+}
+
+}  // namespace
+
+struct RecordedWork::Impl {
+  explicit Impl(const c10::Device& device, bool r) : record(r), stream(own_stream(device)) {}
+  ~Impl() {
+    c10::cuda::device_synchronize();
+    graph.reset();
+  }
+
+  bool record;
+  c10::cuda::CUDAStreamGuard stream;
+  int runs = 0;
+  std::unique_ptr<at::cuda::CUDAGraph> graph;
+};
+
+RecordedWork::RecordedWork(const c10::Device& device, bool record)
+    : impl_(device.is_cuda() ? std::make_unique<Impl>(device, record) : nullptr) {}
+
+void RecordedWork::run(const std::function<void()>& work) {
+  if (impl_ == nullptr || !impl_->record || impl_->runs < kPlainRuns) {
+    if (impl_ != nullptr) ++impl_->runs;
+    return work();
+  }
+  if (impl_->graph == nullptr) {
+    c10::cuda::device_synchronize();
+    c10::cuda::CUDACachingAllocator::emptyCache();  // the recording has memory of its own
+    auto graph = std::make_unique<at::cuda::CUDAGraph>();
+    graph->capture_begin();
+    work();
+    graph->capture_end();
+    impl_->graph = std::move(graph);
+  }
+  impl_->graph->replay();
+}
+
+#else
+
+struct RecordedWork::Impl {};
+
+RecordedWork::RecordedWork(const c10::Device& /*device*/, bool /*record*/) {}
+
+void RecordedWork::run(const std::function<void()>& work) { work(); }
+
+#endif
+
+RecordedWork::~RecordedWork() = default;
+
+}  // namespace ufp4

@@ -1,0 +1,35 @@
+// One optimizer step: every micro-batch forward and backward, then the update. On a GPU all of it is recorded once and
+// replayed.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "model/transformer.h"
+#include "torch/recorded_work.h"
+#include "train/optimizer.h"
+#include "train/run_config.h"
+
+namespace ufp4 {
+
+class TrainingStep {
+ public:
+  // Keeps references to all.
+  TrainingStep(const RunConfig& config, const at::Device& device, Transformer& model, AdamW& optimizer);
+
+  // tokens [train.batch, T + 1] int32 on the CPU. Waits for the result.
+  AdamW::Result run(std::int64_t step, double lr, const at::Tensor& tokens);
+
+ private:
+  void on_device(const RandomContext& context);
+
+  const RunConfig& config_;
+  Transformer& model_;
+  AdamW& optimizer_;
+  RecordedWork work_;
+  at::Tensor tokens_;  // [train.batch, T + 1] int64 on the device
+  at::Tensor step_;    // int32: the number of the step, on the device
+};
+
+}  // namespace ufp4

@@ -1,0 +1,103 @@
+// Training on a GPU. Skipped where there is none.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "io/file.h"
+#include "io/temporary_folder.h"
+#include "train/micro_run.h"
+#include "train/trainer.h"
+#include "ufp4/backend.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool gpu_usable() {
+  for (const Backend* backend : backends()) {
+    if (backend->name() == "cuda") return backend->available();
+  }
+  return false;
+}
+
+std::vector<std::string> losses(const fs::path& run) {
+  std::vector<std::string> lines;
+  const MetricsHistory history = read_metrics(run / "metrics.jsonl");
+  for (const StepMetrics& m : history.steps) lines.push_back(nlohmann::json{m.step, m.loss, m.grad_norm}.dump());
+  for (const Validation& v : history.validations) lines.push_back(nlohmann::json{v.step, v.loss}.dump());
+  return lines;
+}
+
+std::string weights(const fs::path& run) {
+  const io::MappedFile map(run / "checkpoints" / "step-00000020" / "model.safetensors");
+  return std::string(map.text());
+}
+
+class GpuTrain : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!gpu_usable()) GTEST_SKIP() << "no GPU, or a build without CUDA";
+  }
+
+  // 20 steps of two micro-batches, on a model whose attention has several blocks.
+  fs::path run(const char* recipe, std::vector<const char*> settings = {}) {
+    const fs::path to = folder_ / ("run" + std::to_string(runs_++));
+    train(config(recipe, std::move(settings)), to, {}, never());
+    return to;
+  }
+
+  static RunConfig config(const char* recipe, std::vector<const char*> settings) {
+    std::vector<Assignment> all = micro_settings(recipe, {"train.device=cuda", "train.steps=20", "train.batch=4",
+                                                          "train.micro_batch=2", "model.context=512",
+                                                          "model.d_model=128", "model.heads=2", "model.ffn=192"});
+    for (const char* text : settings) all.push_back(parse_override(text, "test"));
+    return make_run_config(all);
+  }
+
+  TemporaryFolder folder_;
+  int runs_ = 0;
+};
+
+TEST_F(GpuTrain, NeitherStashNorGraphNorFusedProducersChangeABit) {
+  for (const char* recipe : {"ufp4", "e2m1", "ufp4_full", "bf16"}) {
+    const fs::path all = run(recipe);
+    for (const char* off : {"train.stash=bf16", "train.graph=off", "train.producers=separate"}) {
+      const fs::path without = run(recipe, {off});
+      EXPECT_EQ(losses(without), losses(all)) << recipe << ", " << off;
+      EXPECT_TRUE(weights(without) == weights(all)) << recipe << ", " << off;
+    }
+  }
+}
+
+TEST_F(GpuTrain, ResumesToTheSameBits) {
+  const fs::path whole = run("ufp4");
+  const fs::path parts = folder_ / "parts";
+  train(config("ufp4", {"train.steps=10", "schedule.steps=20"}), parts, {}, never());
+  train(config("ufp4", {"schedule.steps=20"}), parts, {}, never());
+  EXPECT_EQ(losses(parts), losses(whole));
+  EXPECT_TRUE(weights(parts) == weights(whole));
+}
+
+TEST_F(GpuTrain, TheLossFalls) {
+  for (const char* recipe : {"bf16", "ufp4"}) {
+    const MetricsHistory history = read_metrics(run(recipe) / "metrics.jsonl");
+    EXPECT_LT(history.steps.back().loss, 0.9 * history.steps.front().loss) << recipe;
+  }
+}
+
+TEST_F(GpuTrain, ARunThatWillNotFitIsRefusedBefore) {
+  try {
+    run("bf16", {"train.batch=65536", "train.micro_batch=65536", "model.context=4096"});
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("train.micro_batch"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("are free on cuda"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace ufp4
