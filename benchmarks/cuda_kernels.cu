@@ -11,34 +11,12 @@
 #include <vector>
 
 #include "cuda/quantize.h"
+#include "device_timing.h"
 
 namespace {
 
 using namespace ufp4;
-
-constexpr int kRepeats = 31;
-constexpr int kWarmups = 3;
-
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
-}
-
-template <typename T>
-T* device_array(std::int64_t count) {
-  void* data = nullptr;
-  check(cudaMalloc(&data, static_cast<std::size_t>(count) * sizeof(T)));
-  return static_cast<T*>(data);
-}
-
-__global__ void copy_kernel(const uint4* from, uint4* to, std::int64_t count) {
-  const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
-  std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  for (; i + 3 * stride < count; i += 4 * stride) {
-    const uint4 a = from[i], b = from[i + stride], c = from[i + 2 * stride], d = from[i + 3 * stride];
-    to[i] = a, to[i + stride] = b, to[i + 2 * stride] = c, to[i + 3 * stride] = d;
-  }
-  for (; i < count; i += stride) to[i] = from[i];
-}
+using namespace ufp4::bench;
 
 // Roughly normal values: the sum of the bytes of a hash.
 template <typename T>
@@ -126,56 +104,13 @@ struct Variant {
   }
 };
 
-// Median microseconds of one run; `inner` runs between two events for kernels as short as a launch.
-double measure(int sets, int inner, const std::function<void(int)>& run) {
-  cudaEvent_t start, stop;
-  check(cudaEventCreate(&start));
-  check(cudaEventCreate(&stop));
-  std::vector<double> times;
-  int set = 0;
-  for (int i = 0; i < kWarmups + kRepeats; ++i) {
-    check(cudaEventRecord(start));
-    for (int k = 0; k < inner; ++k) run(set++ % sets);
-    check(cudaEventRecord(stop));
-    check(cudaEventSynchronize(stop));
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, start, stop));
-    if (i >= kWarmups) times.push_back(1000.0 * milliseconds / inner);
-  }
-  check(cudaEventDestroy(start));
-  check(cudaEventDestroy(stop));
-  std::nth_element(times.begin(), times.begin() + kRepeats / 2, times.end());
-  return times[kRepeats / 2];
-}
-
-void print_row(const std::string& name, double bytes, double us, double copy_rate, double base_us) {
-  std::printf("%-58s %9.1f MB %9.2f us %8.1f GB/s  %5.3f of copy", name.c_str(), bytes / 1e6, us, bytes / us / 1e3,
-              bytes / us / copy_rate);
-  if (base_us > 0) std::printf("  %5.3f x", us / base_us);
-  std::printf("\n");
-}
-
-void bench(std::int64_t rows, std::int64_t columns, int sets, int inner, const std::vector<Variant>& variants) {
+void print_table(std::int64_t rows, std::int64_t columns, int sets, int inner, const std::vector<Variant>& variants) {
   Arrays a(rows, columns, sets);
   const double elements = static_cast<double>(rows) * static_cast<double>(columns);
   const auto copied = static_cast<std::int64_t>(rows * columns * 2);
   std::printf("\n[%lld, %lld]; the last figure is the time against the same case without transform, rtne\n",
               static_cast<long long>(rows), static_cast<long long>(columns));
-  const double memcpy_us = measure(sets, inner, [&](int s) {
-    check(cudaMemcpyAsync(a.outputs[0][static_cast<std::size_t>(s)], a.inputs[static_cast<std::size_t>(s)],
-                          static_cast<std::size_t>(copied), cudaMemcpyDeviceToDevice));
-  });
-  double copy_us = 0;
-  for (const int blocks : {132 * 4, 132 * 8, 132 * 16}) {
-    const double us = measure(sets, inner, [&](int s) {
-      copy_kernel<<<blocks, 256>>>(static_cast<const uint4*>(a.inputs[static_cast<std::size_t>(s)]),
-                                   static_cast<uint4*>(a.outputs[0][static_cast<std::size_t>(s)]), copied / 16);
-    });
-    if (copy_us == 0 || us < copy_us) copy_us = us;
-  }
-  const double rate = 2.0 * static_cast<double>(copied) / std::min(memcpy_us, copy_us);
-  print_row("cudaMemcpyAsync of the BF16 matrix", 2.0 * static_cast<double>(copied), memcpy_us, rate, 0);
-  print_row("copy kernel, the best of three grids", 2.0 * static_cast<double>(copied), copy_us, rate, 0);
+  const double rate = copy_rate(a.inputs, a.outputs[0], copied, inner);
   double base = 0;
   DType filled = DType::kBF16;
   for (const Variant& v : variants) {
@@ -246,8 +181,8 @@ int main(int argc, char** argv) try {
   const std::int64_t rows = argc > 2 ? std::atoll(argv[1]) : 16384;
   const std::int64_t columns = argc > 2 ? std::atoll(argv[2]) : 8192;
   std::printf("%s\n", status.sentence.c_str());
-  bench(rows, columns, 2, 1, standard_variants());
-  bench(1024, 1024, 64, 64,
+  print_table(rows, columns, 2, 1, standard_variants());
+  print_table(1024, 1024, 64, 64,
         {{"e1m2", "row"},
          {"e1m2", "row", Rounding::kNearest, 16},
          {"e1m2", "row", Rounding::kStochastic, 16},

@@ -142,6 +142,10 @@ struct Quantized {
   // selectors as the format stores them (docs/formats.md).
   std::uint8_t* packed_scales = nullptr;
   float* outer_scales = nullptr;  // [outer_shape]: the second-level scales, 1 where the format has none
+  // Only for formats whose scales are powers of two in a window (int4_p2).
+  std::uint8_t* e4m3 = nullptr;      // [rows, columns]: level * scale without the second level, exact, as E4M3 bytes
+  float* amax = nullptr;             // one value, raised to what Backend::tensor_amax gives (by one thread)
+  std::uint32_t* clipped = nullptr;  // one value, raised by the number of blocks that are too large for the window
 };
 
 // One quantization of the matrix at hand.

@@ -105,7 +105,7 @@ void Backend::quantize_rows(const ConstMatrix& in, std::span<const QuantizeTask>
   const bool empty = in.rows == 0 || in.columns == 0;
   for (const QuantizeTask& task : tasks) {
     quantized_shape(in.rows, in.columns, task.spec);  // checks the spec
-    check_output(task.out);
+    check_output(task);
     check_rows(in, task.spec, rows);
     if (empty && task.out.global_scale != nullptr) *task.out.global_scale = 1;
     if (empty && task.out.outer_scales != nullptr && task.spec.outer == OuterScale::kTensor) *task.out.outer_scales = 1;

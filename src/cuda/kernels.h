@@ -1,6 +1,7 @@
 // The launches of the kernels. The templates are instantiated for every input type, a file each.
 #pragma once
 
+#include "cuda/layers.h"
 #include "cuda/operand.h"
 #include "cuda/quantize.h"
 
@@ -10,19 +11,32 @@ namespace ufp4::cuda {
 template <DType kType>
 void launch_rows(const Matrix& in, const Operand& row, Stream stream);
 
-// Blocks along the stored columns, and along the rows too where `row` is given: a tile is read once into shared memory.
-// `row` shares grid and rounding with `column` and lies within a tile (fits_tile).
+// Blocks along the columns of a matrix, along its rows, or both: a tile is read once into shared memory. One of
+// `column` and `row` may be null; together they share grid and rounding, and `row` lies within a tile (fits_tile).
 template <DType kType>
-void launch_tiles(const Matrix& in, const Operand& column, const Operand* row, Stream stream);
+void launch_tiles(const Matrix& in, const Operand* column, const Operand* row, Stream stream);
 
-// Whether the blocks and transforms of a row operand lie within a tile.
-bool fits_tile(DType dtype, const Operand& row);
+// The same for the result of a layer, which is written to `out` too unless that is null. No grid but kUniform and
+// kFloat.
+template <typename Layer>
+void launch_layer_tiles(const Layer& layer, Bf16* out, const Operand* column, const Operand* row, Stream stream);
 
-// Sets one float in device memory to 1.
-void launch_set_one(float* to, Stream stream);
+// Writes the result of a layer.
+template <typename Layer>
+void launch_compute(const Layer& layer, Bf16* out, Stream stream);
 
-// Writes value * scale of packed codes.
-void launch_dequantize(const ConstQuantized& in, const float (&values)[16], void* out, DType out_dtype, Stream stream);
+void launch_rms_statistics(const RmsStatistics& p, Stream stream);
+void launch_rms_norm_backward(const RmsNormBackward& p, Stream stream);
+
+// Writes the tensor's second-level scale: 1 for formats that have none.
+void launch_global_scale(const QuantizeSpec& spec, float* to, Stream stream);
+
+// Writes the global scales that tasks ask for.
+void set_global_scales(std::span<const QuantizeTask> tasks, Stream stream);
+
+// Writes value * scale of packed codes, or value * block scale as E4M3 bytes.
+void launch_dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream stream);
+void launch_dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream stream);
 
 // The error of loading a kernel on the current device: whether its architecture was built in.
 int probe_kernel();

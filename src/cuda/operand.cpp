@@ -8,6 +8,7 @@
 
 #include "numerics/hadamard.h"
 #include "numerics/philox.h"
+#include "numerics/scale_rules.h"
 #include "ufp4/error.h"
 
 namespace ufp4::cuda {
@@ -20,7 +21,9 @@ bool power_of_two(float x) {
   return std::frexp(x, &exponent) == 0.5F && std::abs(exponent) < 64;
 }
 
-Grid grid_of(const ElementFormat& element) {
+Grid grid_of(const BlockFormat& format) {
+  const ElementFormat& element = format.element;
+  if (format.rule == ScaleRule::kPow2Window) return Grid::kWindow;
   if (element.code_kind == CodeKind::kFullTwosComplement) return Grid::kUniform;
   if (element.uniform() && power_of_two(element.levels[1])) return Grid::kUniform;
   const auto count = static_cast<std::ptrdiff_t>(element.level_count);
@@ -44,22 +47,29 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
     throw InputError("quantize: matrix [" + std::to_string(rows) + ", " + std::to_string(columns) +
                      "] has a dimension beyond the " + std::to_string(kLargestDimension) + " of the GPU kernels");
   }
-  if (spec.format->rule != ScaleRule::kAmax) {
+  const bool window = spec.format->rule == ScaleRule::kPow2Window;
+  if (spec.format->rule != ScaleRule::kAmax && !window) {
     throw InputError("quantize: format '" + std::string(spec.format->name) +
-                     "' has no GPU kernels: they know formats with one FP32 scale a block; quantize it on the CPU");
+                     "' has no GPU kernels: they know int4_p2 and formats with one FP32 scale a block; quantize it on "
+                     "the CPU");
+  }
+  if (window && (spec.outer != OuterScale::kTensor || spec.outer_amax_unknown())) {
+    throw InputError("quantize: the GPU kernels of '" + std::string(spec.format->name) +
+                     "' need the amax of the tensor before they read it, and have no other outer scales");
   }
   if (spec.hadamard.round_to_bf16) {
     throw InputError("quantize: the GPU kernels do not round the transform's output; quantize it on the CPU");
   }
   const ElementFormat& element = spec.format->element;
   Operand p{};
-  p.grid = grid_of(element);
+  p.grid = grid_of(*spec.format);
   p.stochastic = spec.rounding == Rounding::kStochastic;
   p.sign_magnitude = element.code_kind == CodeKind::kSignMagnitude;
   p.signed_scale = element.code_kind == CodeKind::kFullTwosComplement;
   p.largest = element.largest();
   p.reciprocal = 1 / p.largest;
-  p.index_factor = p.signed_scale ? 1 : 1 / element.levels[1];
+  p.step = p.signed_scale ? 1 : element.levels[1];
+  p.index_factor = 1 / p.step;
   if (p.stochastic) p.index_factor *= 1 - 0x1p-24F;
   for (unsigned code = 0; code < 16; ++code) p.values[code] = code_value(element, code);
   p.level_count = element.level_count;
@@ -69,18 +79,20 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
   p.hadamard = spec.hadamard.size;
   p.hadamard_scale = p.hadamard == 0 ? 1 : hadamard_scale(p.hadamard);
   std::copy(spec.hadamard.signs.begin(), spec.hadamard.signs.end(), p.signs);
-  for (unsigned i = 0; i < kRun; ++i) {
-    const std::uint32_t sign = (p.signs[0] >> i) & 1u;
-    p.sign_bits[i] = sign << 31;
-    p.packed_signs[i / 2] |= sign << (i % 2 == 0 ? 15 : 31);
+  const auto sign = [&](int i) { return ((p.signs[0] >> i) & 1u) != 0 ? -1.0F : 1.0F; };
+  float* relative = p.relative_signs;
+  for (int stride = 1; stride < kRun; stride *= 2) {
+    for (int i = 0; i < kRun; i += 2 * stride) *relative++ = sign(i) * sign(i + stride);
   }
+  p.run_factor = p.hadamard == 0 ? 1 : sign(0) * p.hadamard_scale;
   p.lanes = spec.block_size() / kRun;
   while ((1 << p.lanes_shift) < p.lanes) ++p.lanes_shift;
   p.span = Span::kLanes;
-  if (p.grid != Grid::kTable && p.lanes == 1) {
-    if (p.hadamard == 0) p.span = Span::kPlain;
-    if (p.hadamard == kRun) p.span = Span::kHadamard;
-  }
+  if (p.grid != Grid::kTable && p.lanes == 1 && p.hadamard <= kRun) p.span = Span::kOneRun;
+
+  p.tensor_amax_at = spec.outer_amax;
+  p.tensor_amax = spec.tensor_amax;
+  p.tau = reference::tau_of(spec);
 
   philox::Key key = philox::make_key(spec.random.seed);
   for (unsigned word = 0; word < 2 * philox::kRounds; word += 2) {
@@ -101,6 +113,15 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
   p.scales = task.out.scales;
   p.dequantized = task.out.dequantized;
   p.dequantized_f32 = task.out.dequantized_dtype == DType::kF32;
+  p.e4m3 = task.out.e4m3;
+  if (window) {
+    p.packed_scales = task.out.packed_scales;
+  } else if (task.out.packed_scales != nullptr) {  // FP32 scales as they are
+    if (p.scales != nullptr) throw InputError("quantize: the GPU kernels write scales or packed scales, not both");
+    p.scales = reinterpret_cast<float*>(task.out.packed_scales);
+  }
+  p.amax = task.out.amax;
+  p.clipped = task.out.clipped;
   p.rows = static_cast<std::uint32_t>(shape.rows);
   p.columns = static_cast<std::uint32_t>(shape.columns);
   p.runs_per_row = p.columns / kRun;

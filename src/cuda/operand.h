@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
 
 #include "ufp4/quantize.h"
 
@@ -16,13 +19,13 @@ enum class Grid : std::uint8_t {
   kUniform,  // 0, d, 2d, .. with d a power of two: the index is t / d, rounded
   kFloat,    // the levels of e2m1, or the first few: a piecewise linear map to the index, rounded
   kTable,    // anything else: compared with every boundary
+  kWindow,   // kUniform with scales that are powers of two in a window (int4_p2)
 };
 
 // How far blocks and transforms reach, which decides what a kernel leaves out.
 enum class Span : std::uint8_t {
-  kPlain,     // blocks of a run, no transform
-  kHadamard,  // blocks and transforms of a run
-  kLanes,     // any: they may span adjacent lanes
+  kOneRun,  // blocks of a run, transforms of a run or none
+  kLanes,   // any: they may span adjacent lanes
 };
 
 struct Matrix {
@@ -42,6 +45,7 @@ struct Operand {
   float largest;        // L
   float reciprocal;     // 1 / L
   float index_factor;   // kUniform: 1 / d, less half an ulp for stochastic rounding (see round_to_index)
+  float step;           // kUniform: d
   float values[16];     // of the 16 codes
   int level_count;      // kTable: entries of `levels`
   float levels[8];
@@ -51,10 +55,15 @@ struct Operand {
   int hadamard;
   float hadamard_scale;
   std::uint32_t signs[4];
-  std::uint32_t sign_bits[16];    // kHadamard: the sign bit to flip in each value of a run
-  std::uint32_t packed_signs[8];  // and in two 16-bit values a word
-  int lanes;                      // runs in a block: 1, 2, 4 or 8
-  int lanes_shift;                // its log2
+  float relative_signs[15];  // kOneRun: of the butterflies, stride after stride (see signed_butterfly)
+  float run_factor;          // kOneRun: what is left to multiply, 1 without a transform
+  int lanes;                 // runs in a block: 1, 2, 4 or 8
+  int lanes_shift;           // its log2
+
+  // kWindow: the amax of the tensor, at a place in device memory or as a value, and tau of numerics.
+  const float* tensor_amax_at;
+  float tensor_amax;
+  float tau;
 
   // Random bits.
   std::uint32_t round_keys[20];             // of the ten Philox rounds, two a round
@@ -67,6 +76,10 @@ struct Operand {
   float* scales;
   void* dequantized;
   bool dequantized_f32;
+  std::uint8_t* e4m3;
+  std::uint8_t* packed_scales;  // kWindow
+  float* amax;
+  std::uint32_t* clipped;
   std::uint32_t rows, columns;  // of the operand, padded
   std::uint32_t runs_per_row;
 };
@@ -76,5 +89,21 @@ inline constexpr std::int64_t kLargestDimension = 0xFFFFFFFF - 1024;
 
 // Throws InputError for an invalid spec or a dimension beyond kLargestDimension.
 Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask& task);
+
+// The operands of a call: every column operand takes a row operand along that a tile can serve too.
+struct OperandPairs {
+  struct Tile {
+    Operand column;
+    std::optional<Operand> row;
+  };
+  std::vector<Tile> tiles;
+  std::vector<Operand> rows;  // that go alone
+};
+
+// Throws InputError as make_operand does, and for results that are of a wrong type or not aligned.
+OperandPairs make_operands(DType dtype, std::int64_t rows, std::int64_t columns, std::span<const QuantizeTask> tasks);
+
+// Whether the blocks and transforms of a row operand lie within a tile, and a tile kernel knows its grid.
+bool fits_tile(DType dtype, const Operand& row);
 
 }  // namespace ufp4::cuda

@@ -10,8 +10,7 @@ template <typename F>
 void with_policy(const Operand& p, Span span, F f) {
   const auto with_span = [&]<Grid kGrid, bool kStochastic>() {
     if constexpr (kGrid != Grid::kTable) {  // tables have the general span only
-      if (span == Span::kPlain) return f.template operator()<kGrid, kStochastic, Span::kPlain>();
-      if (span == Span::kHadamard) return f.template operator()<kGrid, kStochastic, Span::kHadamard>();
+      if (span == Span::kOneRun) return f.template operator()<kGrid, kStochastic, Span::kOneRun>();
     }
     f.template operator()<kGrid, kStochastic, Span::kLanes>();
   };
@@ -22,6 +21,7 @@ void with_policy(const Operand& p, Span span, F f) {
     case Grid::kUniform: return with_rounding.template operator()<Grid::kUniform>();
     case Grid::kFloat: return with_rounding.template operator()<Grid::kFloat>();
     case Grid::kTable: return with_rounding.template operator()<Grid::kTable>();
+    case Grid::kWindow: return with_rounding.template operator()<Grid::kWindow>();
   }
 }
 

@@ -23,6 +23,9 @@ void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, Stream
 // memory.
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream stream);
 
+// The values without the global scale as E4M3 bytes, dense [rows, columns], for int4_p2: what Quantized::e4m3 gets.
+void dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream stream);
+
 // Whether the current device can run the kernels.
 struct DeviceStatus {
   bool usable = false;

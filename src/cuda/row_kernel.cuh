@@ -44,16 +44,9 @@ __device__ inline RawRun<kType> load_run(const typename Values<kType>::Element* 
   return raw;
 }
 
-// kFlip flips the signs of a transform in packed words.
-template <DType kType, bool kFlip>
-__device__ inline void unpack(RawRun<kType> raw, const Operand& p, float (&v)[kRun]) {
+template <DType kType>
+__device__ inline void unpack(const RawRun<kType>& raw, float (&v)[kRun]) {
   constexpr int kPerWord = Values<kType>::kPerWord;
-  if constexpr (kFlip) {
-#pragma unroll
-    for (int i = 0; i < RawRun<kType>::kWords; ++i) {
-      raw.words[i] ^= kPerWord == 1 ? p.sign_bits[i] : p.packed_signs[i % 8];
-    }
-  }
 #pragma unroll
   for (int i = 0; i < kRun; ++i) v[i] = Values<kType>::get(raw.words[i / kPerWord], i % kPerWord);
 }
@@ -66,7 +59,7 @@ template <DType kType, Grid kGrid, bool kStochastic, Span kSpan>
 __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
     quantize_rows(const __grid_constant__ Matrix in, const __grid_constant__ Operand p, int width_log2) {
   using Element = typename Values<kType>::Element;
-  const float lane_value = values_of_lane(p.values);
+  Running running = begin<kGrid>(p);
   const unsigned rows_per_block = kRowThreads >> width_log2;
   const std::uint32_t run = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));
   const std::uint32_t column = run * kRun;
@@ -86,13 +79,14 @@ __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
   if (own_count > 0) next = load_run<kType>(from, vectors, valid);
   for (unsigned i = 0; i < warp_count; ++i) {
     float v[kRun];
-    unpack<kType, kSpan == Span::kHadamard>(next, p, v);
+    unpack<kType>(next, v);
     from += advance;
     if (i + 1 < own_count) next = load_run<kType>(from, vectors, valid);
-    const RunCodes result = quantize_run<kGrid, kStochastic, kSpan, true>(v, p, row, column);
-    store_run<kSpan>(p, row, run, result, lane_value, i < own_count);
+    const RunIndices result = quantize_run<kGrid, kStochastic, kSpan>(v, p, running.window, row, column, i < own_count);
+    store_run<kGrid, kStochastic, kSpan>(p, row, run, result, running, i < own_count);
     row += step;
   }
+  end<kGrid>(p, running);
 }
 
 // The widest block that leaves few threads idle. Blocks and transforms span a power of two of runs that divides a row.

@@ -1,176 +1,26 @@
-// The arithmetic of one thread: transform, scale, codes and random bits of a run of 16 values in registers. Runs that
-// share a block or a transform lie in adjacent lanes. All 32 lanes of a warp must call these functions together.
+// One thread's run of 16 values to the indices of their levels, and those to codes or values. All 32 lanes of a warp
+// must call quantize_run together.
 #pragma once
 
 #include "cuda/operand.h"
 #include "cuda/random.cuh"
+#include "cuda/scale.cuh"
+#include "cuda/transform.cuh"
 
 namespace ufp4::cuda {
 
-inline constexpr unsigned kFullWarp = 0xFFFFFFFFu;
-inline constexpr std::uint32_t kNanF32 = 0x7FC00000u;  // what the scalar reference writes
+// Whether this lane has the first run of its block.
+template <Span kSpan>
+__device__ inline bool first_of_block(const Operand& p) {
+  return kSpan != Span::kLanes || (threadIdx.x & static_cast<unsigned>(p.lanes - 1)) == 0;
+}
 
-// The codes of 16 elements, the first in the lowest nibble of x, and their block's scale.
-struct RunCodes {
-  uint2 codes;
+// A run after rounding: for each element a word that holds the index of its level (see round_to_index), and the scale
+// of the block.
+struct RunIndices {
+  std::uint32_t x[kRun];
   float scale;
 };
-
-// fmaxf loses a NaN; this keeps it.
-__device__ inline float max_nan(float a, float b) {
-  float result;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
-  return result;
-}
-
-// One stride of the butterflies inside a run.
-template <int kStride>
-__device__ inline void butterfly(float (&v)[kRun]) {
-#pragma unroll
-  for (int i = 0; i < kRun; ++i) {
-    if (i & kStride) continue;
-    const float a = v[i];
-    const float b = v[i + kStride];
-    v[i] = a + b;
-    v[i + kStride] = a - b;
-  }
-}
-
-// The transform without its factor 1/sqrt(n); with kSigned the signs have been flipped already. `column` is the run's
-// first column in the operand.
-template <Span kSpan, bool kSigned>
-__device__ inline void hadamard_sums(float (&v)[kRun], const Operand& p, std::uint32_t column) {
-  if constexpr (kSpan == Span::kLanes) {
-    const std::uint32_t position = column & static_cast<std::uint32_t>(p.hadamard - 1);
-    const std::uint32_t signs = p.signs[position >> 5] >> (position & 16u);
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) v[i] = __uint_as_float(__float_as_uint(v[i]) ^ ((signs << (31 - i)) & 0x80000000u));
-  } else if constexpr (!kSigned) {
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) v[i] = __uint_as_float(__float_as_uint(v[i]) ^ p.sign_bits[i]);
-  }
-  butterfly<1>(v);
-  butterfly<2>(v);
-  butterfly<4>(v);
-  butterfly<8>(v);
-  if constexpr (kSpan == Span::kLanes) {
-    for (int lanes = 1; lanes * kRun < p.hadamard; lanes *= 2) {
-      const bool upper = (threadIdx.x & static_cast<unsigned>(lanes)) != 0;
-#pragma unroll
-      for (int i = 0; i < kRun; ++i) {
-        const float other = __shfl_xor_sync(kFullWarp, v[i], lanes);
-        v[i] = upper ? other - v[i] : v[i] + other;
-      }
-    }
-  }
-}
-
-// The larger of `x` over the lanes of a block; a NaN wins.
-__device__ inline float block_max(float x, int lanes) {
-  for (int distance = 1; distance < lanes; distance *= 2) x = max_nan(x, __shfl_xor_sync(kFullWarp, x, distance));
-  return x;
-}
-
-// Maximum over a run of what `value` makes of each index, as a tree.
-template <typename Value>
-__device__ inline float run_max(Value value) {
-  float m[kRun / 2];
-#pragma unroll
-  for (int i = 0; i < kRun / 2; ++i) m[i] = max_nan(value(2 * i), value(2 * i + 1));
-#pragma unroll
-  for (int n = kRun / 4; n > 0; n /= 2) {
-#pragma unroll
-    for (int i = 0; i < n; ++i) m[i] = max_nan(m[i], m[i + n]);
-  }
-  return m[0];
-}
-
-struct Scale {
-  float scale;    // NaN for a block with a value that is not finite
-  float inverse;  // what the values are multiplied with; 0 where all codes are 0
-};
-
-// a / b, correctly rounded, for a and b in [2^-90, 2^90]; `r` is 1 / b within an ulp. Two corrections of the quotient.
-__device__ inline float divide(float a, float b, float r) {
-  float q = a * r;
-  q = __fmaf_rn(__fmaf_rn(-b, q, a), r, q);
-  return __fmaf_rn(__fmaf_rn(-b, q, a), r, q);
-}
-
-__device__ inline float reciprocal(float x) {
-  float r;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
-  return __fmaf_rn(r, __fmaf_rn(-x, r, 1.0F), r);
-}
-
-// The extremes of a block.
-struct Extremes {
-  float amax, positive, negative;  // the latter two only for signed scales
-};
-
-// The scale of a block of ordinary size: finite, and every quotient far from the ends of the range.
-__device__ inline Scale ordinary_scale(const Extremes& e, const Operand& p) {
-  if (p.signed_scale) {  // the larger extreme takes -8
-    constexpr float kSeventh = 1.0F / 7;
-    const float a = fmaxf(e.positive * 0.125F, divide(e.negative, 7.0F, kSeventh));
-    const float b = fmaxf(e.negative * 0.125F, divide(e.positive, 7.0F, kSeventh));
-    const float scale = a < b ? -a : b;
-    return {scale, divide(1.0F, scale, reciprocal(scale))};
-  }
-  return {divide(e.amax, p.largest, p.reciprocal), divide(p.largest, e.amax, reciprocal(e.amax))};
-}
-
-// Any block. Not inlined: it is rare, and its divisions would take registers from the common case.
-static __device__ __noinline__ Scale unusual_scale(Extremes e, float largest, bool signed_scale) {
-  if (!(e.amax < __uint_as_float(0x7F800000u))) return {__uint_as_float(kNanF32), 0.0F};
-  if (e.amax < 0x1p-120F) return {0.0F, 0.0F};
-  if (signed_scale) {
-    const float a = fmaxf(e.positive * 0.125F, __fdiv_rn(e.negative, 7.0F));
-    const float b = fmaxf(e.negative * 0.125F, __fdiv_rn(e.positive, 7.0F));
-    const float scale = a < b ? -a : b;
-    return {scale, __frcp_rn(scale)};
-  }
-  return {__fdiv_rn(e.amax, largest), __fdiv_rn(largest, e.amax)};
-}
-
-// The scale of the run's block. The factor of a transform is applied to `v`, or, where that cannot change a code, to
-// the inverse: a power of two commutes with rounding, but for subnormal results, and those are far below the first
-// boundary.
-template <Span kSpan>
-__device__ inline Scale block_scale(float (&v)[kRun], const Operand& p) {
-  if constexpr (kSpan == Span::kLanes) {
-    if (p.hadamard != 0) {
-#pragma unroll
-      for (int i = 0; i < kRun; ++i) v[i] *= p.hadamard_scale;
-    }
-  }
-  Extremes e{};
-  if (p.signed_scale) {
-    e.positive = max_nan(0.0F, run_max([&](int i) { return v[i]; }));
-    e.negative = max_nan(0.0F, run_max([&](int i) { return -v[i]; }));
-    if constexpr (kSpan == Span::kLanes) e.positive = block_max(e.positive, p.lanes);
-    if constexpr (kSpan == Span::kLanes) e.negative = block_max(e.negative, p.lanes);
-    e.amax = max_nan(e.positive, e.negative);
-  } else {
-    e.amax = run_max([&](int i) { return fabsf(v[i]); });
-    if constexpr (kSpan == Span::kLanes) e.amax = block_max(e.amax, p.lanes);
-  }
-  constexpr float kFactor = kSpan == Span::kHadamard ? 0.25F : 1.0F;
-  const bool ordinary = e.amax > 0x1p-80F && e.amax < 0x1p80F;
-  if constexpr (kSpan == Span::kHadamard) {  // the largest rounded is the largest of the rounded
-    e.amax *= kFactor, e.positive *= kFactor, e.negative *= kFactor;
-  }
-  if (ordinary) {
-    Scale s = ordinary_scale(e, p);
-    s.inverse *= kFactor;
-    return s;
-  }
-  if constexpr (kSpan == Span::kHadamard) {
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) v[i] *= kFactor;
-  }
-  return unusual_scale(e, p.largest, p.signed_scale);
-}
 
 // A float whose low bits hold an integer: anchor + k for a small k, in units of the anchor's last place.
 inline constexpr float kNearestAnchor = 12582912.0F;             // 1.5 * 2^23: unit 1
@@ -190,7 +40,7 @@ inline constexpr std::uint32_t kStochasticAnchor = 0x00004340u;  // upper half o
 // no other x across a tie.
 template <Grid kGrid>
 __device__ inline float round_to_index(float t, float anchor, float index_factor, std::uint32_t far_factor) {
-  if constexpr (kGrid == Grid::kUniform) {
+  if constexpr (kGrid == Grid::kUniform || kGrid == Grid::kWindow) {
     return __fmaf_rn(t, index_factor, anchor);
   } else {
     // The steps of e2m1 are 1/2 below 2, then 2^(e-1) in [2^e, 2^(e+1)): x = 2t, or t * 2^(1-e) + 2^e (e = 1, 2).
@@ -233,12 +83,15 @@ __device__ inline std::uint32_t sign_masks(float t0, float t1) {
   return masks;
 }
 
-// Eight bytes with a nibble each (byte kByte of x[0..7]) to one word.
-template <int kByte>
-__device__ inline std::uint32_t pack_nibbles(const std::uint32_t (&x)[8]) {
+// Eight bytes with a nibble each (byte kByte of x[kFirst..kFirst + 8)) to one word.
+template <int kByte, int kFirst>
+__device__ inline std::uint32_t pack_nibbles(const std::uint32_t (&x)[kRun]) {
   constexpr unsigned kPair = kByte | ((4 + kByte) << 4);
-  const std::uint32_t even = __byte_perm(__byte_perm(x[0], x[2], kPair), __byte_perm(x[4], x[6], kPair), 0x5410);
-  const std::uint32_t odd = __byte_perm(__byte_perm(x[1], x[3], kPair), __byte_perm(x[5], x[7], kPair), 0x5410);
+  const auto pairs = [&](int i) {
+    return __byte_perm(__byte_perm(x[i], x[i + 2], kPair), __byte_perm(x[i + 4], x[i + 6], kPair), 0x5410);
+  };
+  const std::uint32_t even = pairs(kFirst);
+  const std::uint32_t odd = pairs(kFirst + 1);
   return (even & 0x0F0F0F0Fu) | ((odd << 4) & 0xF0F0F0F0u);
 }
 
@@ -248,22 +101,22 @@ __device__ inline std::uint32_t to_sign_magnitude(std::uint32_t x) {
   return (x ^ (sign * 7u)) + sign;  // negative: 8 + the complement of the lower three bits + 1, which never carries
 }
 
-// The codes of v[kFirst..kFirst + 8). `row`, `column` of the first, offsets already added.
+// The indices of v[kFirst..kFirst + 8). `row`, `column` of the first, offsets already added.
 template <Grid kGrid, bool kStochastic, int kFirst>
-__device__ inline std::uint32_t encode8(const float (&v)[kRun], float inverse, const Operand& p, std::uint32_t row,
-                                        std::uint32_t column) {
+__device__ inline void round8(const float (&v)[kRun], float inverse, const Operand& p, std::uint32_t row,
+                              std::uint32_t column, std::uint32_t (&x)[kRun]) {
   std::uint32_t words[4] = {};
   if constexpr (kStochastic) {
     const uint4 w = random_words(p, row, column + kFirst);
     words[0] = w.x, words[1] = w.y, words[2] = w.z, words[3] = w.w;
   }
   constexpr std::uint32_t kFarFactor = kStochastic ? 0x7F7FFFFFu : 0x7F800000u;  // 2 / 2^e: far_factor - bits of 2^e
-  std::uint32_t x[8];
 #pragma unroll
-  for (int i = 0; i < 8; i += 2) {
-    const float t0 = v[kFirst + i] * inverse;
-    const float t1 = v[kFirst + i + 1] * inverse;
-    std::uint32_t n = words[i / 2];
+  for (int i = kFirst; i < kFirst + 8; i += 2) {
+    constexpr bool kClips = kGrid == Grid::kWindow && !kStochastic;
+    const float t0 = kClips ? clip(v[i] * inverse) : v[i] * inverse;
+    const float t1 = kClips ? clip(v[i + 1] * inverse) : v[i + 1] * inverse;
+    std::uint32_t n = words[i % 8 / 2];
     if constexpr (kGrid == Grid::kTable) {
       x[i] = table_index<kStochastic>(t0, p, n & 0xFFFFu);
       x[i + 1] = table_index<kStochastic>(t1, p, n >> 16);
@@ -278,23 +131,45 @@ __device__ inline std::uint32_t encode8(const float (&v)[kRun], float inverse, c
       x[i + 1] = __float_as_uint(round_to_index<kGrid>(t1, kNearestAnchor, p.index_factor, kFarFactor));
     }
   }
-  const std::uint32_t packed = pack_nibbles < kStochastic && kGrid != Grid::kTable ? 2 : 0 > (x);
-  return p.sign_magnitude ? to_sign_magnitude(packed) : packed;
 }
 
-// Quantizes a run that starts at (row, column) of the operand. kSigned: the signs of the transform are in `v` already.
-template <Grid kGrid, bool kStochastic, Span kSpan, bool kSigned = false>
-__device__ inline RunCodes quantize_run(float (&v)[kRun], const Operand& p, std::uint32_t row, std::uint32_t column) {
-  if constexpr (kSpan == Span::kHadamard) hadamard_sums<kSpan, kSigned>(v, p, column);
-  if constexpr (kSpan == Span::kLanes) {
-    if (p.hadamard != 0) hadamard_sums<kSpan, kSigned>(v, p, column);
+// Quantizes a run that starts at (row, column) of the operand and is of it if `valid`.
+template <Grid kGrid, bool kStochastic, Span kSpan>
+__device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Window& window, std::uint32_t row,
+                                          std::uint32_t column, bool valid) {
+  const Extremes extremes = transform<kSpan>(v, p, column);
+  Scale s;
+  if constexpr (kGrid == Grid::kWindow) {
+    s = windowed_scale<kStochastic, kSpan>(v, extremes, p, window, valid && first_of_block<kSpan>(p));
+  } else {
+    s = block_scale<kSpan>(v, extremes, p);
   }
-  const Scale s = block_scale<kSpan>(v, p);
+  RunIndices result;
+  result.scale = s.scale;
   row += p.row_offset;
   column += p.column_offset;
-  const std::uint32_t low = encode8<kGrid, kStochastic, 0>(v, s.inverse, p, row, column);
-  const std::uint32_t high = encode8<kGrid, kStochastic, 8>(v, s.inverse, p, row, column);
-  return {isnan(s.scale) ? make_uint2(0, 0) : make_uint2(low, high), s.scale};
+  round8<kGrid, kStochastic, 0>(v, s.inverse, p, row, column, result.x);
+  round8<kGrid, kStochastic, 8>(v, s.inverse, p, row, column, result.x);
+  return result;
+}
+
+// The codes of a run, the first in the lowest nibble of x; 0 for a block that is not finite.
+template <Grid kGrid, bool kStochastic>
+__device__ inline uint2 codes_of(const RunIndices& run, const Operand& p) {
+  constexpr int kByte = kStochastic && kGrid != Grid::kTable ? 2 : 0;
+  uint2 codes{pack_nibbles<kByte, 0>(run.x), pack_nibbles<kByte, 8>(run.x)};
+  if (p.sign_magnitude) codes = {to_sign_magnitude(codes.x), to_sign_magnitude(codes.y)};
+  return isnan(run.scale) ? make_uint2(0, 0) : codes;
+}
+
+// The index in x as a number.
+template <bool kStochastic>
+__device__ inline float index_value(std::uint32_t x) {
+  if constexpr (kStochastic) {
+    return __uint_as_float(x & 0xFFFF0000u) - __uint_as_float(kStochasticAnchor << 16);
+  } else {
+    return __uint_as_float(x) - kNearestAnchor;
+  }
 }
 
 }  // namespace ufp4::cuda

@@ -22,9 +22,15 @@ void check_matrix(const ConstMatrix& in) {
   }
 }
 
-void check_output(const Quantized& out) {
+void check_output(const QuantizeTask& task) {
+  const Quantized& out = task.out;
   if (out.dequantized != nullptr && out.dequantized_dtype == DType::kF16) {
     throw InputError("quantize: dequantized output is F32 or BF16, not F16");
+  }
+  const bool window = out.e4m3 != nullptr || out.amax != nullptr || out.clipped != nullptr;
+  if (window && task.spec.format->rule != ScaleRule::kPow2Window) {
+    throw InputError("quantize: format '" + std::string(task.spec.format->name) +
+                     "' has no E4M3 values and no window of scales; int4_p2 has");
   }
 }
 

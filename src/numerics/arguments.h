@@ -11,7 +11,7 @@ void check_matrix(const ConstMatrix& in);
 // What dequantize reads and where it writes.
 void check_dequantize(const ConstQuantized& in, const void* out, DType out_dtype);
 
-// The type of dequantized values, where there is a place for them.
-void check_output(const Quantized& out);
+// That the format has the results for which there is a place, and that they are of a type that there is.
+void check_output(const QuantizeTask& task);
 
 }  // namespace ufp4

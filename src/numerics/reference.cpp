@@ -106,7 +106,8 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
       }
       const float outer_amax = outer.at(r, static_cast<std::int64_t>(c));
       const float outer_scale = global_scale(format, outer_amax);
-      const Block result = quantize_block(std::span(values).subspan(c, block), spec, n16, outer_amax);
+      const std::span<const float> inputs = std::span(values).subspan(c, block);
+      const Block result = quantize_block(inputs, spec, n16, outer_amax);
       const float scale = scale_apart ? result.scale : result.scale * outer_scale;
       const std::int64_t first = r * shape.columns + static_cast<std::int64_t>(c);
       const std::int64_t number = first / static_cast<std::int64_t>(block);
@@ -114,6 +115,8 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
       if (out.packed_scales != nullptr) {
         pack_scales(format, &result.scale, result.selectors.data(), 1, out.packed_scales + number * packed_bytes);
       }
+      if (out.amax != nullptr) *out.amax = std::max(*out.amax, block_amax(inputs));
+      if (out.clipped != nullptr && result.clipped) ++*out.clipped;
       for (std::size_t i = 0; i < block; ++i) {
         const std::int64_t at = first + static_cast<std::int64_t>(i);
         if (out.codes != nullptr && i % 2 == 0) {
@@ -122,6 +125,9 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
         const std::uint8_t selector = result.selectors[i / each];
         if (out.selectors != nullptr && format.selector_block != 0 && i % each == 0) {
           out.selectors[at / static_cast<std::int64_t>(each)] = selector;
+        }
+        if (out.e4m3 != nullptr) {
+          out.e4m3[at] = float_to_e4m3(element_value(format, result.codes[i], result.scale, selector));
         }
         if (out.dequantized != nullptr) {
           store(out.dequantized, out.dequantized_dtype, at,

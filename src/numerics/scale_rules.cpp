@@ -148,6 +148,7 @@ Block pow2_window_rule(const Input& in) {
   const float r = std::fabs(extreme) * inverse;
   int k = -9;
   while (k < 5 && std::ldexp(in.tau, k) < r) ++k;
+  block.clipped = std::ldexp(in.tau, k) < r;
   const float sign = extreme < 0 ? -1.0F : 1.0F;
   block.scale = std::ldexp(sign, k);
   const float multiplier = std::ldexp(sign, -k);

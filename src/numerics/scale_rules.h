@@ -14,6 +14,7 @@ struct Block {
   float scale = 0;
   std::array<std::uint8_t, 128> codes{};
   std::array<std::uint8_t, 32> selectors{};  // one for each selector_block elements
+  bool clipped = false;                      // too large for the window of scales that the outer scale places
 };
 
 // Quantizes one block of (transformed) FP32 values; of the spec it reads the format and tau. `n16` holds the 16-bit

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 
@@ -14,42 +15,17 @@
 namespace ufp4::testing {
 namespace {
 
-constexpr std::size_t kGuard = 256;  // bytes behind every result
+constexpr std::size_t kGuard = 256;  // bytes behind every array
 constexpr std::uint8_t kPoison = 0xA5;
 
 void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
 }
 
-class DeviceBytes {
- public:
-  explicit DeviceBytes(std::size_t size) : size_(size) {
-    check(cudaMalloc(&data_, size + kGuard));
-    check(cudaMemset(data_, kPoison, size + kGuard));
-  }
-  ~DeviceBytes() { cudaFree(data_); }
-  DeviceBytes(const DeviceBytes&) = delete;
-  DeviceBytes& operator=(const DeviceBytes&) = delete;
-
-  void* data() const { return data_; }
-  std::vector<std::uint8_t> fetch() const {
-    std::vector<std::uint8_t> bytes(size_ + kGuard);
-    check(cudaMemcpy(bytes.data(), data_, bytes.size(), cudaMemcpyDeviceToHost));
-    if (std::any_of(bytes.begin() + static_cast<std::ptrdiff_t>(size_), bytes.end(),
-                    [](auto b) { return b != kPoison; })) {
-      throw std::runtime_error("written beyond a result of " + std::to_string(size_) + " bytes");
-    }
-    bytes.resize(size_);
-    return bytes;
-  }
-
- private:
-  void* data_ = nullptr;
-  std::size_t size_;
-};
+bool has_window(const QuantizeSpec& spec) { return spec.format->rule == ScaleRule::kPow2Window; }
 
 struct DeviceResults {
-  DeviceBytes codes, scales, dequantized, global_scale;
+  DeviceBytes codes, scales, dequantized, global_scale, e4m3, packed_scales, seen, tensor_amax;
 };
 
 // Small and fast: a step of splitmix64.
@@ -140,6 +116,28 @@ std::string first_difference(const char* what, const std::vector<std::uint8_t>& 
 
 }  // namespace
 
+DeviceBytes::DeviceBytes(std::size_t size) : size_(size) {
+  check(cudaMalloc(&data_, size + kGuard));
+  check(cudaMemset(data_, kPoison, size + kGuard));
+}
+
+DeviceBytes::DeviceBytes(const std::vector<std::uint8_t>& bytes) : DeviceBytes(bytes.size()) {
+  check(cudaMemcpy(data_, bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
+}
+
+DeviceBytes::~DeviceBytes() { cudaFree(data_); }
+
+std::vector<std::uint8_t> DeviceBytes::fetch() const {
+  std::vector<std::uint8_t> bytes(size_ + kGuard);
+  check(cudaMemcpy(bytes.data(), data_, bytes.size(), cudaMemcpyDeviceToHost));
+  if (std::any_of(bytes.begin() + static_cast<std::ptrdiff_t>(size_), bytes.end(),
+                  [](auto b) { return b != kPoison; })) {
+    throw std::runtime_error("written beyond an array of " + std::to_string(size_) + " bytes");
+  }
+  bytes.resize(size_);
+  return bytes;
+}
+
 ConstMatrix HostMatrix::view(const void* data) const {
   const auto* first = static_cast<const std::uint8_t*>(data) + shift * static_cast<std::int64_t>(size_of(dtype));
   return {first, dtype, rows, columns, row_stride};
@@ -186,8 +184,13 @@ Results quantize_on_cpu(const HostMatrix& in, const QuantizeSpec& spec, std::opt
   const auto size = static_cast<std::size_t>(shape.rows * shape.columns);
   const auto block = static_cast<std::size_t>(spec.block_size());
   const std::size_t value_bytes = dequantized ? size_of(*dequantized) : 0;
-  Results out{std::vector<std::uint8_t>(size / 2), std::vector<std::uint8_t>(size / block * 4),
-              std::vector<std::uint8_t>(size * value_bytes), 1};
+  Results out{std::vector<std::uint8_t>(size / 2),
+              std::vector<std::uint8_t>(size / block * 4),
+              std::vector<std::uint8_t>(size * value_bytes),
+              1,
+              std::vector<std::uint8_t>(has_window(spec) ? size : 0),
+              std::vector<std::uint8_t>(has_window(spec) ? size / block : 0)};
+  std::mutex mutex;  // of what the slabs raise
   const ConstMatrix whole = in.view();
   const std::int64_t row_bytes = in.row_stride * static_cast<std::int64_t>(size_of(in.dtype));
   in_slabs(in.rows, [&](std::int64_t first, std::int64_t count) {
@@ -203,35 +206,64 @@ Results quantize_on_cpu(const HostMatrix& in, const QuantizeSpec& spec, std::opt
       task.out.dequantized = out.dequantized.data() + start * value_bytes;
       task.out.dequantized_dtype = *dequantized;
     }
+    float amax = 0;
+    float global_scale = 1;
+    std::uint32_t clipped = 0;
+    task.out.global_scale = &global_scale;
+    if (has_window(spec)) {
+      task.out.e4m3 = out.e4m3.data() + start;
+      task.out.packed_scales = out.packed_scales.data() + start / block;
+      task.out.amax = &amax;
+      task.out.clipped = &clipped;
+    }
     default_backend().quantize(part, {&task, 1});
+    const std::lock_guard lock(mutex);
+    out.global_scale = global_scale;
+    out.amax = std::max(out.amax, amax);
+    out.clipped += clipped;
   });
   return out;
 }
 
 std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<QuantizeSpec>& specs,
                                      std::optional<DType> dequantized) {
-  const DeviceBytes input(in.bytes.size());
-  check(cudaMemcpy(input.data(), in.bytes.data(), in.bytes.size(), cudaMemcpyHostToDevice));
+  const DeviceBytes input(in.bytes);
   std::vector<std::unique_ptr<DeviceResults>> device;
   std::vector<QuantizeTask> tasks;
   for (const QuantizeSpec& spec : specs) {
     const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
     const auto size = static_cast<std::size_t>(shape.rows * shape.columns);
     const auto block = static_cast<std::size_t>(spec.block_size());
+    const bool window = has_window(spec);
+    std::vector<std::uint8_t> tensor_amax(4);
+    std::memcpy(tensor_amax.data(), &spec.tensor_amax, 4);
     device.emplace_back(new DeviceResults{DeviceBytes(size / 2), DeviceBytes(size / block * 4),
-                                          DeviceBytes(dequantized ? size * size_of(*dequantized) : 0), DeviceBytes(4)});
+                                          DeviceBytes(dequantized ? size * size_of(*dequantized) : 0), DeviceBytes(4),
+                                          DeviceBytes(window ? size : 0), DeviceBytes(window ? size / block : 0),
+                                          DeviceBytes(std::vector<std::uint8_t>(8)), DeviceBytes(tensor_amax)});
     const DeviceResults& d = *device.back();
-    tasks.push_back({spec,
-                     {static_cast<std::uint8_t*>(d.codes.data()), static_cast<float*>(d.scales.data()),
-                      dequantized ? d.dequantized.data() : nullptr, dequantized.value_or(DType::kBF16),
-                      static_cast<float*>(d.global_scale.data())}});
+    QuantizeTask& task = tasks.emplace_back(QuantizeTask{spec, {}});
+    task.out.codes = d.codes.as<std::uint8_t>();
+    task.out.scales = d.scales.as<float>();
+    task.out.dequantized = dequantized ? d.dequantized.data() : nullptr;
+    task.out.dequantized_dtype = dequantized.value_or(DType::kBF16);
+    task.out.global_scale = d.global_scale.as<float>();
+    if (!window) continue;
+    task.out.e4m3 = d.e4m3.as<std::uint8_t>();
+    task.out.packed_scales = d.packed_scales.as<std::uint8_t>();
+    task.out.amax = d.seen.as<float>();
+    task.out.clipped = d.seen.as<std::uint32_t>() + 1;
+    if (spec.rounding == Rounding::kStochastic) task.spec.outer_amax = d.tensor_amax.as<float>();
   }
   cuda::quantize(in.view(input.data()), tasks, nullptr);
   check(cudaDeviceSynchronize());
   std::vector<Results> results;
   for (const auto& d : device) {
-    Results& r = results.emplace_back(Results{d->codes.fetch(), d->scales.fetch(), d->dequantized.fetch(), 0});
-    std::memcpy(&r.global_scale, d->global_scale.fetch().data(), 4);
+    Results& r =
+        results.emplace_back(Results{d->codes.fetch(), d->scales.fetch(), d->dequantized.fetch(),
+                                     d->global_scale.fetch_as<float>()[0], d->e4m3.fetch(), d->packed_scales.fetch()});
+    r.amax = d->seen.fetch_as<float>()[0];
+    r.clipped = d->seen.fetch_as<std::uint32_t>()[1];
   }
   return results;
 }
@@ -253,7 +285,18 @@ std::string difference(const Results& gpu, const Results& cpu, const HostMatrix&
     const std::size_t width = cpu.dequantized.size() / static_cast<std::size_t>(shape.rows * shape.columns);
     text = first_difference("values", gpu.dequantized, cpu.dequantized, shape.columns, width);
   }
-  if (text.empty() && gpu.global_scale != 1) text = "the global scale is not 1";
+  if (text.empty()) text = first_difference("E4M3 values", gpu.e4m3, cpu.e4m3, shape.columns, 1);
+  if (text.empty())
+    text = first_difference("scale bytes", gpu.packed_scales, cpu.packed_scales, shape.scales_per_row, 1);
+  if (text.empty() && gpu.global_scale != cpu.global_scale) {
+    text = "global scale " + std::to_string(gpu.global_scale) + ", CPU " + std::to_string(cpu.global_scale);
+  }
+  if (text.empty() && gpu.amax != cpu.amax) {
+    text = "amax " + std::to_string(gpu.amax) + ", CPU " + std::to_string(cpu.amax);
+  }
+  if (text.empty() && gpu.clipped != cpu.clipped) {
+    text = std::to_string(gpu.clipped) + " blocks clipped, CPU " + std::to_string(cpu.clipped);
+  }
   return text.empty() ? text : describe(in, spec) + ": " + text;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +11,35 @@
 #include "ufp4/quantize.h"
 
 namespace ufp4::testing {
+
+// An array in device memory, poisoned at first, with a guard behind it.
+class DeviceBytes {
+ public:
+  explicit DeviceBytes(std::size_t size);
+  explicit DeviceBytes(const std::vector<std::uint8_t>& bytes);
+  ~DeviceBytes();
+  DeviceBytes(const DeviceBytes&) = delete;
+  DeviceBytes& operator=(const DeviceBytes&) = delete;
+
+  void* data() const { return data_; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  // The bytes, when the device has done its work. Throws if something was written to the guard.
+  std::vector<std::uint8_t> fetch() const;
+  template <typename T>
+  std::vector<T> fetch_as() const {
+    const std::vector<std::uint8_t> bytes = fetch();
+    std::vector<T> values(bytes.size() / sizeof(T));
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t size_;
+};
 
 // A matrix in host memory with its rows `row_stride` elements apart, the first `shift` elements into its storage.
 struct HostMatrix {
@@ -37,12 +67,17 @@ struct Results {
   std::vector<std::uint8_t> scales;
   std::vector<std::uint8_t> dequantized;
   float global_scale = 0;
+  std::vector<std::uint8_t> e4m3{};  // this and what follows only for formats with a window
+  std::vector<std::uint8_t> packed_scales{};
+  float amax = 0;
+  std::uint32_t clipped = 0;
 };
 
 // The stored matrix with rows and columns exchanged, dense.
 HostMatrix transposed(const HostMatrix& in);
 
-// On the CPU by all cores, in slabs of rows. Dequantized values only where a type is given.
+// On the CPU by all cores, in slabs of rows. Dequantized values only where a type is given. Formats with a window need
+// spec.tensor_amax.
 Results quantize_on_cpu(const HostMatrix& in, const QuantizeSpec& spec, std::optional<DType> dequantized);
 
 // On the GPU: one call for all specs. Throws if something was written beyond a result.

@@ -98,6 +98,56 @@ TEST_F(CudaQuantize, BothAxesFromOneRead) {
   }
 }
 
+// int4_p2: outer scales that fit, that clip, and at the ends of the range; and its packed form back to values.
+TEST_F(CudaQuantize, PowersOfTwoInAWindow) {
+  std::uint64_t seed = 100;
+  for (const Rounding rounding : kRoundings) {
+    for (const int hadamard : {0, 16, 64}) {
+      for (const float amax : {14.0F, 3.5F, 0.04F, 1e6F, 0.0F, 0x1p-112F, 3e38F, 1e-30F}) {
+        const DType type = kTypes[++seed % kTypes.size()];
+        const HostMatrix in = testing::hostile_matrix(type, 150, 200, 8, 0, seed);
+        QuantizeSpec row = make_spec(find_format("int4_p2"), Axis::kRow, rounding, hadamard, seed % 5 == 0 ? 32 : 16);
+        row.tensor_amax = amax;
+        row.tau = seed % 3 == 0 ? 1.0F : seed % 3 == 1 ? 1.125F : 0.0F;
+        row.random.row_offset = static_cast<std::uint32_t>(seed);
+        QuantizeSpec column = row;
+        column.axis = Axis::kColumn;
+        column.hadamard = make_hadamard(16, 3);
+        column.tensor_amax = 2 * amax;
+        expect_equal(in, {row, column}, seed % 2 == 0 ? DType::kBF16 : DType::kF32);
+        expect_equal(in, {column});
+        expect_equal(in, {row});
+        if (HasFailure()) FAIL() << "tensor amax " << amax;
+      }
+    }
+  }
+}
+
+std::vector<std::uint8_t> bytes_of(float value) {
+  std::vector<std::uint8_t> bytes(4);
+  std::memcpy(bytes.data(), &value, 4);
+  return bytes;
+}
+
+TEST_F(CudaQuantize, PackedScalesUnpackAsScalesDo) {
+  const HostMatrix in = testing::hostile_matrix(DType::kBF16, 64, 160, 0, 0, 5);
+  QuantizeSpec spec = make_spec(find_format("int4_p2"), Axis::kRow, Rounding::kNearest, 16, 16);
+  spec.tensor_amax = 6;
+  const testing::Results cpu = testing::quantize_on_cpu(in, spec, DType::kBF16);
+  const testing::DeviceBytes codes(cpu.codes);
+  const testing::DeviceBytes packed_scales(cpu.packed_scales);
+  const testing::DeviceBytes values(cpu.dequantized.size());
+  const testing::DeviceBytes e4m3(cpu.e4m3.size());
+  ConstQuantized packed{spec.format, 0, 64, 160, codes.as<std::uint8_t>()};
+  packed.packed_scales = packed_scales.as<std::uint8_t>();
+  const testing::DeviceBytes outer(bytes_of(cpu.global_scale));
+  packed.outer_scales = outer.as<float>();
+  cuda::dequantize(packed, values.data(), DType::kBF16, nullptr);
+  cuda::dequantize_e4m3(packed, e4m3.as<std::uint8_t>(), nullptr);
+  EXPECT_TRUE(values.fetch() == cpu.dequantized);
+  EXPECT_TRUE(e4m3.fetch() == cpu.e4m3);
+}
+
 TEST_F(CudaQuantize, ShardsTakeTheRandomBitsOfTheWhole) {
   for (const Axis axis : kAxes) {
     for (const std::uint32_t offset : {0u, 8u, 1u, 2u, 5u, 7u, 0xFFFFFFF4u}) {
@@ -133,6 +183,12 @@ TEST_F(CudaQuantize, ErrorsNameWhatIsWrong) {
   EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
   task.spec = make_spec(find_format("nvfp4"), Axis::kRow, Rounding::kNearest, 0, 16);
   EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
+  task.spec = make_spec(find_format("int4_p2"), Axis::kRow, Rounding::kNearest, 0, 16);  // no amax
+  EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
+  task.spec = make_spec(find_format("e1m2"), Axis::kRow, Rounding::kNearest, 0, 16);
+  task.out = {};
+  task.out.e4m3 = somewhere.data();  // not for this format
+  EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
   const ConstQuantized packed{&find_format("nvfp4"), 0, 1, 16, somewhere.data(), nullptr};
   EXPECT_THROW(cuda::dequantize(packed, somewhere.data(), DType::kBF16, nullptr), InputError);
 }
@@ -149,8 +205,10 @@ TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
   static const HostMatrix turned = transposed(in);
   for (const Rounding rounding : kRoundings) {
     for (const int hadamard : {0, 16}) {
-      const QuantizeSpec row = make_spec(find_format(GetParam()), Axis::kRow, rounding, hadamard, 16);
-      const QuantizeSpec column = make_spec(find_format(GetParam()), Axis::kColumn, rounding, hadamard, 16);
+      QuantizeSpec row = make_spec(find_format(GetParam()), Axis::kRow, rounding, hadamard, 16);
+      row.tensor_amax = 2.5F;  // of int4_p2: a few blocks are beyond its window
+      QuantizeSpec column = row;
+      column.axis = Axis::kColumn;
       const testing::Results row_on_cpu = quantize_on_cpu(in, row, {});
       const testing::Results column_on_cpu = quantize_on_cpu(turned, row, {});
       EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, {})[0], row_on_cpu, in, row));
@@ -165,7 +223,7 @@ TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
 std::vector<std::string> format_names() {
   std::vector<std::string> names;
   for (const BlockFormat& format : formats()) {
-    if (format.rule == ScaleRule::kAmax) names.emplace_back(format.name);
+    if (format.rule == ScaleRule::kAmax || format.rule == ScaleRule::kPow2Window) names.emplace_back(format.name);
   }
   return names;
 }

@@ -1,0 +1,51 @@
+// The result of a layer, written.
+#pragma once
+
+#include <algorithm>
+
+#include "cuda/kernels.h"
+#include "cuda/layer.cuh"
+
+namespace ufp4::cuda {
+
+inline constexpr int kComputeThreads = 256;
+inline constexpr int kComputeResident = 4;
+
+// A thread goes down a column of vectors, and through the halves of a layer that has them: their inputs are then in the
+// cache. A block is 2^width_log2 vectors wide.
+template <typename Layer>
+__global__ void __launch_bounds__(kComputeThreads, kComputeResident)
+    compute_layer(const __grid_constant__ Layer layer, Bf16* __restrict__ out, int width_log2) {
+  const auto rows = static_cast<std::uint32_t>(layer.rows());
+  const auto half = static_cast<std::uint32_t>(layer.columns() / Layer::kHalves);
+  const std::uint32_t vector = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));
+  if (vector * 8 >= half) return;
+  const std::uint32_t step = gridDim.y * (kComputeThreads >> width_log2);
+  typename Layer::Column columns[Layer::kHalves];
+#pragma unroll
+  for (int h = 0; h < Layer::kHalves; ++h) columns[h] = layer.at(vector * 8 + static_cast<std::uint32_t>(h) * half);
+  for (std::uint32_t row = blockIdx.y * (kComputeThreads >> width_log2) + (threadIdx.x >> width_log2); row < rows;
+       row += step) {
+    Bf16* to = out + row * layer.columns() + vector * 8;
+#pragma unroll
+    for (int h = 0; h < Layer::kHalves; ++h) {
+      *reinterpret_cast<uint4*>(to + static_cast<std::int64_t>(h) * half) =
+          layer.finish(columns[h], layer.fetch(columns[h], row));
+    }
+  }
+}
+
+template <typename Layer>
+void start_compute(const Layer& layer, Bf16* out, Stream stream) {
+  const std::int64_t vectors = layer.columns() / Layer::kHalves / 8;
+  int width_log2 = 0;
+  while (width_log2 < 8 && (std::int64_t{1} << width_log2) < vectors) ++width_log2;
+  const std::int64_t across = (vectors + (1 << width_log2) - 1) >> width_log2;
+  const std::int64_t rows_per_block = kComputeThreads >> width_log2;
+  const std::int64_t down = (layer.rows() + rows_per_block - 1) / rows_per_block;
+  const dim3 grid(static_cast<unsigned>(across), static_cast<unsigned>(std::min<std::int64_t>(down, 65535)));
+  compute_layer<<<grid, kComputeThreads, 0, stream>>>(layer, out, width_log2);
+  check_launch("compute_layer", layer.rows(), layer.columns());
+}
+
+}  // namespace ufp4::cuda

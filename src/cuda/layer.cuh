@@ -1,0 +1,145 @@
+// The arithmetic of the layers, eight neighbouring values of a row at a time. Each layer is a plain struct with
+//   Column at(column): what it needs of a column of vectors, which rows share;
+//   Raw fetch(column, row): the loads; uint4 finish(column, raw): eight BF16 values of its result.
+// kHalves: parts of its columns that are made of the same inputs, best worked on one after the other.
+// Kernels that write the result and kernels that quantize it call the same functions: the bits cannot differ.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "cuda/layers.h"
+
+namespace ufp4::cuda {
+
+__device__ inline float low_value(std::uint32_t word) { return __uint_as_float(word << 16); }
+__device__ inline float high_value(std::uint32_t word) { return __uint_as_float(word & 0xFFFF0000u); }
+
+__device__ inline std::uint32_t round_pair(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+__device__ inline uint4 load_vector(const Bf16* from) { return __ldg(reinterpret_cast<const uint4*>(from)); }
+
+// f(a, b) of the values in two words, for each of eight.
+template <typename F>
+__device__ inline uint4 map_pairs(uint4 a, uint4 b, F f) {
+  const auto word = [&](std::uint32_t x, std::uint32_t y) {
+    return round_pair(f(low_value(x), low_value(y)), f(high_value(x), high_value(y)));
+  };
+  return {word(a.x, b.x), word(a.y, b.y), word(a.z, b.z), word(a.w, b.w)};
+}
+
+// 1 / (1 + exp(-x)).
+__device__ inline float sigmoid(float x) {
+  float power;
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * -1.44269504F));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(power + 1.0F));
+  return result;
+}
+
+__device__ inline float swiglu_value(float gate, float up) { return gate * sigmoid(gate) * up; }
+
+__device__ inline float gate_gradient(float gate, float up, float dy) {
+  const float s = sigmoid(gate);
+  const float slope = __fmaf_rn(gate * s, 1.0F - s, s);  // of silu: s + silu (1 - s)
+  return dy * up * slope;
+}
+
+__device__ inline float up_gradient(float gate, float dy) { return dy * (gate * sigmoid(gate)); }
+
+struct RmsNormLayer {
+  RmsNorm p;
+
+  static constexpr int kHalves = 1;
+  static constexpr int kTogether = 4;  // vectors that a thread loads before it works on the first
+  struct Column {
+    const Bf16* x;
+    float4 weight[2];
+  };
+  struct Raw {
+    uint4 x;
+    float rstd;
+  };
+  __host__ __device__ std::int64_t rows() const { return p.rows; }
+  __host__ __device__ std::int64_t columns() const { return p.columns; }
+  __device__ Column at(std::uint32_t column) const {
+    const auto* weight = reinterpret_cast<const float4*>(p.weight + column);
+    return {p.x + column, {__ldg(weight), __ldg(weight + 1)}};
+  }
+  __device__ Raw fetch(const Column& c, std::uint32_t row) const {
+    return {load_vector(c.x + row * p.columns), __ldg(p.rstd + row)};
+  }
+  __device__ uint4 finish(const Column& c, const Raw& raw) const {
+    const auto word = [&](std::uint32_t x, float low, float high) {
+      return round_pair(low_value(x) * raw.rstd * low, high_value(x) * raw.rstd * high);
+    };
+    return {word(raw.x.x, c.weight[0].x, c.weight[0].y), word(raw.x.y, c.weight[0].z, c.weight[0].w),
+            word(raw.x.z, c.weight[1].x, c.weight[1].y), word(raw.x.w, c.weight[1].z, c.weight[1].w)};
+  }
+};
+
+struct SwigluLayer {
+  Swiglu p;
+
+  static constexpr int kHalves = 1;
+  static constexpr int kTogether = 2;
+  struct Column {
+    const Bf16* gate;
+  };
+  struct Raw {
+    uint4 gate, up;
+  };
+  __host__ __device__ std::int64_t rows() const { return p.rows; }
+  __host__ __device__ std::int64_t columns() const { return p.columns; }
+  __device__ Column at(std::uint32_t column) const { return {p.h + column}; }
+  __device__ Raw fetch(const Column& c, std::uint32_t row) const {
+    const Bf16* gate = c.gate + row * 2 * p.columns;
+    return {load_vector(gate), load_vector(gate + p.columns)};
+  }
+  __device__ uint4 finish(const Column& /*c*/, const Raw& raw) const {
+    return map_pairs(raw.gate, raw.up, swiglu_value);
+  }
+};
+
+struct SwigluBackwardLayer {
+  SwigluBackward p;
+
+  static constexpr int kHalves = 2;
+  static constexpr int kTogether = 2;
+  struct Column {
+    const Bf16* gate;
+    const Bf16* dy;
+    bool of_up;
+  };
+  struct Raw {
+    uint4 gate, up, dy;
+  };
+  __host__ __device__ std::int64_t rows() const { return p.rows; }
+  __host__ __device__ std::int64_t columns() const { return 2 * p.columns; }
+  __device__ Column at(std::uint32_t column) const {
+    const bool of_up = column >= p.columns;
+    const std::int64_t within = of_up ? column - p.columns : column;
+    return {p.h + within, p.dy + within, of_up};
+  }
+  __device__ Raw fetch(const Column& c, std::uint32_t row) const {
+    const Bf16* gate = c.gate + row * 2 * p.columns;
+    return {load_vector(gate), c.of_up ? uint4{} : load_vector(gate + p.columns), load_vector(c.dy + row * p.columns)};
+  }
+  __device__ uint4 finish(const Column& c, const Raw& raw) const {
+    return c.of_up ? map_pairs(raw.gate, raw.dy, up_gradient) : gate_part(raw);
+  }
+  __device__ static uint4 gate_part(const Raw& raw) {
+    const auto word = [](std::uint32_t gate, std::uint32_t up, std::uint32_t dy) {
+      return round_pair(gate_gradient(low_value(gate), low_value(up), low_value(dy)),
+                        gate_gradient(high_value(gate), high_value(up), high_value(dy)));
+    };
+    return {word(raw.gate.x, raw.up.x, raw.dy.x), word(raw.gate.y, raw.up.y, raw.dy.y),
+            word(raw.gate.z, raw.up.z, raw.dy.z), word(raw.gate.w, raw.up.w, raw.dy.w)};
+  }
+};
+
+}  // namespace ufp4::cuda

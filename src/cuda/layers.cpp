@@ -1,0 +1,132 @@
+#include "cuda/layers.h"
+
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "cuda/kernels.h"
+#include "ufp4/error.h"
+
+namespace ufp4::cuda {
+namespace {
+
+struct Pointer {
+  const char* name;
+  const void* data;
+};
+
+void check_shape(const char* layer, std::int64_t rows, std::int64_t columns) {
+  if (rows >= 0 && columns >= 0 && columns % 8 == 0 && rows <= kLargestDimension && columns <= kLargestDimension / 2) {
+    return;
+  }
+  throw InputError(std::string(layer) + ": [" + std::to_string(rows) + ", " + std::to_string(columns) +
+                   "] is no shape that the GPU kernels take: the number of columns must be a multiple of 8");
+}
+
+void check_pointers(const char* layer, std::initializer_list<Pointer> pointers) {
+  for (const Pointer& p : pointers) {
+    if (p.data == nullptr) throw InputError(std::string(layer) + ": no " + p.name + " given");
+    if (reinterpret_cast<std::uintptr_t>(p.data) % 16 != 0) {
+      throw InputError(std::string(layer) + ": " + p.name + " is not aligned to 16 bytes");
+    }
+  }
+}
+
+// Throws InputError for a layer with something missing; whether there is anything to do.
+bool check(const RmsNorm& p) {
+  check_shape("RMS norm", p.rows, p.columns);
+  if (p.rows == 0 || p.columns == 0) return false;
+  check_pointers("RMS norm", {{"x", p.x}, {"weight", p.weight}, {"rstd", p.rstd}});
+  return true;
+}
+
+bool check(const Swiglu& p) {
+  check_shape("SwiGLU", p.rows, p.columns);
+  if (p.rows == 0 || p.columns == 0) return false;
+  check_pointers("SwiGLU", {{"h", p.h}});
+  return true;
+}
+
+bool check(const SwigluBackward& p) {
+  check_shape("SwiGLU backward", p.rows, p.columns);
+  if (p.rows == 0 || p.columns == 0) return false;
+  check_pointers("SwiGLU backward", {{"h", p.h}, {"dy", p.dy}});
+  return true;
+}
+
+template <typename Layer>
+void compute_layer(const Layer& layer, Bf16* out, Stream stream) {
+  if (!check(layer)) return;
+  check_pointers("layer", {{"result", out}});
+  launch_compute(layer, out, stream);
+}
+
+template <typename Layer>
+void quantize_layer(const Layer& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
+  const std::int64_t columns = std::is_same_v<Layer, SwigluBackward> ? 2 * layer.columns : layer.columns;
+  OperandPairs operands = make_operands(DType::kBF16, layer.rows, columns, tasks);
+  const bool any = check(layer);
+  const auto fits = [](const Operand& p) { return fits_tile(DType::kBF16, p); };
+  for (const auto& tile : operands.tiles) {
+    if (tile.column.grid == Grid::kTable) throw InputError("quantize: a layer has no kernels for this grid");
+  }
+  for (const Operand& row : operands.rows) {
+    if (!fits(row)) throw InputError("quantize: a layer has no kernels for this grid, block or transform");
+  }
+  if (out != nullptr) check_pointers("layer", {{"result", out}});
+  set_global_scales(tasks, stream);
+  if (!any) return;
+  for (const auto& [column, row] : operands.tiles) {
+    launch_layer_tiles(layer, out, &column, row ? &*row : nullptr, stream);
+    out = nullptr;  // written
+  }
+  for (const Operand& row : operands.rows) {
+    launch_layer_tiles(layer, out, nullptr, &row, stream);
+    out = nullptr;
+  }
+  if (out != nullptr) launch_compute(layer, out, stream);
+}
+
+}  // namespace
+
+void compute(const RmsNorm& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
+void compute(const Swiglu& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
+void compute(const SwigluBackward& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
+
+void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
+  quantize_layer(layer, tasks, out, stream);
+}
+void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
+  quantize_layer(layer, tasks, out, stream);
+}
+void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
+  quantize_layer(layer, tasks, out, stream);
+}
+
+void rms_statistics(const RmsStatistics& p, Stream stream) {
+  check_shape("RMS statistics", p.rows, p.columns);
+  if (p.rows == 0 || p.columns == 0) return;
+  check_pointers("RMS statistics", {{"x", p.x}, {"rstd", p.rstd}});
+  if (p.branch != nullptr) check_pointers("RMS statistics", {{"branch", p.branch}, {"sum", p.sum}});
+  launch_rms_statistics(p, stream);
+}
+
+void rms_norm_backward(const RmsNormBackward& p, Stream stream) {
+  check_shape("RMS norm backward", p.rows, p.columns);
+  if (p.columns > kLargestNorm) {
+    throw InputError("RMS norm backward: " + std::to_string(p.columns) + " columns, expected at most " +
+                     std::to_string(kLargestNorm));
+  }
+  if (p.rows == 0 || p.columns == 0) return;
+  check_pointers("RMS norm backward", {{"x", p.x},
+                                       {"weight", p.weight},
+                                       {"rstd", p.rstd},
+                                       {"dy", p.dy},
+                                       {"dx", p.dx},
+                                       {"dweight", p.dweight},
+                                       {"workspace", p.workspace}});
+  if (p.residual != nullptr) check_pointers("RMS norm backward", {{"residual", p.residual}});
+  launch_rms_norm_backward(p, stream);
+}
+
+}  // namespace ufp4::cuda

@@ -1,0 +1,117 @@
+// What the tile kernel quantizes: how a tile of it comes into shared memory. Tiles have 128 rows and 128 bytes of
+// columns; all threads of a block call load together and wait for the copies (__pipeline_wait_prior) and each other.
+#pragma once
+
+#include <cuda_pipeline_primitives.h>
+
+#include "cuda/layer.cuh"
+#include "cuda/operand.h"
+#include "cuda/values.cuh"
+
+namespace ufp4::cuda {
+
+inline constexpr int kTileThreads = 256;
+inline constexpr int kTileRows = 128;  // the longest block and transform
+inline constexpr int kTileWords = 32;  // of a row
+inline constexpr int kTilePad = 4;     // words after each 16 rows: the runs of a column then lie in different banks
+inline constexpr int kTileSize = kTileRows * kTileWords + kTileRows / kRun * kTilePad;
+inline constexpr int kTileVectors = kTileWords / 4;                // in a row
+inline constexpr int kTileStepRows = kTileThreads / kTileVectors;  // that the block loads at a time
+inline constexpr int kTileSteps = kTileRows / kTileStepRows;
+
+template <DType kType>
+inline constexpr int kTileColumns = kTileWords* Values<kType>::kPerWord;
+
+// `row` is not negative.
+__device__ constexpr int tile_word(int row, int word) {
+  return row * kTileWords + static_cast<int>(static_cast<unsigned>(row) / kRun) * kTilePad + word;
+}
+
+// The vector of 16 bytes that a thread loads first; further ones lie kTileStepRows rows below.
+struct TileVector {
+  int row, word;
+};
+__device__ inline TileVector first_vector() {
+  return {static_cast<int>(threadIdx.x) / kTileVectors, static_cast<int>(threadIdx.x) % kTileVectors * 4};
+}
+
+// A matrix in memory, copied asynchronously. What lies beyond it becomes zero.
+template <DType kInput>
+struct MatrixSource {
+  static constexpr DType kType = kInput;
+  static constexpr int kHalves = 1;
+  Matrix in;
+
+  __host__ std::int64_t rows() const { return in.rows; }
+  __host__ std::int64_t columns() const { return in.columns; }
+
+  __device__ void load(std::uint32_t* tile, std::uint32_t row0, std::uint32_t column0) const {
+    using Element = typename Values<kType>::Element;
+    constexpr int kPerVector = 16 / static_cast<int>(sizeof(Element));
+    const TileVector first = first_vector();
+    const std::uint32_t column = column0 + static_cast<std::uint32_t>(first.word * Values<kType>::kPerWord);
+    std::uint32_t row = row0 + static_cast<std::uint32_t>(first.row);
+    const auto* from = static_cast<const Element*>(in.data) + row * in.row_stride + column;
+    std::uint32_t* to = tile + tile_word(first.row, first.word);
+    const std::int64_t step = kTileStepRows * in.row_stride;
+    if (in.vector_rows && row0 + kTileRows <= in.rows && column + kPerVector <= in.columns) {
+#pragma unroll
+      for (int i = 0; i < kTileSteps; ++i) {
+        __pipeline_memcpy_async(to + i * tile_word(kTileStepRows, 0), from, 16);
+        from += step;
+      }
+      return;
+    }
+    const int valid = column < in.columns ? static_cast<int>(min(in.columns - column, std::uint32_t{kPerVector})) : 0;
+#pragma unroll 1
+    for (int i = 0; i < kTileSteps; ++i) {
+      auto* elements = reinterpret_cast<Element*>(to);
+#pragma unroll 1
+      for (int k = 0; k < kPerVector; ++k) elements[k] = row < in.rows && k < valid ? from[k] : Element{};
+      row += kTileStepRows;
+      from += step;
+      to += tile_word(kTileStepRows, 0);
+    }
+  }
+};
+
+// The result of a layer, made of its inputs while they are loaded; `out` gets a copy unless it is null.
+template <typename Layer>
+struct LayerSource {
+  static constexpr DType kType = DType::kBF16;
+  static constexpr int kHalves = Layer::kHalves;
+  Layer layer;
+  Bf16* out;
+
+  __host__ std::int64_t rows() const { return layer.rows(); }
+  __host__ std::int64_t columns() const { return layer.columns(); }
+
+  __device__ void load(std::uint32_t* tile, std::uint32_t row0, std::uint32_t column0) const {
+    const TileVector first = first_vector();
+    const std::uint32_t column = column0 + static_cast<std::uint32_t>(first.word * 2);
+    const std::uint32_t row = row0 + static_cast<std::uint32_t>(first.row);
+    std::uint32_t* to = tile + tile_word(first.row, first.word);
+    const bool inside = column < layer.columns();
+    const auto at = layer.at(inside ? column : 0);
+    constexpr int kTogether = Layer::kTogether;
+#pragma unroll
+    for (int i = 0; i < kTileSteps; i += kTogether) {
+      typename Layer::Raw raw[kTogether];
+#pragma unroll
+      for (int k = 0; k < kTogether; ++k) {
+        const std::uint32_t r = row + static_cast<std::uint32_t>((i + k) * kTileStepRows);
+        if (inside && r < layer.rows()) raw[k] = layer.fetch(at, r);
+      }
+#pragma unroll
+      for (int k = 0; k < kTogether; ++k) {
+        const std::uint32_t r = row + static_cast<std::uint32_t>((i + k) * kTileStepRows);
+        const bool valid = inside && r < layer.rows();
+        const uint4 vector = valid ? layer.finish(at, raw[k]) : uint4{};
+        *reinterpret_cast<uint4*>(to + (i + k) * tile_word(kTileStepRows, 0)) = vector;
+        if (valid && out != nullptr) *reinterpret_cast<uint4*>(out + r * layer.columns() + column) = vector;
+      }
+    }
+  }
+};
+
+}  // namespace ufp4::cuda

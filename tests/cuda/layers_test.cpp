@@ -1,0 +1,283 @@
+// The layers against plain loops in FP64, and as sources of a quantization against their own written results.
+#include "cuda/layers.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "cuda/device_case.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+using cuda::Bf16;
+using testing::DeviceBytes;
+
+class CudaLayers : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const cuda::DeviceStatus status = cuda::device_status();
+    if (!status.usable) GTEST_SKIP() << status.sentence;
+  }
+};
+
+struct Shape {
+  std::int64_t rows, columns;
+};
+constexpr std::array kShapes{Shape{1, 8}, Shape{37, 72}, Shape{130, 64}, Shape{300, 640}, Shape{129, 2056}};
+
+DeviceBytes normal_bf16(std::int64_t rows, std::int64_t columns, std::uint64_t seed) {
+  return DeviceBytes(testing::normal_matrix(DType::kBF16, rows, columns, seed).bytes);
+}
+
+DeviceBytes normal_f32(std::int64_t count, std::uint64_t seed) {
+  return DeviceBytes(testing::normal_matrix(DType::kF32, 1, count, seed).bytes);
+}
+
+std::vector<double> values(const DeviceBytes& bf16) {
+  std::vector<double> result;
+  for (const Bf16 x : bf16.fetch_as<Bf16>()) result.push_back(bf16_to_float(x));
+  return result;
+}
+
+// Within the rounding to BF16, once or, with a residual, twice.
+void expect_near(const std::vector<double>& found, const std::vector<double>& expected, double scale = 1) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    ASSERT_NEAR(found[i], expected[i], (std::abs(expected[i]) + scale * 1e-3) * 0x1p-8) << "at " << i;
+  }
+}
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+double silu_slope(double x) {
+  const double s = 1 / (1 + std::exp(-x));
+  return s + x * s * (1 - s);
+}
+
+TEST_F(CudaLayers, Swiglu) {
+  for (const auto [rows, columns] : kShapes) {
+    const DeviceBytes h = normal_bf16(rows, 2 * columns, 1);
+    const DeviceBytes dy = normal_bf16(rows, columns, 2);
+    const auto n = static_cast<std::size_t>(rows * columns);
+    const DeviceBytes y(2 * n);
+    const DeviceBytes dh(4 * n);
+    cuda::compute(cuda::Swiglu{rows, columns, h.as<Bf16>()}, y.as<Bf16>(), nullptr);
+    cuda::compute(cuda::SwigluBackward{rows, columns, h.as<Bf16>(), dy.as<Bf16>()}, dh.as<Bf16>(), nullptr);
+    const std::vector<double> in = values(h);
+    const std::vector<double> gradient = values(dy);
+    std::vector<double> expected_y(n);
+    std::vector<double> expected_dh(2 * n);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t c = 0; c < columns; ++c) {
+        const auto gate = static_cast<std::size_t>(2 * r * columns + c);
+        const auto up = gate + static_cast<std::size_t>(columns);
+        const auto at = static_cast<std::size_t>(r * columns + c);
+        expected_y[at] = silu(in[gate]) * in[up];
+        expected_dh[gate] = gradient[at] * in[up] * silu_slope(in[gate]);
+        expected_dh[up] = gradient[at] * silu(in[gate]);
+      }
+    }
+    expect_near(values(y), expected_y);
+    expect_near(values(dh), expected_dh);
+  }
+}
+
+TEST_F(CudaLayers, SigmoidAtTheEndsOfTheRange) {
+  std::vector<std::uint8_t> bytes;
+  for (const float gate : {-3e38F, -200.0F, -90.0F, 90.0F, 200.0F, 3e38F, -0.0F, 0.0F}) {
+    const std::uint16_t bits = float_to_bf16(gate);
+    bytes.push_back(static_cast<std::uint8_t>(bits & 0xFF));
+    bytes.push_back(static_cast<std::uint8_t>(bits >> 8));
+  }
+  for (int i = 0; i < 8; ++i) bytes.insert(bytes.end(), {0x80, 0x3F});  // up: 1
+  const DeviceBytes h(bytes);
+  const DeviceBytes y(16);
+  cuda::compute(cuda::Swiglu{1, 8, h.as<Bf16>()}, y.as<Bf16>(), nullptr);
+  const std::vector<double> found = values(y);
+  EXPECT_EQ(found[0], 0);
+  EXPECT_EQ(found[1], 0);
+  EXPECT_NEAR(found[2], 0, 1e-30);
+  EXPECT_EQ(found[3], 90);
+  EXPECT_EQ(found[4], 200);
+  EXPECT_EQ(found[5], bf16_to_float(float_to_bf16(3e38F)));
+  EXPECT_EQ(found[6], 0);
+  EXPECT_EQ(found[7], 0);
+}
+
+TEST_F(CudaLayers, RmsNormForwardAndBackward) {
+  constexpr double kEpsilon = 1e-5;
+  for (const auto [rows, columns] : kShapes) {
+    const DeviceBytes x = normal_bf16(rows, columns, 3);
+    const DeviceBytes branch = normal_bf16(rows, columns, 4);
+    const DeviceBytes weight = normal_f32(columns, 5);
+    const DeviceBytes dy = normal_bf16(rows, columns, 6);
+    const auto n = static_cast<std::size_t>(rows * columns);
+    const DeviceBytes sum(2 * n);
+    const DeviceBytes rstd(4 * static_cast<std::size_t>(rows));
+    const DeviceBytes y(2 * n);
+    const DeviceBytes dx(2 * n);
+    const DeviceBytes dx_alone(2 * n);
+    const DeviceBytes dweight(4 * static_cast<std::size_t>(columns));
+    const DeviceBytes twice(std::vector<std::uint8_t>(4 * static_cast<std::size_t>(columns)));
+    const DeviceBytes workspace(4 * static_cast<std::size_t>(cuda::rms_norm_backward_workspace(rows, columns)));
+    cuda::rms_statistics({rows, columns, x.as<Bf16>(), branch.as<Bf16>(), sum.as<Bf16>(), rstd.as<float>(), kEpsilon},
+                         nullptr);
+    cuda::compute(cuda::RmsNorm{rows, columns, sum.as<Bf16>(), weight.as<float>(), rstd.as<float>()}, y.as<Bf16>(),
+                  nullptr);
+    cuda::RmsNormBackward p{rows,
+                            columns,
+                            sum.as<Bf16>(),
+                            weight.as<float>(),
+                            rstd.as<float>(),
+                            dy.as<Bf16>(),
+                            nullptr,
+                            dx_alone.as<Bf16>(),
+                            dweight.as<float>(),
+                            false,
+                            workspace.as<float>()};
+    cuda::rms_norm_backward(p, nullptr);
+    p.residual = x.as<Bf16>();
+    p.dx = dx.as<Bf16>();
+    p.dweight = twice.as<float>();
+    p.accumulate = true;
+    cuda::rms_norm_backward(p, nullptr);
+    cuda::rms_norm_backward(p, nullptr);
+
+    const std::vector<double> a = values(x);
+    const std::vector<double> b = values(branch);
+    const std::vector<double> s = values(sum);
+    const std::vector<double> g = values(dy);
+    const std::vector<float> w = weight.fetch_as<float>();
+    const std::vector<float> factor = rstd.fetch_as<float>();
+    const std::vector<double> alone = values(dx_alone);
+    std::vector<double> expected_y(n);
+    std::vector<double> expected_dx(n);
+    std::vector<double> expected_dweight(static_cast<std::size_t>(columns));
+    for (std::int64_t r = 0; r < rows; ++r) {
+      double square = 0;
+      double mean = 0;
+      const auto at = [&](std::int64_t c) { return static_cast<std::size_t>(r * columns + c); };
+      for (std::int64_t c = 0; c < columns; ++c) {
+        ASSERT_EQ(s[at(c)], bf16_to_float(float_to_bf16(static_cast<float>(a[at(c)]) + static_cast<float>(b[at(c)]))));
+        square += s[at(c)] * s[at(c)];
+      }
+      const double inverse = 1 / std::sqrt(square / static_cast<double>(columns) + kEpsilon);
+      ASSERT_NEAR(factor[static_cast<std::size_t>(r)], inverse, 1e-5 * inverse);
+      for (std::int64_t c = 0; c < columns; ++c) {
+        const auto k = static_cast<std::size_t>(c);
+        expected_y[at(c)] = s[at(c)] * inverse * w[k];
+        mean += g[at(c)] * w[k] * s[at(c)] * inverse / static_cast<double>(columns);
+        expected_dweight[k] += g[at(c)] * s[at(c)] * inverse;
+      }
+      for (std::int64_t c = 0; c < columns; ++c) {
+        expected_dx[at(c)] = inverse * (g[at(c)] * w[static_cast<std::size_t>(c)] - s[at(c)] * inverse * mean);
+      }
+    }
+    expect_near(values(y), expected_y);
+    expect_near(alone, expected_dx, 10);
+    for (std::size_t i = 0; i < n; ++i) {  // the residual is added to the rounded gradient
+      expected_dx[i] = bf16_to_float(float_to_bf16(static_cast<float>(a[i]) + static_cast<float>(alone[i])));
+    }
+    EXPECT_EQ(values(dx), expected_dx);
+    const std::vector<float> once = dweight.fetch_as<float>();
+    const std::vector<float> added = twice.fetch_as<float>();
+    for (std::size_t c = 0; c < once.size(); ++c) {
+      ASSERT_NEAR(once[c], expected_dweight[c], 1e-4 * (std::abs(expected_dweight[c]) + std::sqrt(rows)));
+      ASSERT_EQ(added[c], once[c] + once[c]);
+    }
+  }
+}
+
+struct Outputs {
+  DeviceBytes codes, scales, values;
+  QuantizeTask task;
+
+  Outputs(const QuantizeSpec& spec, std::int64_t rows, std::int64_t columns, bool packed)
+      : Outputs(spec, quantized_shape(rows, columns, spec), packed) {}
+
+  bool operator==(const Outputs& other) const {
+    return codes.fetch() == other.codes.fetch() && scales.fetch() == other.scales.fetch() &&
+           values.fetch() == other.values.fetch();
+  }
+
+ private:
+  Outputs(const QuantizeSpec& spec, const QuantizedShape& shape, bool packed)
+      : codes(static_cast<std::size_t>(shape.rows * shape.columns / 2)),
+        scales(static_cast<std::size_t>(shape.rows * shape.scales_per_row * 4)),
+        values(static_cast<std::size_t>(shape.rows * shape.columns * 2)),
+        task{spec,
+             {packed ? codes.as<std::uint8_t>() : nullptr, packed ? scales.as<float>() : nullptr,
+              packed ? nullptr : values.data(), DType::kBF16}} {}
+};
+
+// The result of `layer`, [rows, columns], quantized from memory and without it.
+template <typename Layer>
+void expect_fused_equals_parts(const Layer& layer, std::int64_t rows, std::int64_t columns) {
+  const auto bytes = static_cast<std::size_t>(2 * rows * columns);
+  const DeviceBytes written(bytes);
+  cuda::compute(layer, written.as<Bf16>(), nullptr);
+  std::uint32_t seed = 0;
+  for (const char* format : {"e1m2", "int4_full", "e2m1"}) {
+    for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
+      for (const int hadamard : {0, 16, 32}) {
+        ++seed;
+        const bool stash = seed % 2 == 0;  // as in the forward pass: values of the rows, codes of the columns
+        const QuantizeSpec row{&find_format(format), 0, Axis::kRow, rounding, make_hadamard(hadamard, seed),
+                               {seed, 1, 2, 8, 3}};
+        QuantizeSpec column = row;
+        column.axis = Axis::kColumn;
+        column.hadamard = make_hadamard(16, seed);
+        column.random.stream = 9;
+        const auto expect_equal = [&](bool with_row, bool with_column, bool with_out) {
+          const Outputs parts[2]{{row, rows, columns, false}, {column, rows, columns, stash}};
+          const Outputs fused[2]{{row, rows, columns, false}, {column, rows, columns, stash}};
+          const DeviceBytes out(bytes);
+          std::vector<QuantizeTask> from_memory;
+          std::vector<QuantizeTask> from_layer;
+          if (with_row) from_memory.push_back(parts[0].task), from_layer.push_back(fused[0].task);
+          if (with_column) from_memory.push_back(parts[1].task), from_layer.push_back(fused[1].task);
+          cuda::quantize({written.data(), DType::kBF16, rows, columns, columns}, from_memory, nullptr);
+          cuda::quantize(layer, from_layer, with_out ? out.as<Bf16>() : nullptr, nullptr);
+          const std::string what = std::string(format) + " hadamard " + std::to_string(hadamard) + " [" +
+                                   std::to_string(rows) + ", " + std::to_string(columns) + "]";
+          EXPECT_TRUE(fused[0] == parts[0]) << "rows of " << what;
+          EXPECT_TRUE(fused[1] == parts[1]) << "columns of " << what;
+          EXPECT_TRUE(!with_out || out.fetch() == written.fetch()) << "result for " << what;
+        };
+        expect_equal(true, true, seed % 3 == 0);
+        expect_equal(true, false, false);
+        expect_equal(false, true, true);
+      }
+    }
+  }
+}
+
+TEST_F(CudaLayers, QuantizedWithoutBeingWritten) {
+  for (const auto [rows, columns] : kShapes) {
+    const DeviceBytes x = normal_bf16(rows, columns, 7);
+    const DeviceBytes h = normal_bf16(rows, 2 * columns, 8);
+    const DeviceBytes weight = normal_f32(columns, 9);
+    const DeviceBytes rstd = normal_f32(rows, 10);
+    expect_fused_equals_parts(cuda::RmsNorm{rows, columns, x.as<Bf16>(), weight.as<float>(), rstd.as<float>()}, rows,
+                              columns);
+    expect_fused_equals_parts(cuda::Swiglu{rows, columns, h.as<Bf16>()}, rows, columns);
+    expect_fused_equals_parts(cuda::SwigluBackward{rows, columns, h.as<Bf16>(), x.as<Bf16>()}, rows, 2 * columns);
+  }
+}
+
+TEST_F(CudaLayers, ErrorsNameWhatIsWrong) {
+  alignas(16) std::array<Bf16, 64> somewhere{};  // never read: the calls are refused
+  EXPECT_THROW(cuda::compute(cuda::Swiglu{4, 12, somewhere.data()}, somewhere.data(), nullptr), InputError);
+  EXPECT_THROW(cuda::compute(cuda::Swiglu{4, 8, nullptr}, somewhere.data(), nullptr), InputError);
+  EXPECT_THROW(cuda::compute(cuda::Swiglu{4, 8, somewhere.data() + 1}, somewhere.data(), nullptr), InputError);
+  EXPECT_THROW(cuda::compute(cuda::Swiglu{4, 8, somewhere.data()}, nullptr, nullptr), InputError);
+  EXPECT_THROW(cuda::rms_statistics({4, 8, somewhere.data(), somewhere.data(), nullptr, nullptr, 0}, nullptr),
+               InputError);
+  const QuantizeTask wide{{&find_format("e1m2"), 128, Axis::kRow, Rounding::kNearest, {}, {}}, {}};
+  EXPECT_THROW(cuda::quantize(cuda::Swiglu{4, 8, somewhere.data()}, {&wide, 1}, nullptr, nullptr), InputError);
+  EXPECT_NO_THROW(cuda::compute(cuda::Swiglu{0, 8, nullptr}, nullptr, nullptr));
+}
+
+}  // namespace
+}  // namespace ufp4
