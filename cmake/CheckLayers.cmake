@@ -12,12 +12,12 @@ set(UFP4_LAYERS_cpu "ufp4 numerics cpu" "hwy/.*")
 set(UFP4_LAYERS_cuda "ufp4 numerics cuda" "cuda[a-z0-9_]*\\.h" "cub/.*" "cooperative_groups.*")
 set(UFP4_LAYERS_backend "ufp4 numerics cpu cuda backend")
 set(UFP4_LAYERS_io "ufp4 numerics io" "nlohmann/.*" "xxhash\\.h" ${_posix})
+set(UFP4_LAYERS_analysis "ufp4 numerics backend io analysis" "nlohmann/.*")
 set(UFP4_LAYERS_torch "ufp4 numerics cuda backend io torch" "hwy/.*" "nvtx3/.*" ${_torch})
 set(UFP4_LAYERS_model "ufp4 numerics io torch model" "toml\\+\\+/.*" ${_torch})
 set(UFP4_LAYERS_data "ufp4 numerics io data" "nlohmann/.*" "zstd[a-z_]*\\.h" ${_posix})
-set(UFP4_LAYERS_train "ufp4 numerics backend io torch model data train"
+set(UFP4_LAYERS_train "ufp4 numerics backend io analysis torch model data train"
   "nlohmann/.*" "toml\\+\\+/.*" "fmt/.*" "spdlog/.*" ${_torch} ${_posix})
-set(UFP4_LAYERS_analysis "ufp4 numerics backend io torch model data analysis" "nlohmann/.*" "fmt/.*" ${_torch})
 
 # Appends to RESULT what LAYER's files of FOLDER (under ROOT) include beyond their row.
 function(_ufp4_check_layer root folder layer result)

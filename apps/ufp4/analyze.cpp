@@ -10,6 +10,9 @@
 #include <thread>
 #include <vector>
 
+#include "analyze.h"
+
+#include "analysis/json.h"
 #include "analysis/tensor_file.h"
 #include "io/tensor_name.h"
 #include "progress.h"
@@ -23,6 +26,7 @@ namespace {
 using analysis::Figures;
 using analysis::FileAnalysis;
 using analysis::FileReport;
+using analysis::MatrixReport;
 using analysis::Scheme;
 using analysis::SchemeFigures;
 using analysis::TensorReport;
@@ -51,84 +55,33 @@ std::vector<std::filesystem::path> files_of(const std::filesystem::path& input) 
   return files;
 }
 
+int threads_of(const Options& options) {
+  return static_cast<int>(options.threads != 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency()));
+}
+
 std::vector<Scheme> schemes_of(const Options& options) {
-  std::vector<Scheme> schemes;
-  for (const std::string& name : options.formats) {
-    const BlockFormat& format = find_format(name);
-    schemes.push_back({&format, 0});
-    if (options.hadamard != 0) schemes.push_back({&format, options.hadamard});
-  }
-  return schemes;
-}
-
-// An exact image has no finite SQNR: null for programs.
-nlohmann::ordered_json decibel(double nmse) {
-  if (nmse <= 0) return nullptr;
-  return -10 * std::log10(nmse);
-}
-
-nlohmann::ordered_json to_json(const SchemeFigures& entry) {
-  const Figures& f = entry.figures;
-  return {{"format", entry.scheme.format->name},
-          {"hadamard", entry.scheme.hadamard},
-          {"sqnr_db", decibel(f.nmse)},
-          {"nmse", f.nmse},
-          {"alpha", f.alpha},
-          {"delta", f.delta()},
-          {"bucket_ratio", f.bucket_ratio},
-          {"zero_share", f.zero_share},
-          {"clamped_share", f.clamped_share},
-          {"level_share", f.level_share},
-          {"level_mean_error", f.level_mean_error}};
+  std::vector<const BlockFormat*> formats;
+  for (const std::string& name : options.formats) formats.push_back(&find_format(name));
+  return analysis::schemes_of(formats, options.hadamard);
 }
 
 nlohmann::ordered_json to_json(const TensorReport& tensor, const std::string& file) {
-  nlohmann::ordered_json schemes = nlohmann::ordered_json::array();
-  for (const SchemeFigures& entry : tensor.schemes) schemes.push_back(to_json(entry));
-  return {{"name", tensor.name},
-          {"file", file},
-          {"dtype", tensor.dtype},
-          {"shape", {tensor.rows, tensor.columns}},
-          {"nonfinite", tensor.nonfinite},
-          {"rms", tensor.rms},
-          {"amax", tensor.amax},
-          {"crest", tensor.crest()},
-          {"schemes", schemes}};
+  nlohmann::ordered_json json{{"name", tensor.name}, {"file", file}, {"dtype", tensor.dtype}};
+  json.update(analysis::to_json(tensor));
+  return json;
 }
 
 std::string decibel_text(double nmse) { return nmse <= 0 ? "exact" : fmt::format("{:.2f}", -10 * std::log10(nmse)); }
 
-// The gain of the transform in dB: a change of NMSE between two lines of one format.
-std::string gain_text(const Figures& plain, const Figures& transformed) {
-  if (plain.nmse <= 0 || transformed.nmse <= 0) return "-";
-  return fmt::format("{:+.2f}", 10 * std::log10(plain.nmse / transformed.nmse));
+std::string gain_text(const MatrixReport& report, const SchemeFigures& entry) {
+  const Figures* plain = report.without_transform(entry.scheme);
+  if (entry.scheme.hadamard == 0 || plain == nullptr) return "";
+  const double gain = analysis::gain_db(*plain, entry.figures);
+  return std::isnan(gain) ? "-" : fmt::format("{:+.2f}", gain);
 }
 
-void print_tensor(const TensorReport& tensor) {
-  fmt::print("{}  [{} x {}] {}  rms {:.4g}  amax {:.4g}  crest {:.1f}\n", io::show_name(tensor.name), tensor.rows,
-             tensor.columns, tensor.dtype, tensor.rms, tensor.amax, tensor.crest());
-  if (tensor.nonfinite > 0) {
-    fmt::print("  {} values are NaN or infinite; measured as if they were not there\n", tensor.nonfinite);
-  }
-  fmt::print("  {:<14} {:>4} {:>9} {:>7} {:>8} {:>7} {:>7} {:>8}\n", "format", "RHT", "SQNR dB", "gain", "alpha",
-             "B_eff", "zeros", "clamped");
-  const Figures* plain = nullptr;
-  for (const SchemeFigures& entry : tensor.schemes) {
-    const Figures& f = entry.figures;
-    if (entry.scheme.hadamard == 0) plain = &f;
-    fmt::print("  {:<14} {:>4} {:>9} {:>7} {:>8.4f} {:>7.3f} {:>6.1f}% {:>7.2f}%\n", entry.scheme.format->name,
-               entry.scheme.hadamard == 0 ? "-" : std::to_string(entry.scheme.hadamard), decibel_text(f.nmse),
-               entry.scheme.hadamard == 0 ? "" : gain_text(*plain, f), f.alpha, f.bucket_ratio, 100 * f.zero_share,
-               100 * f.clamped_share);
-  }
-}
-
-void run(const Options& options) {
-  FileAnalysis analysis;
-  analysis.schemes = schemes_of(options);
-  analysis.seed = options.seed;
-  analysis.threads =
-      static_cast<int>(options.threads != 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency()));
+void analyze_files(const Options& options) {
+  FileAnalysis analysis{schemes_of(options), options.seed, threads_of(options), {}};
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   nlohmann::ordered_json skipped = nlohmann::ordered_json::array();
   for (const std::filesystem::path& path : files_of(options.input)) {
@@ -144,16 +97,48 @@ void run(const Options& options) {
       if (options.json) {
         list.push_back(to_json(tensor, path.string()));
       } else {
-        print_tensor(tensor);
+        print_figures(io::show_name(tensor.name) + " " + tensor.dtype, tensor);
       }
     }
   }
   if (options.json) {
-    fmt::print("{}\n", nlohmann::ordered_json{{"tensors", list}, {"skipped", skipped}}.dump(2));
+    const nlohmann::ordered_json json{{"kind", "tensors"},
+                                      {"source", options.input},
+                                      {"formats", expected_bins_of(analysis.schemes)},
+                                      {"tensors", std::move(list)},
+                                      {"skipped", std::move(skipped)}};
+    fmt::print("{}\n", json.dump(2));
   }
 }
 
 }  // namespace
+
+void print_figures(const std::string& title, const MatrixReport& report) {
+  fmt::print("{}  [{} x {}]  rms {:.4g}  amax {:.4g}  crest {:.1f}\n", title, report.rows, report.columns, report.rms,
+             report.amax, report.crest());
+  if (report.nonfinite > 0) {
+    fmt::print("  {} values are NaN or infinite; measured as if they were not there\n", report.nonfinite);
+  }
+  fmt::print("  {:<14} {:>4} {:>9} {:>7} {:>8} {:>7} {:>7} {:>8}\n", "format", "RHT", "SQNR dB", "gain", "alpha",
+             "B_eff", "zeros", "clamped");
+  for (const SchemeFigures& entry : report.schemes) {
+    const Figures& f = entry.figures;
+    fmt::print("  {:<14} {:>4} {:>9} {:>7} {:>8.4f} {:>7.3f} {:>6.1f}% {:>7.2f}%\n", entry.scheme.format->name,
+               entry.scheme.hadamard == 0 ? "-" : std::to_string(entry.scheme.hadamard), decibel_text(f.nmse),
+               gain_text(report, entry), f.alpha, f.bucket_ratio, 100 * f.zero_share, 100 * f.clamped_share);
+  }
+}
+
+nlohmann::ordered_json expected_bins_of(const std::vector<Scheme>& schemes) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  std::vector<const BlockFormat*> seen;
+  for (const Scheme& scheme : schemes) {
+    if (std::find(seen.begin(), seen.end(), scheme.format) != seen.end()) continue;
+    seen.push_back(scheme.format);
+    list.push_back(analysis::expected_bins(*scheme.format));
+  }
+  return list;
+}
 
 void add_analyze(CLI::App& program) {
   CLI::App* verb = program.add_subcommand(
@@ -167,9 +152,12 @@ void add_analyze(CLI::App& program) {
       ->check(whole_number(0, 128));
   verb->add_option("--seed", options->seed, "Seed of the transform's signs (0)")->check(whole_number());
   verb->add_option("--threads", options->threads, "Threads (all cores)")->check(whole_number(1, 1024));
-  verb->add_flag("--json", options->json, "Print JSON for programs");
-  verb->footer("Example:\n  ufp4 analyze model.safetensors --formats e2m1,e1m2,nvfp4 --hadamard 16");
-  verb->callback([options] { run(*options); });
+  verb->add_flag("--json", options->json, "Print JSON for programs; 'ufp4 report' draws it");
+  verb->footer(
+      "Examples:\n"
+      "  ufp4 analyze model.safetensors --formats e2m1,e1m2,nvfp4 --hadamard 16\n"
+      "  ufp4 analyze runs/first/checkpoints/step-00000300 --json > weights.json && ufp4 report weights.json");
+  verb->callback([options] { analyze_files(*options); });
 }
 
 }  // namespace ufp4::app

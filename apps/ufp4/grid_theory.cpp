@@ -53,8 +53,8 @@ void print_json(const Grid& grid, const std::vector<Bin>& bins, const std::vecto
   }
   nlohmann::ordered_json figures = nlohmann::ordered_json::object();
   for (const Expectation& e : list) figures[e.distribution] = to_json(e.figures);
-  const nlohmann::ordered_json all{
-      {"grid", grid.name}, {"levels", grid.levels}, {"block", block}, {"bins", bins_json}, {"expected", figures}};
+  const nlohmann::ordered_json all{{"kind", "grid"}, {"grid", grid.name}, {"levels", grid.levels},
+                                   {"block", block}, {"bins", bins_json}, {"expected", figures}};
   fmt::print("{}\n", all.dump(2));
 }
 
@@ -162,7 +162,13 @@ void print_sweep(int largest, const GridTheory& options) {
     if (options.output == Output::kTable) fmt::print("\n");
     json[name] = {{"grids", ranked.size()}, {"uniform", to_json(uniform_figures)}, {"ranked", list}};
   }
-  if (options.output == Output::kJson) fmt::print("{}\n", json.dump(2));
+  if (options.output != Output::kJson) return;
+  const nlohmann::ordered_json all{{"kind", "sweep"},
+                                   {"level_count", kSweepLevels},
+                                   {"largest", largest},
+                                   {"block", options.block},
+                                   {"distributions", std::move(json)}};
+  fmt::print("{}\n", all.dump(2));
 }
 
 }  // namespace ufp4::app

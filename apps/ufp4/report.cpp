@@ -1,4 +1,4 @@
-// ufp4 report: an HTML page from a run folder, made by the Python package.
+// ufp4 report: an HTML page from a run folder or a measurement, made by the Python package.
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 #include <spawn.h>
@@ -26,7 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string folder;
+  std::string path;
   std::optional<std::string> out;
   std::optional<std::string> python;
 };
@@ -80,13 +80,16 @@ int run_child(std::vector<std::string> arguments, const std::string& python_path
 
 void run(const Options& options) {
   std::error_code error;
-  if (!fs::is_directory(options.folder, error)) {
-    throw InputError("'" + options.folder + "' is no folder; expected one that 'ufp4 train' or 'ufp4 compare' wrote");
+  if (!fs::exists(options.path, error)) {
+    throw InputError(
+        "'" + options.path +
+        "' does not exist; expected a folder that 'ufp4 train' or 'ufp4 compare' wrote, or a file with the "
+        "output of 'ufp4 analyze --json' or 'ufp4 formats --json'");
   }
   const fs::path package = package_folder();
   std::vector<std::string> arguments{interpreter(options), "-m", "ufp4", "report"};
   if (options.out) arguments.insert(arguments.end(), {"--out", *options.out});
-  arguments.insert(arguments.end(), {"--", options.folder});
+  arguments.insert(arguments.end(), {"--", options.path});
   std::fflush(stdout);
   if (const int code = run_child(std::move(arguments), package.string()); code != 0) {
     // The child has said why.
@@ -97,12 +100,19 @@ void run(const Options& options) {
 }  // namespace
 
 void add_report(CLI::App& program) {
-  CLI::App* verb = program.add_subcommand("report", "Make an HTML page of a run or comparison folder (needs Python)");
+  CLI::App* verb =
+      program.add_subcommand("report", "Make an HTML page of a run, a comparison or a measurement (needs Python)");
   const auto options = std::make_shared<Options>();
-  verb->add_option("DIR", options->folder, "A folder that 'ufp4 train' or 'ufp4 compare' wrote")->required();
-  verb->add_option("--out", options->out, "The page to write (DIR/report.html)");
+  verb->add_option("PATH", options->path,
+                   "A folder that 'ufp4 train' or 'ufp4 compare' wrote, or the output of 'ufp4 analyze --json' or "
+                   "'ufp4 formats --json' in a file")
+      ->required();
+  verb->add_option("--out", options->out, "The page to write (DIR/report.html, or FILE.html beside FILE.json)");
   verb->add_option("--python", options->python, "The Python interpreter (that of the build, or python3)");
-  verb->footer("Example:\n  ufp4 report runs/demo --out demo.html");
+  verb->footer(
+      "Examples:\n"
+      "  ufp4 report runs/demo --out demo.html\n"
+      "  ufp4 analyze runs/demo --chain --json > chain.json && ufp4 report chain.json");
   verb->callback([options] { run(*options); });
 }
 

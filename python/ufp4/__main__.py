@@ -18,9 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"ufp4 {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    report = verbs.add_parser("report", help="one self-contained HTML page from a run or compare folder")
-    report.add_argument("folder", metavar="DIR", type=Path, help="the --out folder of ufp4 train or ufp4 compare")
-    report.add_argument("--out", metavar="FILE", type=Path, help="the page to write (DIR/report.html)")
+    report = verbs.add_parser("report", help="one self-contained HTML page from a run or compare folder, or a JSON document")
+    report.add_argument("path", metavar="PATH", type=Path,
+                        help="the --out folder of ufp4 train or ufp4 compare, or a file with the output of ufp4 analyze --json or ufp4 formats --json")
+    report.add_argument("--out", metavar="FILE", type=Path, help="the page to write (DIR/report.html; FILE.html beside FILE.json)")
     board = verbs.add_parser("tensorboard", help="event files for TensorBoard from a run or compare folder")
     board.add_argument("folder", metavar="DIR", type=Path, help="the --out folder of ufp4 train or ufp4 compare")
     board.add_argument("--out", metavar="DIR", type=Path, help="where the event files go (DIR/tensorboard)")
@@ -30,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.verb == "report":
             from ufp4.report import write_report
 
-            print(write_report(options.folder, options.out or options.folder / "report.html"))
+            beside = options.path.with_suffix(".html") if options.path.is_file() else options.path / "report.html"
+            print(write_report(options.path, options.out or beside))
         else:
             from ufp4.tensorboard_export import write_events
 

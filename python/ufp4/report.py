@@ -1,50 +1,35 @@
 """`python -m ufp4 report`: one self-contained HTML page from a run folder or a compare folder."""
 
 import html
-import os
 from pathlib import Path
 from statistics import mean, median
-from string import Template
 
-import plotly
-from plotly.offline import get_plotlyjs
-
-from ufp4 import InputError, __version__, figures
+from ufp4 import InputError, figures
+from ufp4.analysis_report import run_sections, write_document_report
+from ufp4.measurements import read_run_analysis
+from ufp4.page import figure_html, page, section, write_page
 from ufp4.runs import Experiment, Run, load
 from ufp4.statistics import BASELINE, paired_percent, rows_of_runs, sem, verdict
 
 
-def write_report(folder: Path, out: Path) -> Path:
-    """Writes the page and returns its path. Throws InputError for what cannot be read."""
-    experiment = load(folder)
+def write_report(path: Path, out: Path) -> Path:
+    """Writes the page of a folder, or of a JSON document, and returns its path. Throws InputError for what cannot be read."""
+    if path.is_file():
+        return write_document_report(path, out)
+    experiment = load(path)
     if not any(run.steps for run in experiment.runs):
-        where = experiment.runs[0].folder if len(experiment.runs) == 1 else folder / "runs"
+        where = experiment.runs[0].folder if len(experiment.runs) == 1 else path / "runs"
         raise InputError(f"{where}: no finished step in metrics.jsonl, there is nothing to report yet")
-    if out.is_dir():
-        raise InputError(f"--out {out}: is a folder, expected the name of a file")
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.parent} does not exist")
-    temporary = out.with_name(out.name + ".partial")
-    temporary.write_text(render(experiment), encoding="utf-8")
-    os.replace(temporary, out)
-    return out
+    return write_page(render(experiment), out)
 
 
 def render(experiment: Experiment) -> str:
     recipes = list(dict.fromkeys(run.recipe for run in experiment.runs))
     palette = figures.colours(recipes)
-    template = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
-    title = experiment.folder.resolve().name
-    return template.substitute(
-        title=html.escape(title),
-        lead=_lead(experiment, recipes),
-        notes="".join(f'<p class="note">{html.escape(note)}</p>' for note in experiment.notes),
-        summary=_summary(experiment, recipes, palette),
-        sections=_sections(experiment, palette),
-        details=_details(experiment),
-        foot=html.escape(f"Made by ufp4 {__version__} with plotly {plotly.__version__}. The page needs no network."),
-        plotly=get_plotlyjs(),
-    )
+    summary = section("Summary", "Training loss is the mean over the last tenth of the steps. ± is one standard error across seeds; differences are "
+                      "paired by seed.", _summary(experiment, recipes, palette))
+    return page(experiment.folder.resolve().name, _lead(experiment, recipes), experiment.notes,
+                summary + _sections(experiment, palette), _details(experiment))
 
 
 # ---- text --------------------------------------------------------------------------------------------------------
@@ -56,7 +41,7 @@ def _count(number: float) -> str:
     return f"{number:g}"
 
 
-def _lead(experiment: Experiment, recipes: list[str]) -> str:
+def _lead(experiment: Experiment, recipes: list[str]) -> list[tuple[str, str]]:
     info = experiment.runs[0].info
     model = info.get("model") if isinstance(info.get("model"), dict) else {}
     parameters = model.get("parameters")
@@ -71,7 +56,7 @@ def _lead(experiment: Experiment, recipes: list[str]) -> str:
         ("device", str(info.get("device", "?"))),
         ("products", str(info.get("gemm", "?"))),
     ]
-    return "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts)
+    return facts
 
 
 def _signed(value: float) -> str:
@@ -135,25 +120,6 @@ def _verdicts(rows: list[dict], recipes: list[str]) -> str:
 
 # ---- figures -----------------------------------------------------------------------------------------------------
 
-def _figure(name: str, figure, toggle: bool = False) -> str:
-    data = figure.to_json().replace("<", "\\u003c")
-    buttons = (
-        '<div class="toggle" role="group" aria-label="curves">'
-        '<button data-show="smooth" aria-pressed="true">smoothed</button>'
-        '<button data-show="raw" aria-pressed="false">raw</button>'
-        '<button data-show="both" aria-pressed="false">both</button></div>'
-    )
-    height = figure.layout.height
-    return (
-        f'<figure>{buttons if toggle else ""}<div class="plot" id="{name}" style="height:{height}px"></div>'
-        f'<script type="application/json" data-for="{name}">{data}</script></figure>'
-    )
-
-
-def _section(title: str, text: str, body: str) -> str:
-    return f"<section><h2>{title}</h2><p>{text}</p>{body}</section>"
-
-
 def _entropy(run: Run) -> float | None:
     rate = run.info.get("entropy_rate")
     return float(rate) if isinstance(rate, (int, float)) and not isinstance(rate, bool) else None
@@ -164,20 +130,20 @@ def _sections(experiment: Experiment, palette: dict) -> str:
     figure = figures.loss_curves(experiment, palette)
     if figure:
         dashes = " Seeds differ by the dash of the line." if len({run.seed for run in experiment.runs}) > 1 else ""
-        parts.append(_section("Training loss", "A running mean over the last twentieth of the steps (200 at most), or each "
-                              "step as it was." + dashes, _figure("loss", figure, True)))
+        parts.append(section("Training loss", "A running mean over the last twentieth of the steps (200 at most), or each "
+                              "step as it was." + dashes, figure_html("loss", figure, True)))
     figure = figures.degradation(experiment, palette)
     if figure:
-        parts.append(_section("Degradation against bf16", "(L − L<sub>bf16</sub>) / L<sub>bf16</sub> of the smoothed losses, "
+        parts.append(section("Degradation against bf16", "(L − L<sub>bf16</sub>) / L<sub>bf16</sub> of the smoothed losses, "
                               "paired by seed: the same data in the same order from the same weights. The band is one standard "
-                              "error across seeds.", _figure("degradation", figure)))
+                              "error across seeds.", figure_html("degradation", figure)))
     figure = figures.loss_curves(experiment, palette, _entropy)
     if figure:
-        parts.append(_section("Excess over the entropy rate", "The data's generator knows its own entropy: no model can "
-                              "stay below zero here for long.", _figure("excess", figure, True)))
+        parts.append(section("Excess over the entropy rate", "The data's generator knows its own entropy: no model can "
+                              "stay below zero here for long.", figure_html("excess", figure, True)))
     figure = figures.validation(experiment, palette)
     if figure:
-        parts.append(_section("Validation loss", "On held-out text.", _figure("validation", figure)))
+        parts.append(section("Validation loss", "On held-out text.", figure_html("validation", figure)))
     pair = []
     for key, title, scale, reduce, digits in (
         ("tokens_per_s", "tokens a second, median of the steps", 1, median, 0),
@@ -185,10 +151,14 @@ def _sections(experiment: Experiment, palette: dict) -> str:
     ):
         figure = figures.bars(experiment, palette, key, title, scale, reduce, digits)
         if figure:
-            pair.append(_figure(key, figure))
+            pair.append(figure_html(key, figure))
     if pair:
-        parts.append(_section("Throughput and memory", "As this machine ran it, quantization emulated where it says so above.",
+        parts.append(section("Throughput and memory", "As this machine ran it, quantization emulated where it says so above.",
                               f'<div class="pair">{"".join(pair)}</div>'))
+    for run in experiment.runs:
+        measured = run.folder / "analysis.jsonl"
+        if len(experiment.runs) == 1 and measured.exists():
+            parts.append(run_sections(read_run_analysis(measured)))
     return "".join(parts)
 
 

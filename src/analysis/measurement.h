@@ -12,15 +12,35 @@
 
 namespace ufp4::analysis {
 
+// A rectangle of an operand: dense FP32 values, all finite, and its place in the whole (for random bits).
+struct Part {
+  std::span<const float> values;  // [rows, columns]
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t row = 0;
+  std::int64_t column = 0;
+};
+
+// y = x S H_n / sqrt(n) of every row, padded with zeros to whole runs, into `out`; returns the padded number of
+// columns. Without a transform it copies.
+std::int64_t transform_rows(const Part& part, const Hadamard& hadamard, std::vector<float>& out);
+
+// Memory that measurements of one thread take turns with.
+struct MeasurementBuffers {
+  std::vector<float> image;
+  std::vector<float> scales;
+  std::vector<std::uint8_t> codes;
+};
+
 class FormatMeasurement {
  public:
-  // Rows are quantized along their length. A format with a second-level scale for the tensor takes spec.tensor_amax; if
-  // that is negative every part is scaled by its own.
+  // Rows are quantized along their length, as they are: spec.hadamard is left out, so that all formats after one
+  // transform share it. A format with a second-level scale for the tensor takes spec.tensor_amax; if that is negative
+  // every part is scaled by its own.
   explicit FormatMeasurement(const QuantizeSpec& spec);
 
-  // Adds rows [rows, columns], dense FP32 and finite. Values are compared after the transform; the padding of the last
-  // block of a row takes part in its block but is not counted without a transform (it holds no value of the matrix).
-  void add(std::span<const float> values, std::int64_t rows, std::int64_t columns);
+  // The padding of the last block of a row takes part in its block but is not counted.
+  void add(const Part& part, MeasurementBuffers& buffers);
 
   // Adds what another one with the same spec has gathered.
   FormatMeasurement& operator+=(const FormatMeasurement& other);
@@ -36,7 +56,7 @@ class FormatMeasurement {
   QuantizeSpec spec_;
   Sums sums_;
   std::array<double, 16> code_count_{};
-  std::array<double, 16> code_error_{};  // sum of (level - |value| / scale), by code
+  std::array<double, 16> code_magnitude_{};  // sum of |value| / scale, by code
   double clamped_ = 0;
 };
 

@@ -3,40 +3,18 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "analysis/statistics.h"
+#include "analysis/matrix.h"
 #include "io/safetensors.h"
-#include "ufp4/format.h"
 
 namespace ufp4::analysis {
 
-// A format with or without the random Hadamard transform before it.
-struct Scheme {
-  const BlockFormat* format = nullptr;
-  int hadamard = 0;
-};
-
-struct SchemeFigures {
-  Scheme scheme;
-  Figures figures;
-};
-
 // A matrix of a file: tensors of more dimensions are taken as [product of the others, last].
-struct TensorReport {
+struct TensorReport : MatrixReport {
   std::string name;
   std::string dtype;
-  std::int64_t rows = 0;
-  std::int64_t columns = 0;
-  std::int64_t nonfinite = 0;  // NaN and infinite values: measured as zeros, which add nothing
-  double rms = 0;
-  double amax = 0;
-  std::vector<SchemeFigures> schemes;
-
-  // amax / rms; 0 for a tensor of zeros.
-  double crest() const { return rms > 0 ? amax / rms : 0; }
 };
 
 struct FileReport {

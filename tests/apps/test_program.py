@@ -85,7 +85,8 @@ def test_bench(program, verbs):
 def test_report_of_nothing(program, folder):
     missing = folder / "missing"
     assert program.fails(2, "report", missing) == (
-        f"'{missing}' is no folder; expected one that 'ufp4 train' or 'ufp4 compare' wrote")
+        f"'{missing}' does not exist; expected a folder that 'ufp4 train' or 'ufp4 compare' wrote, or a file with the output "
+        "of 'ufp4 analyze --json' or 'ufp4 formats --json'")
 
 
 def test_report_without_python(program, folder):

@@ -1,0 +1,67 @@
+#include "analysis/json.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "analysis/theory.h"
+
+namespace ufp4::analysis {
+
+using Json = nlohmann::ordered_json;
+
+Json decibel(double nmse) {
+  if (nmse <= 0) return nullptr;
+  return -10 * std::log10(nmse);
+}
+
+Json to_json(const Figures& f) {
+  return {{"sqnr_db", decibel(f.nmse)},
+          {"nmse", f.nmse},
+          {"alpha", f.alpha},
+          {"delta", f.delta()},
+          {"bucket_ratio", f.bucket_ratio},
+          {"zero_share", f.zero_share},
+          {"clamped_share", f.clamped_share},
+          {"level_share", f.level_share},
+          {"level_mean_error", f.level_mean_error}};
+}
+
+Json to_json(const MatrixReport& report) {
+  Json schemes = Json::array();
+  for (const SchemeFigures& entry : report.schemes) {
+    const Scheme& scheme = entry.scheme;
+    Json json{{"format", scheme.format->name},
+              {"block", scheme.block == 0 ? scheme.format->block : scheme.block},
+              {"hadamard", scheme.hadamard},
+              {"rounding", scheme.rounding == Rounding::kStochastic ? "sr" : "rtne"}};
+    json.update(to_json(entry.figures));
+    if (const Figures* plain = report.without_transform(scheme); plain != nullptr && scheme.hadamard != 0) {
+      json["gain_db"] = gain_db(*plain, entry.figures);  // NaN is written as null
+    }
+    schemes.push_back(std::move(json));
+  }
+  return {{"shape", {report.rows, report.columns}},
+          {"nonfinite", report.nonfinite},
+          {"rms", report.rms},
+          {"amax", report.amax},
+          {"crest", report.crest()},
+          {"schemes", std::move(schemes)}};
+}
+
+Json expected_bins(const BlockFormat& format) {
+  const Grid grid = grid_of(format);
+  Json json{{"name", format.name}, {"block", format.block}, {"levels", grid.levels}};
+  std::vector<double> bias;
+  for (const Bin& bin : bins_of(grid)) bias.push_back(bin.bias);
+  json["eq2_bias"] = bias;
+  json["normal_mean_error"] = nullptr;
+  json["normal_share"] = nullptr;
+  if (format.rule == ScaleRule::kAmax && format.element.code_kind != CodeKind::kFullTwosComplement) {
+    const Figures normal = expected_figures(grid, Distribution("normal"), format.block);
+    json["normal_mean_error"] = normal.level_mean_error;
+    json["normal_share"] = normal.level_share;
+  }
+  return json;
+}
+
+}  // namespace ufp4::analysis
