@@ -14,6 +14,7 @@
 
 #include "analysis/json.h"
 #include "analysis/tensor_file.h"
+#include "analyze_checkpoint.h"
 #include "io/tensor_name.h"
 #include "progress.h"
 #include "ufp4/error.h"
@@ -38,6 +39,10 @@ struct Options {
   std::uint64_t seed = 0;
   unsigned threads = 0;
   bool json = false;
+  // Of the parts that run a checkpoint's model.
+  bool chain = false, operands = false;
+  std::vector<std::string> data, recipes;
+  std::int64_t sequences = 4;
 };
 
 // The safetensors files of a path: itself, or those of a folder in the order of their names. A checkpoint of ours holds
@@ -111,6 +116,15 @@ void analyze_files(const Options& options) {
   }
 }
 
+void run(const Options& options) {
+#ifdef UFP4_TORCH
+  const CheckpointRun checkpoint{options.input, options.data, options.sequences, threads_of(options), options.json};
+  if (options.chain) return print_chain(checkpoint, schemes_of(options), options.recipes);
+  if (options.operands) return print_operands(checkpoint, schemes_of(options));
+#endif
+  analyze_files(options);
+}
+
 }  // namespace
 
 void print_figures(const std::string& title, const MatrixReport& report) {
@@ -152,12 +166,28 @@ void add_analyze(CLI::App& program) {
       ->check(whole_number(0, 128));
   verb->add_option("--seed", options->seed, "Seed of the transform's signs (0)")->check(whole_number());
   verb->add_option("--threads", options->threads, "Threads (all cores)")->check(whole_number(1, 1024));
+#ifdef UFP4_TORCH
+  CLI::Option* operands = verb->add_flag("--operands", options->operands,
+                                         "Run a checkpoint on text and measure the six operands of every linear");
+  CLI::Option* chain =
+      verb->add_flag(
+              "--chain", options->chain,
+              "Run a checkpoint on text in BF16 and quantized, and follow the attenuation of signal and gradient")
+          ->excludes(operands);
+  verb->add_option("--recipes", options->recipes, "With --chain: recipes (names or TOML files) beside the formats")
+      ->delimiter(',')
+      ->needs(chain);
+  verb->add_option("--data", options->data, "With --operands or --chain: text as for 'ufp4 train' (that of the run)")
+      ->type_name("FILE...");
+  verb->add_option("--sequences", options->sequences, "With --operands or --chain: sequences of the text (4)")
+      ->check(whole_number(1, 65536));
+#endif
   verb->add_flag("--json", options->json, "Print JSON for programs; 'ufp4 report' draws it");
   verb->footer(
       "Examples:\n"
       "  ufp4 analyze model.safetensors --formats e2m1,e1m2,nvfp4 --hadamard 16\n"
-      "  ufp4 analyze runs/first/checkpoints/step-00000300 --json > weights.json && ufp4 report weights.json");
-  verb->callback([options] { analyze_files(*options); });
+      "  ufp4 analyze runs/first --chain --formats e2m1,e1m2");
+  verb->callback([options] { run(*options); });
 }
 
 }  // namespace ufp4::app

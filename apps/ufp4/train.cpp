@@ -16,7 +16,7 @@ namespace ufp4::app {
 namespace {
 
 struct Options : TrainOptions {
-  std::string recipe;
+  std::string recipe, analyze_every;
   bool json = false;
 };
 
@@ -32,6 +32,9 @@ void run(const Options& options) {
     assignments.push_back({"recipe.base", {options.recipe}, "--recipe"});
   } else if (std::none_of(assignments.begin(), assignments.end(), sets_recipe)) {
     assignments.push_back({"recipe.base", {"ufp4"}, "default"});
+  }
+  if (!options.analyze_every.empty()) {
+    assignments.push_back({"train.analyze_every", {options.analyze_every}, "--analyze-every"});
   }
   const RunConfig config = make_run_config(assignments);
   TrainLog log;
@@ -69,6 +72,9 @@ void add_train(CLI::App& program) {
   verb->add_option("--recipe", options->recipe,
                    "Recipe: a name or a TOML file; ufp4 unless recipe.* settings say otherwise")
       ->type_name("NAME|FILE");
+  verb->add_option("--analyze-every", options->analyze_every,
+                   "Measures the six operands of every linear each N steps (analysis.jsonl); changes no result")
+      ->type_name("N");
   verb->add_flag("--json", options->json, "Prints the result as JSON");
   verb->footer(
       "Example:\n"

@@ -30,6 +30,13 @@ def _bounds(levels: list[float]) -> list[float]:
     return [0.0] + [(a + b) / 2 for a, b in zip(levels, levels[1:], strict=False)] + [levels[-1]]
 
 
+def _eq2_bars(levels: list[float], edges: list[float], bias: list[float]) -> go.Bar:
+    """From edge to edge of each bin."""
+    pairs = list(zip(edges, edges[1:], strict=False))
+    return go.Bar(x=[(a + b) / 2 for a, b in pairs], width=[b - a for a, b in pairs], y=bias, name="Eq. 2", customdata=levels,
+                  marker={"color": "rgba(224,176,64,0.45)"}, hovertemplate="Eq. 2<br>level %{customdata}<br>%{y:+.4f}<extra></extra>")
+
+
 def _weighted(schemes: list[tuple[int, dict]], key: str, by: str | None = None) -> list[float] | None:
     """Level by level, the mean over matrices, weighted by their sizes and, with `by`, by another list."""
     rows = [(size, s[key], s[by] if by else None) for size, s in schemes if s.get(key)]
@@ -68,14 +75,13 @@ def bins(expected: dict, matrices: list[Measured], colour: str) -> go.Figure:
             x=levels, y=error, mode="markers", name=name, legendgroup=name,
             marker={"color": shade, "symbol": symbol, "size": 9, "line": {"width": 1.6, "color": shade}}, customdata=share,
             hovertemplate=f"{name}<br>level %{{x}}<br>mean error %{{y:+.4f}}<br>share %{{customdata:.1%}}<extra></extra>"), 2, 1)
-    figure.add_trace(go.Bar(x=levels, y=expected["eq2_bias"], name="Eq. 2", width=[0.9 * (b - a) for a, b in zip(edges, edges[1:], strict=False)],
-                            marker={"color": "rgba(224,176,64,0.45)"}, hovertemplate="Eq. 2<br>level %{x}<br>%{y:+.4f}<extra></extra>"), 2, 1)
+    figure.add_trace(_eq2_bars(levels, edges, expected["eq2_bias"]), 2, 1)
     _layout(figure, "", "", height=470)
     _axes(figure)
     for edge in edges[1:-1]:
-        figure.add_vline(x=edge, line={"color": "#d8d5cc", "width": 1, "dash": "dot"})
+        figure.add_vline(x=edge, line={"color": "#d8d5cc", "width": 1, "dash": "dot"}, layer="below")
     for level in levels:
-        figure.add_vline(x=level, line={"color": "#efece4", "width": 1})
+        figure.add_vline(x=level, line={"color": "#efece4", "width": 1}, layer="below")
     figure.update_xaxes(tickvals=levels, showgrid=False, range=[-0.03 * levels[-1], 1.03 * levels[-1]])
     figure.update_xaxes(title={"text": f"|value| / scale, levels of {expected['name']}", "standoff": 8}, row=2, col=1)
     figure.update_yaxes(title={"text": "density", "standoff": 8}, rangemode="tozero", row=1, col=1)
@@ -263,9 +269,7 @@ def grid_bins(document: dict) -> go.Figure:
     levels = [b["level"] for b in document["bins"]]
     edges = _bounds(levels)
     figure = go.Figure()
-    figure.add_trace(go.Bar(x=levels, y=[b["eq2_bias"] for b in document["bins"]], name="Eq. 2", marker={"color": "rgba(224,176,64,0.45)"},
-                            width=[0.9 * (b - a) for a, b in zip(edges, edges[1:], strict=False)],
-                            hovertemplate="Eq. 2<br>level %{x}<br>%{y:+.4f}<extra></extra>"))
+    figure.add_trace(_eq2_bars(levels, edges, [b["eq2_bias"] for b in document["bins"]]))
     shades = ("#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d31")
     symbols = ("circle", "diamond", "square", "triangle-up", "x", "cross")
     for i, (name, figures) in enumerate(document["expected"].items()):
@@ -274,7 +278,7 @@ def grid_bins(document: dict) -> go.Figure:
                                     hovertemplate=f"{name}<br>level %{{x}}<br>%{{y:+.4f}}<extra></extra>"))
     _layout(figure, "mean of level − |value|, in units of the scale", "|value| / scale", height=400)
     for edge in edges[1:-1]:
-        figure.add_vline(x=edge, line={"color": "#d8d5cc", "width": 1, "dash": "dot"})
+        figure.add_vline(x=edge, line={"color": "#d8d5cc", "width": 1, "dash": "dot"}, layer="below")
     figure.update_xaxes(tickvals=levels, showgrid=False)
     figure.update_yaxes(zeroline=True, zerolinecolor=_SOFT)
     figure.update_layout(showlegend=True)
@@ -316,7 +320,7 @@ def sweep(document: dict) -> go.Figure:
                                     marker={"size": 10, "color": shade, "symbol": "diamond"}, hoverinfo="skip", cliponaxis=False))
         figure.add_hline(y=entry["uniform"]["sqnr_db"], line={"color": shade, "width": 1, "dash": "dot"})
     _layout(figure, "SQNR, dB", "rank among the grids", height=420)
-    figure.update_xaxes(type="log")
+    figure.update_xaxes(type="log", dtick=1)
     figure.update_layout(showlegend=True)
     return figure
 

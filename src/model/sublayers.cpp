@@ -8,6 +8,7 @@
 
 #include "torch/gemm.h"
 #include "torch/layer_passes.h"
+#include "torch/linear_observer.h"
 #include "torch/linear_passes.h"
 #include "torch/source.h"
 
@@ -34,9 +35,15 @@ struct LinearState {
   std::pair<at::Tensor, at::Tensor> backward(const Source& source) const {
     DyOperands dy = quantize_dy(source, call, true, true);
     at::Tensor dx = matmul_transposed(dy.dgrad, weight.dgrad);
+    LinearObserver* const observer = call.context.observer;
+    if (observer != nullptr) observer->result(call.number, Gemm::kDgrad, dx);
     dy.dgrad.reset();
     const at::Tensor x = wgrad_x(kept, call);
-    if (!gradient.defined()) return {dx, matmul_transposed_f32(dy.wgrad, x)};
+    if (!gradient.defined()) {
+      const at::Tensor dw = matmul_transposed_f32(dy.wgrad, x);
+      if (observer != nullptr) observer->result(call.number, Gemm::kWgrad, dw);
+      return {dx, dw};
+    }
     at::Tensor into = gradient;
     matmul_transposed_into(into, dy.wgrad, x, call.accumulate());
     return {dx, {}};

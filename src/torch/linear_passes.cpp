@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "torch/gemm.h"
+#include "torch/linear_observer.h"
 #include "torch/ops.h"
 
 namespace ufp4 {
@@ -37,6 +38,10 @@ WeightOperands prepare_weight(const at::Tensor& weight, const Recipe& recipe, st
   const ops::OperandArgs fprop = operand_args(recipe[Gemm::kFprop], 1, number, Operand::kFpropW);
   const ops::OperandArgs dgrad = operand_args(recipe[Gemm::kDgrad], 1, number, Operand::kDgradW);
   const ops::RandomArgs random = random_args(context, 0);
+  if (context.observer != nullptr) {
+    context.observer->operand(number, Gemm::kFprop, 1, bf16, Axis::kRow);
+    context.observer->operand(number, Gemm::kDgrad, 1, bf16, Axis::kColumn);
+  }
   if (quantize_fprop && quantize_dgrad) {
     ops::BothOrientations both = ops::quantize_both(bf16, fprop, dgrad, random, false);
     return {std::move(both.row), std::move(both.column.codes)};
@@ -52,13 +57,20 @@ FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCal
   const ops::OperandArgs fprop_x = operand_args(recipe[Gemm::kFprop], 0, call.number, Operand::kFpropX);
   const ops::OperandArgs wgrad_x = operand_args(recipe[Gemm::kWgrad], 1, call.number, Operand::kWgradX);
   const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
-
+  LinearObserver* const observer = call.context.observer;
+  if (observer != nullptr) {
+    const at::Tensor matrix = x.compute();
+    observer->operand(call.number, Gemm::kFprop, 0, matrix, Axis::kRow);
+    observer->operand(call.number, Gemm::kWgrad, 1, matrix, Axis::kColumn);
+  }
+  FpropResult result;
   if (quantize_x && pack) {
     ops::BothOrientations both = quantize_both(x, fprop_x, wgrad_x, random, true);
-    return {matmul_transposed(both.row, weight.fprop), std::move(both.column)};
+    result = {matmul_transposed(both.row, weight.fprop), std::move(both.column)};
+    if (observer != nullptr) observer->result(call.number, Gemm::kFprop, result.y);
+    return result;
   }
   const at::Tensor matrix = x.compute();
-  FpropResult result;
   if (pack) {
     result.kept = ops::quantize(matrix, wgrad_x, Axis::kColumn, random);
   } else if (keep) {
@@ -66,6 +78,7 @@ FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCal
   }
   const at::Tensor operand = quantize_x ? ops::quantize_dequantize(matrix, fprop_x, Axis::kRow, random) : matrix;
   result.y = matmul_transposed(operand, weight.fprop);
+  if (observer != nullptr) observer->result(call.number, Gemm::kFprop, result.y);
   return result;
 }
 
@@ -76,6 +89,11 @@ DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, b
   const ops::OperandArgs dgrad = operand_args(recipe[Gemm::kDgrad], 0, call.number, Operand::kDgradDy);
   const ops::OperandArgs wgrad = operand_args(recipe[Gemm::kWgrad], 0, call.number, Operand::kWgradDy);
   const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
+  if (LinearObserver* const observer = call.context.observer; observer != nullptr) {
+    const at::Tensor matrix = dy.compute();
+    if (want_dx) observer->operand(call.number, Gemm::kDgrad, 0, matrix, Axis::kRow);
+    if (want_dw) observer->operand(call.number, Gemm::kWgrad, 0, matrix, Axis::kColumn);
+  }
   if (quantize_dgrad && quantize_wgrad) {
     ops::BothOrientations both = quantize_both(dy, dgrad, wgrad, random, false);
     return {std::move(both.row), std::move(both.column.codes)};

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "torch/gemm.h"
+#include "torch/linear_observer.h"
 #include "torch/ops.h"
 #include "ufp4/error.h"
 
@@ -44,14 +45,20 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const bool want_dx = ctx->needs_input_grad(0);
     const bool want_dw = ctx->needs_input_grad(1);
     DyOperands dy = quantize_dy(Source::matrix(gradients[0]), holder->call, want_dx, want_dw);
-    if (want_dx) result[0] = matmul_transposed(dy.dgrad, saved[3]);
+    LinearObserver* const observer = holder->call.context.observer;
+    if (want_dx) {
+      result[0] = matmul_transposed(dy.dgrad, saved[3]);
+      if (observer != nullptr) observer->result(holder->call.number, Gemm::kDgrad, result[0]);
+    }
     dy.dgrad.reset();
     if (!want_dw) return result;
     const at::Tensor x = wgrad_x({saved[0], saved[1], saved[2]}, holder->call);
     if (holder->gradient.defined()) {
       matmul_transposed_into(holder->gradient, dy.wgrad, x, holder->call.accumulate());
     } else {
-      result[1] = matmul_transposed_f32(dy.wgrad, x).to(ctx->saved_data["weight_dtype"].toScalarType());
+      const at::Tensor dw = matmul_transposed_f32(dy.wgrad, x);
+      if (observer != nullptr) observer->result(holder->call.number, Gemm::kWgrad, dw);
+      result[1] = dw.to(ctx->saved_data["weight_dtype"].toScalarType());
     }
     return result;
   }

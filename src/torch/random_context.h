@@ -1,4 +1,5 @@
-// Where the random bits of one training step come from. Passed explicitly: there is no global generator.
+// Where the random bits of one training step come from, and who watches it. Passed explicitly: there is no global
+// generator.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,11 +22,14 @@ constexpr std::uint32_t stream_of(std::uint32_t layer, Operand operand) {
   return 8 * layer + static_cast<std::uint32_t>(operand);
 }
 
+class LinearObserver;
+
 struct RandomContext {
-  std::uint64_t seed = 0;          // of the run; it gives the Hadamard masks too
-  std::uint32_t step = 0;          // of the optimizer
-  std::uint32_t token_offset = 0;  // of this micro-batch's first token among the tokens of the step
-  at::Tensor device_step{};        // one int32 on a GPU that kernels read instead of `step`, for recorded work
+  std::uint64_t seed = 0;              // of the run; it gives the Hadamard masks too
+  std::uint32_t step = 0;              // of the optimizer
+  std::uint32_t token_offset = 0;      // of this micro-batch's first token among the tokens of the step
+  at::Tensor device_step{};            // one int32 on a GPU that kernels read instead of `step`, for recorded work
+  LinearObserver* observer = nullptr;  // told of every operand and result (torch/linear_observer.h); null: nobody
 };
 
 }  // namespace ufp4

@@ -1,9 +1,6 @@
 #include "train/metrics.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
@@ -16,52 +13,27 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kSkipReason = "non-finite loss or gradient";
 
-// The complete lines of the file up to and with `step`.
-std::string lines_until(const std::filesystem::path& path, std::int64_t step) {
-  const std::string text = io::read_text_file(path);
-  std::string kept;
-  std::size_t begin = 0;
-  for (std::size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
-    const Json line = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin),
-                                  text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
-    if (!line.is_object() || !line.contains("step") || !line["step"].is_number_integer()) continue;
-    if (line["step"].get<std::int64_t>() <= step) kept.append(text, begin, end + 1 - begin);
-  }
-  return kept;
-}
-
 }  // namespace
-
-MetricsWriter::MetricsWriter(const std::filesystem::path& path, std::int64_t step) : path_(path) {
-  io::atomic_write_file(path, std::filesystem::exists(path) ? lines_until(path, step) : std::string());
-  file_.open(path, std::ios::app);
-  if (!file_) throw RunError(path.string() + ": cannot be opened for writing: " + std::strerror(errno));
-}
-
-void MetricsWriter::write_line(const std::string& line) {
-  file_ << line << '\n' << std::flush;
-  if (!file_) throw RunError(path_.string() + ": cannot be written: " + std::strerror(errno));
-}
 
 void MetricsWriter::write(const StepMetrics& m) {
   if (m.skipped) {
-    write_line(Json{{"step", m.step}, {"skipped", kSkipReason}, {"lr", m.lr}, {"tokens", m.tokens}}.dump());
+    lines_.write(Json{{"step", m.step}, {"skipped", kSkipReason}, {"lr", m.lr}, {"tokens", m.tokens}}.dump());
     return;
   }
-  write_line(Json{{"step", m.step},
-                  {"loss", m.loss},
-                  {"grad_norm", m.grad_norm},
-                  {"lr", m.lr},
-                  {"tokens", m.tokens},
-                  {"tokens_per_s", m.tokens_per_s},
-                  {"tflops", m.tflops},
-                  {"mfu", m.mfu},
-                  {"memory_bytes", m.memory_bytes}}
-                 .dump());
+  lines_.write(Json{{"step", m.step},
+                    {"loss", m.loss},
+                    {"grad_norm", m.grad_norm},
+                    {"lr", m.lr},
+                    {"tokens", m.tokens},
+                    {"tokens_per_s", m.tokens_per_s},
+                    {"tflops", m.tflops},
+                    {"mfu", m.mfu},
+                    {"memory_bytes", m.memory_bytes}}
+                   .dump());
 }
 
 void MetricsWriter::write(const Validation& validation) {
-  write_line(Json{{"step", validation.step}, {"val_loss", validation.loss}}.dump());
+  lines_.write(Json{{"step", validation.step}, {"val_loss", validation.loss}}.dump());
 }
 
 MetricsHistory read_metrics(const std::filesystem::path& path) {

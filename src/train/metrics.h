@@ -3,10 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "train/json_lines.h"
 
 namespace ufp4 {
 
@@ -32,18 +33,14 @@ struct Validation {
 // Appends to a metrics.jsonl. Throws RunError if a line cannot be written.
 class MetricsWriter {
  public:
-  // Drops the lines of steps beyond `step`, which a continued run will write again; the rest stays as it is, and a last
-  // line that was cut is dropped too.
-  MetricsWriter(const std::filesystem::path& path, std::int64_t step);
+  // Continues after `step` (train/json_lines.h).
+  MetricsWriter(const std::filesystem::path& path, std::int64_t step) : lines_(path, step) {}
 
   void write(const StepMetrics& metrics);
   void write(const Validation& validation);
 
  private:
-  void write_line(const std::string& line);
-
-  std::filesystem::path path_;
-  std::ofstream file_;
+  JsonLines lines_;
 };
 
 struct MetricsHistory {

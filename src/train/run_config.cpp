@@ -71,6 +71,13 @@ void resolve(RunConfig& config) {
                      number_text(config.schedule.decay) + ", expected a sum of at most 1");
   }
   if (config.optimizer.lr == 0) config.optimizer.lr = default_learning_rate(config.model);
+  for (const std::string& name : train.analyze_formats) {
+    try {
+      find_format(name);
+    } catch (const InputError& error) {
+      throw InputError(std::string("train.analyze_formats: ") + error.what());
+    }
+  }
   if (config.data.train.empty()) throw InputError("data.train is empty, expected at least one file, or 'builtin'");
 }
 

@@ -57,6 +57,9 @@ struct TrainSettings {
   std::int64_t checkpoint_every = 500;
   std::int64_t keep_checkpoints = 2;
   std::int64_t max_skipped = 10;
+  std::int64_t analyze_every = 0;
+  std::int64_t analyze_tokens = 2048;
+  std::vector<std::string> analyze_formats{"e2m1", "e1m2"};
 };
 
 struct RunConfig {

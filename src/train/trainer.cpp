@@ -18,6 +18,7 @@
 #include "torch/phase.h"
 #include "train/checkpoint.h"
 #include "train/memory.h"
+#include "train/operand_analysis.h"
 #include "train/optimizer.h"
 #include "train/peak.h"
 #include "train/run_folder.h"
@@ -112,6 +113,7 @@ class Run {
 
   TrainResult go(const std::atomic<bool>& stop) {
     MetricsWriter metrics(folder_ / "metrics.jsonl", state_.step);
+    start_analysis();
     while (state_.step < config_.train.steps && !stop) {
       const StepMetrics step = train_step();
       metrics.write(step);
@@ -169,7 +171,8 @@ class Run {
       return host_batch(config_.train.batch, [&](auto span) { data_.next(span); });
     }();
     const double lr = config_.optimizer.lr * learning_rate_factor(config_.schedule, state_.step);
-    const AdamW::Result update = training_step_.run(state_.step, lr, tokens);
+    const bool watch = operands_ && state_.step % config_.train.analyze_every == 0;
+    const AdamW::Result update = training_step_.run(state_.step, lr, tokens, watch ? &*operands_ : nullptr);
     const std::int64_t step_tokens = config_.train.batch * config_.model.context;
     state_.tokens += step_tokens;
     state_.skipped += update.skipped ? 1 : 0;
@@ -181,6 +184,16 @@ class Run {
     return {state_.step,          update.loss,   update.grad_norm, lr,
             state_.tokens,        tokens_per_s,  tflops,           peak_tflops_ ? tflops / *peak_tflops_ : 0,
             peak_memory(device_), update.skipped};
+  }
+
+  // From here on, every train.analyze_every steps, the operands of the linears go to analysis.jsonl.
+  void start_analysis() {
+    if (config_.train.analyze_every == 0) return;
+    OperandAnalysis::Settings settings = operand_settings(config_.train.analyze_formats, config_.train.analyze_tokens);
+    analysis_.emplace(folder_ / "analysis.jsonl", state_.step);
+    analysis_->write(expected_bins_line(state_.step, settings.schemes, config_.recipe));
+    operands_.emplace(config_.recipe, model_.linears(), std::move(settings),
+                      [this](const OperandReport& report) { analysis_->write(operand_line(state_.step, report)); });
   }
 
   void guard_against_divergence(const StepMetrics& step) const {
@@ -259,6 +272,8 @@ class Run {
   TrainingStep training_step_;
   CheckpointStore checkpoints_;
   RunState state_;
+  std::optional<JsonLines> analysis_;
+  std::optional<OperandAnalysis> operands_;
   std::int64_t saved_step_ = -1;
 };
 

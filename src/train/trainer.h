@@ -2,6 +2,7 @@
 //   config.toml     every effective setting
 //   run.json        versions, recipe, model, device, what multiplies, and the settings again
 //   metrics.jsonl   train/metrics.h
+//   analysis.jsonl  train/operand_analysis.h, with train.analyze_every
 //   checkpoints/    train/checkpoint.h
 //   result.json     when the run is done: steps, tokens, train_loss, val_loss, tokens_per_s
 //

@@ -17,18 +17,22 @@ TrainingStep::TrainingStep(const RunConfig& config, const at::Device& device, Tr
                         at::TensorOptions().dtype(at::kLong).device(device))),
       step_(at::zeros({1}, at::TensorOptions().dtype(at::kInt).device(device))) {}
 
-AdamW::Result TrainingStep::run(std::int64_t step, double lr, const at::Tensor& tokens) {
+AdamW::Result TrainingStep::run(std::int64_t step, double lr, const at::Tensor& tokens, OperandAnalysis* watch) {
   tokens_.copy_(tokens);
   step_.fill_(step);
   optimizer_.set_learning_rate(lr);
   const RandomContext context{.seed = static_cast<std::uint64_t>(config_.train.seed),
                               .step = static_cast<std::uint32_t>(step),
                               .device_step = tokens_.is_cpu() ? at::Tensor() : step_};
-  work_.run([&] { on_device(context); });
+  if (watch != nullptr) {
+    on_device(context, watch);
+  } else {
+    work_.run([&] { on_device(context, nullptr); });
+  }
   return optimizer_.result();
 }
 
-void TrainingStep::on_device(const RandomContext& context) {
+void TrainingStep::on_device(const RandomContext& context, OperandAnalysis* watch) {
   const std::int64_t micro_batch = config_.train.micro_batch;
   const std::int64_t micro_batches = config_.train.batch / micro_batch;
   optimizer_.zero_grad();
@@ -36,6 +40,7 @@ void TrainingStep::on_device(const RandomContext& context) {
   for (std::int64_t i = 0; i < micro_batches; ++i) {
     RandomContext place = context;
     place.token_offset = static_cast<std::uint32_t>(i * micro_batch * config_.model.context);
+    if (i == 0 && watch != nullptr) place = watch->watch(place);
     const at::Tensor loss = [&] {
       const Phase phase("forward");
       return model_.loss(tokens_.narrow(0, i * micro_batch, micro_batch), place) / static_cast<double>(micro_batches);

@@ -8,6 +8,7 @@
 
 #include "model/transformer.h"
 #include "torch/recorded_work.h"
+#include "train/operand_analysis.h"
 #include "train/optimizer.h"
 #include "train/run_config.h"
 
@@ -18,11 +19,12 @@ class TrainingStep {
   // Keeps references to all.
   TrainingStep(const RunConfig& config, const at::Device& device, Transformer& model, AdamW& optimizer);
 
-  // tokens [train.batch, T + 1] int32 on the CPU. Waits for the result.
-  AdamW::Result run(std::int64_t step, double lr, const at::Tensor& tokens);
+  // tokens [train.batch, T + 1] int32 on the CPU. Waits for the result. `watch`, if not null, measures the operands of
+  // the first micro-batch; such a step is not replayed and has the same bits.
+  AdamW::Result run(std::int64_t step, double lr, const at::Tensor& tokens, OperandAnalysis* watch = nullptr);
 
  private:
-  void on_device(const RandomContext& context);
+  void on_device(const RandomContext& context, OperandAnalysis* watch);
 
   const RunConfig& config_;
   Transformer& model_;

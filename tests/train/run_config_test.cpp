@@ -42,6 +42,7 @@ INSTANTIATE_TEST_SUITE_P(
                     BadSetting{"train.batch=-1", {"train.batch", "'-1'"}},
                     BadSetting{"train.batch=100000000", {"train.batch", "1048576"}},
                     BadSetting{"train.micro_batch=3", {"train.micro_batch", "3", "divisor of train.batch", "8"}},
+                    BadSetting{"train.analyze_formats=e2m1,e1m3", {"train.analyze_formats", "'e1m3'", "e1m2"}},
                     BadSetting{"train.step=5", {"unknown key 'train.step'", "train.steps"}},
                     BadSetting{"optimiser.lr=1", {"unknown key", "optimizer.lr"}},
                     BadSetting{"colour=1", {"unknown key 'colour'", "--help-config"}},

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "io/file.h"
 #include "io/temporary_folder.h"
@@ -95,6 +97,57 @@ TEST(Train, EveryFormatTrainsAndItsStashChangesNoBit) {
     const MetricsHistory history = read_metrics(folder / "packed" / "metrics.jsonl");
     EXPECT_LT(history.steps.back().loss, history.steps.front().loss) << format.name;
   }
+}
+
+// Watching the operands, with and without a stash, in micro-batches, changes neither losses nor weights.
+TEST(Train, TheAnalysisChangesNoBit) {
+  const TemporaryFolder folder;
+  train(micro_run("ufp4", {"train.micro_batch=2"}), folder / "plain", {}, never());
+  for (const char* stash : {"train.stash=packed", "train.stash=bf16"}) {
+    const fs::path run = folder / stash;
+    train(micro_run("ufp4", {"train.micro_batch=2", stash, "train.analyze_every=3", "train.analyze_tokens=40",
+                             "train.analyze_formats=e2m1,nvfp4"}),
+          run, {}, never());
+    EXPECT_EQ(losses(folder / "plain"), losses(run));
+    EXPECT_TRUE(file_of(folder / "plain", "step-00000008", "model.safetensors") ==
+                file_of(run, "step-00000008", "model.safetensors"));
+  }
+}
+
+TEST(Train, TheAnalysisHasTheSixOperandsOfEveryLinear) {
+  const TemporaryFolder folder;
+  const RunConfig config = micro_run("e2m1", {"train.analyze_every=4", "train.analyze_tokens=64",
+                                              "train.analyze_formats=e1m2", "recipe.keep_bf16=layers.0.linear_qkv"});
+  train_until(config, folder / "run", 6);
+  train(config, folder / "run", {}, never());  // continued: no line twice
+  std::map<std::string, int> seen;
+  std::istringstream lines(io::read_text_file(folder / "run" / "analysis.jsonl"));
+  std::string text;
+  std::getline(lines, text);
+  EXPECT_EQ(nlohmann::json::parse(text)["formats"].size(), 2u);
+  while (std::getline(lines, text)) {
+    const auto line = nlohmann::json::parse(text);
+    if (line.contains("formats")) continue;
+    ++seen[line["linear"].get<std::string>() + "/" + line["gemm"].get<std::string>() + "." +
+           line["operand"].get<std::string>()];
+    const bool kept = line["linear"] == "layers.0.linear_qkv";
+    EXPECT_EQ(line["schemes"].size(), kept ? 2u : 3u) << text;
+    EXPECT_EQ(line["schemes"][0].value("recipe", false), !kept);
+    if (!kept) {
+      EXPECT_EQ(line["schemes"][0]["hadamard"], line["gemm"] == "wgrad" ? 16 : 0);
+      EXPECT_EQ(line["schemes"][0]["rounding"], line["operand"] == "dy" ? "sr" : "rtne");
+    }
+    // Blocks run along the contraction axis: tokens for wgrad, of which 64 were asked for.
+    if (line["operand"] != "w") {
+      EXPECT_EQ(line["shape"][line["gemm"] == "wgrad" ? 1 : 0], 64) << text;
+    }
+    for (const auto& scheme : line["schemes"]) {
+      EXPECT_GT(scheme["sqnr_db"], 10) << text;
+      EXPECT_NEAR(scheme["alpha"], 1, 0.2) << text;
+    }
+  }
+  EXPECT_EQ(seen.size(), 2u * 4u * 6u);
+  for (const auto& [operand, count] : seen) EXPECT_EQ(count, 2) << operand;  // steps 4 and 8
 }
 
 TEST(Train, WritesWhatDescribesTheRun) {

@@ -1,0 +1,91 @@
+#include "analyze_checkpoint.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "analysis/json.h"
+#include "analyze.h"
+#include "train/checkpoint_analysis.h"
+#include "train/run_config.h"
+
+namespace ufp4::app {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+BatchSettings settings_of(const CheckpointRun& run) { return {run.checkpoint, run.data, run.sequences, run.threads}; }
+
+const ChainGemm& of(const ChainLinear& linear, Gemm gemm) { return linear.gemm[static_cast<std::size_t>(gemm)]; }
+
+void print_recipe(const ChainRecipe& recipe, double loss_bf16) {
+  fmt::print("\n{}: loss {:.4f}, bf16 {:.4f}\n", recipe.name, recipe.loss, loss_bf16);
+  fmt::print("{:<22} {:>42} {:>42}\n", "", "forward (y)", "backward (dx)");
+  fmt::print("{:<22}", "linear");
+  for (int i = 0; i < 2; ++i) {
+    fmt::print(" {:>8} {:>8} {:>8} {:>8} {:>8}", "eta", "product", "alpha", "cosine", "cohere");
+  }
+  fmt::print("\n");
+  for (const ChainLinear& linear : recipe.linears) {
+    fmt::print("{:<22}", linear.linear);
+    for (const Gemm gemm : {Gemm::kFprop, Gemm::kDgrad}) {
+      const ChainGemm& g = of(linear, gemm);
+      fmt::print(" {:>8.4f} {:>8.4f} {:>8.4f} {:>8.4f} {:>+8.4f}", g.eta(), g.eta_product, g.in_chain.alpha,
+                 g.in_chain.cosine, g.coherence);
+    }
+    fmt::print("\n");
+  }
+  if (recipe.stream.empty()) return;
+  const ChainStream& last = recipe.stream.back();
+  const ChainStream& first = recipe.stream.front();
+  fmt::print("residual stream at the end: alpha {:.4f}, cosine {:.4f}; its gradient at the beginning: {:.4f}, {:.4f}\n",
+             last.forward.alpha, last.forward.cosine, first.gradient.alpha, first.gradient.cosine);
+}
+
+}  // namespace
+
+void print_operands(const CheckpointRun& run, const std::vector<analysis::Scheme>& schemes) {
+  Json operands = Json::array();
+  analyze_operands(settings_of(run), schemes, [&](const OperandReport& report) {
+    if (run.json) {
+      operands.push_back(to_json(report));
+    } else {
+      print_figures(fmt::format("{} {}.{}", report.linear, report.gemm, report.operand), report.figures);
+    }
+  });
+  if (run.json) {
+    const Json json{{"kind", "operands"},
+                    {"source", run.checkpoint},
+                    {"formats", expected_bins_of(schemes)},
+                    {"operands", std::move(operands)}};
+    fmt::print("{}\n", json.dump(1));
+  }
+}
+
+void print_chain(const CheckpointRun& run, const std::vector<analysis::Scheme>& schemes,
+                 const std::vector<std::string>& recipes) {
+  std::vector<Recipe> list;
+  for (const analysis::Scheme& scheme : schemes) list.push_back(recipe_of_format(*scheme.format, scheme.hadamard));
+  for (const std::string& name : recipes) list.push_back(load_recipe(name));
+  const ChainReport report = measure_chain(settings_of(run), list, [](const std::string& name) {
+    fmt::print(stderr, "ufp4: {} pass\n", name);
+    std::fflush(stderr);
+  });
+  if (run.json) {
+    Json json{{"kind", "chain"}, {"source", run.checkpoint}};
+    json.update(to_json(report));
+    fmt::print("{}\n", json.dump(1));
+    return;
+  }
+  fmt::print(
+      "step {}, {} tokens. eta: alpha of the two operands of a GEMM, multiplied; product: of eta along the pass\n"
+      "(Eq. 3 to 5). alpha and cosine: of the quantized pass's result with that of the BF16 pass. cohere: of one "
+      "GEMM's\n"
+      "residual with its result, which the equations take as zero.\n",
+      report.step, report.tokens);
+  for (const ChainRecipe& recipe : report.recipes) print_recipe(recipe, report.loss);
+}
+
+}  // namespace ufp4::app

@@ -1,0 +1,28 @@
+// Who watches the GEMMs of the linears while a model runs: a member of the context that is passed to every call.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "ufp4/quantize.h"
+#include "ufp4/recipe.h"
+
+namespace ufp4 {
+
+// Called on the thread that runs the pass, forward or backward. What it is shown is used afterwards and must not be
+// changed: watching changes no bit of the result.
+class LinearObserver {
+ public:
+  virtual ~LinearObserver() = default;
+
+  // Operand 0 or 1 of a GEMM of linear `number` before it is quantized: BF16, as stored. The GEMM's operand is this
+  // matrix with blocks along its rows, or its transpose with Axis::kColumn. Those of x come with the forward pass,
+  // those of the weight before the first of a step.
+  virtual void operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis axis) = 0;
+
+  // What a GEMM gave: y and dx in BF16, and dw in FP32 where it is not added to a gradient within the product.
+  virtual void result(std::uint32_t number, Gemm gemm, const at::Tensor& result) = 0;
+};
+
+}  // namespace ufp4

@@ -1,0 +1,193 @@
+// The chain: quantized passes beside a BF16 pass (train/checkpoint_analysis.h).
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/dot.h>
+#include <ATen/ops/embedding.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <map>
+#include <string_view>
+
+#include "torch/linear_observer.h"
+#include "torch/quantized_linear.h"
+#include "train/checkpoint_analysis.h"
+#include "train/loaded_checkpoint.h"
+#include "train/operand_analysis.h"
+
+namespace ufp4 {
+namespace {
+
+Agreement compare(const at::Tensor& original, const at::Tensor& image) {
+  const c10::NoGradGuard no_grad;
+  const at::Tensor a = original.detach().reshape({-1}).to(at::kDouble);
+  const at::Tensor b = image.detach().reshape({-1}).to(at::kDouble);
+  const double aa = at::dot(a, a).item<double>();
+  const double bb = at::dot(b, b).item<double>();
+  const double ab = at::dot(a, b).item<double>();
+  if (aa == 0) return {};
+  return {ab / aa, bb == 0 ? 0 : ab / std::sqrt(aa * bb), (aa - 2 * ab + bb) / aa};
+}
+
+// Whether a linear's output is added to the residual stream.
+bool adds_to_stream(std::string_view linear) {
+  return linear.ends_with(".linear_proj") || linear.ends_with(".linear_fc2");
+}
+
+// What the BF16 pass leaves to compare with: copies, because later passes may write into what they are shown.
+class Original : public LinearObserver {
+ public:
+  void operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis) override {
+    if (operand == 0 && gemm != Gemm::kWgrad) inputs[{number, gemm}] = stored.detach().clone();
+  }
+  void result(std::uint32_t number, Gemm gemm, const at::Tensor& result) override {
+    results[{number, gemm}] = result.detach().clone();
+  }
+
+  using Key = std::pair<std::uint32_t, Gemm>;
+  std::map<Key, at::Tensor> inputs;  // x of fprop, dy of dgrad
+  std::map<Key, at::Tensor> results;
+};
+
+// Compares a quantized pass with the original as it goes.
+class Image : public LinearObserver {
+ public:
+  Image(const Original& original, const at::Tensor& embedded, ChainRecipe& report)
+      : original_(original), stream_(embedded), original_stream_(embedded), report_(report) {}
+
+  void operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis) override {
+    // The gradient of what a linear adds to the stream is that of the stream.
+    if (gemm != Gemm::kDgrad || operand != 0) return;
+    for (ChainStream& point : report_.stream) {
+      if (point.linear == report_.linears[number].linear) {
+        point.gradient = compare(original_.inputs.at({number, gemm}), stored);
+      }
+    }
+  }
+
+  void result(std::uint32_t number, Gemm gemm, const at::Tensor& result) override {
+    ChainLinear& linear = report_.linears[number];
+    const at::Tensor& expected = original_.results.at({number, gemm});
+    linear.gemm[static_cast<std::size_t>(gemm)].in_chain = compare(expected, result);
+    if (gemm != Gemm::kFprop || !adds_to_stream(linear.linear)) return;
+    const c10::NoGradGuard no_grad;
+    stream_ = stream_ + result.detach();
+    original_stream_ = original_stream_ + expected;
+    report_.stream.push_back({linear.linear, compare(original_stream_, stream_), {}});
+  }
+
+ private:
+  const Original& original_;
+  at::Tensor stream_;  // FP32 sums of what the model adds in BF16
+  at::Tensor original_stream_;
+  ChainRecipe& report_;
+};
+
+// alpha of an operand, given as stored, under its GEMM's recipe.
+double operand_alpha(const at::Tensor& stored, Axis axis, const GemmRecipe& gemm, std::size_t operand,
+                     const RandomContext& context, int threads) {
+  const OperandRecipe& recipe = gemm.operand[operand];
+  if (!recipe.quantized()) return 1;
+  analysis::MatrixAnalysis analysis;
+  analysis.schemes = {{recipe.format, gemm.hadamard, recipe.block, recipe.rounding}};
+  analysis.hadamard_seed = context.seed;
+  analysis.random.seed = context.seed;
+  analysis.threads = threads;
+  const at::Tensor dense = stored.contiguous();
+  return analysis::analyze_matrix(analysis::source_of(matrix_of(dense), axis), analysis).schemes[0].figures.alpha;
+}
+
+// Every GEMM of a linear by itself: quantized operands of the BF16 pass.
+void measure_alone(ChainLinear& linear, std::uint32_t number, const at::Tensor& weight, const Recipe& recipe,
+                   const Original& original, const RandomContext& context, int threads) {
+  const at::Tensor x = original.inputs.at({number, Gemm::kFprop});
+  const at::Tensor dy = original.inputs.at({number, Gemm::kDgrad});
+  const at::Tensor w = weight.detach().to(at::kBFloat16);
+  const auto alpha = [&](Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis axis) {
+    linear.gemm[static_cast<std::size_t>(gemm)].alpha[operand] =
+        operand_alpha(stored, axis, recipe[gemm], operand, context, threads);
+  };
+  alpha(Gemm::kFprop, 0, x, Axis::kRow);
+  alpha(Gemm::kFprop, 1, w, Axis::kRow);
+  alpha(Gemm::kDgrad, 0, dy, Axis::kRow);
+  alpha(Gemm::kDgrad, 1, w, Axis::kColumn);
+  alpha(Gemm::kWgrad, 0, dy, Axis::kColumn);
+  alpha(Gemm::kWgrad, 1, x, Axis::kColumn);
+
+  const at::Tensor x_leaf = x.clone().set_requires_grad(true);
+  const at::Tensor w_leaf = weight.detach().clone().set_requires_grad(true);
+  const LinearCall call{std::make_shared<const Recipe>(recipe), number, context, Stash::kPacked};
+  const at::Tensor y = quantized_linear(x_leaf, w_leaf, prepare_weight(w_leaf, recipe, number, context), call, {});
+  y.backward(dy);
+  const auto compare_result = [&](Gemm gemm, const at::Tensor& image) {
+    ChainGemm& g = linear.gemm[static_cast<std::size_t>(gemm)];
+    g.alone = compare(original.results.at({number, gemm}), image);
+    // |E|^2 / |C|^2 of E = C^ - eta C.
+    const double square = g.alone.nmse - 1 + 2 * g.alone.alpha - 2 * g.eta() * g.alone.alpha + g.eta() * g.eta();
+    g.coherence = square > 0 ? (g.alone.alpha - g.eta()) / std::sqrt(square) : 0;
+  };
+  compare_result(Gemm::kFprop, y);
+  compare_result(Gemm::kDgrad, x_leaf.grad());
+  compare_result(Gemm::kWgrad, w_leaf.grad());
+}
+
+// The products of eta in the order of each pass.
+void multiply_along(std::vector<ChainLinear>& linears) {
+  double product = 1;
+  for (ChainLinear& linear : linears) {
+    ChainGemm& fprop = linear.gemm[static_cast<std::size_t>(Gemm::kFprop)];
+    fprop.eta_product = product *= fprop.eta();
+  }
+  product = 1;
+  for (auto linear = linears.rbegin(); linear != linears.rend(); ++linear) {
+    ChainGemm& dgrad = linear->gemm[static_cast<std::size_t>(Gemm::kDgrad)];
+    dgrad.eta_product = product *= dgrad.eta();
+  }
+}
+
+}  // namespace
+
+ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe> recipes,
+                          const std::function<void(const std::string&)>& progress) {
+  at::set_num_threads(settings.threads);
+  const LoadedCheckpoint checkpoint(settings);
+  const at::Tensor& tokens = checkpoint.tokens();
+  const auto seed = static_cast<std::uint64_t>(checkpoint.config().train.seed);
+
+  ChainReport report;
+  report.step = checkpoint.step();
+  report.tokens = tokens.size(0) * (tokens.size(1) - 1);
+  Original original;
+  Transformer model = checkpoint.model(Recipe{});
+  if (progress) progress("bf16");
+  const at::Tensor loss = model.loss(tokens, {.seed = seed, .observer = &original});
+  loss.backward();
+  report.loss = loss.item<double>();
+
+  std::map<std::string, at::Tensor> weights;
+  for (const NamedParameter& parameter : model.parameters()) weights[parameter.name] = parameter.tensor.detach();
+  const at::Tensor embedded = at::embedding(weights.at("embedding"), tokens.narrow(1, 0, tokens.size(1) - 1))
+                                  .to(at::kBFloat16)
+                                  .to(at::kFloat)
+                                  .view({report.tokens, -1});
+  for (const Recipe& recipe : recipes) {
+    if (progress) progress(recipe.name);
+    ChainRecipe result;
+    result.name = recipe.name;
+    for (const std::string& name : model.linears()) result.linears.push_back({name, {}});
+    Image image(original, embedded, result);
+    const at::Tensor image_loss = checkpoint.model(recipe).loss(tokens, {.seed = seed, .observer = &image});
+    image_loss.backward();
+    result.loss = image_loss.item<double>();
+    for (std::uint32_t number = 0; number < result.linears.size(); ++number) {
+      ChainLinear& linear = result.linears[number];
+      if (recipe.keeps_bf16(linear.linear)) continue;
+      measure_alone(linear, number, weights.at(linear.linear), recipe, original, {.seed = seed}, settings.threads);
+    }
+    multiply_along(result.linears);
+    report.recipes.push_back(std::move(result));
+  }
+  return report;
+}
+
+}  // namespace ufp4

@@ -1,0 +1,60 @@
+#include "train/loaded_checkpoint.h"
+
+#include <ATen/ops/empty.h>
+
+#include <nlohmann/json.hpp>
+
+#include "data/dataset.h"
+#include "io/file.h"
+#include "train/checkpoint.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The checkpoint at `path`, or the newest of the run at `path`.
+fs::path checkpoint_folder(const fs::path& path) {
+  if (fs::exists(path / "model.safetensors")) return path;
+  if (fs::is_directory(path / "checkpoints")) {
+    const CheckpointStore store(path / "checkpoints", 1);
+    if (const std::vector<std::int64_t> steps = store.steps(); !steps.empty()) return store.path_of(steps.back());
+  }
+  throw InputError("'" + path.string() +
+                   "' is no checkpoint (no model.safetensors in it) and no run folder with one (no checkpoints/)");
+}
+
+}  // namespace
+
+LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings) : folder_(checkpoint_folder(settings.checkpoint)) {
+  verify_checkpoint(folder_);
+  config_ = make_run_config(read_toml(folder_ / "config.toml"));
+  step_ = nlohmann::json::parse(io::read_text_file(folder_ / "state.json")).at("step");
+
+  DataConfig data;
+  data.train_files = !settings.data.empty()      ? settings.data
+                     : !config_.data.val.empty() ? config_.data.val
+                                                 : config_.data.train;
+  data.val_fraction = 0;
+  data.sequence_length = config_.model.context;
+  data.seed = static_cast<std::uint64_t>(config_.train.seed);
+  const std::unique_ptr<Dataset> dataset = Dataset::open(data);
+  if (dataset->vocab_size() > config_.model.vocab_size) {
+    throw InputError("the data has " + std::to_string(dataset->vocab_size()) + " different tokens, the model of '" +
+                     folder_.string() + "' knows " + std::to_string(config_.model.vocab_size));
+  }
+  const at::Tensor tokens = at::empty({settings.sequences, config_.model.context + 1}, at::kInt);
+  dataset->next({tokens.mutable_data_ptr<std::int32_t>(), static_cast<std::size_t>(tokens.numel())});
+  tokens_ = tokens.to(at::kLong);
+}
+
+Transformer LoadedCheckpoint::model(const Recipe& recipe) const {
+  Transformer model(config_.model, recipe, {.seed = 0, .device = at::kCPU, .stash = Stash::kPacked});
+  NamedTensors weights;
+  for (const NamedParameter& parameter : model.parameters()) weights.emplace_back(parameter.name, parameter.tensor);
+  load_tensors(folder_ / "model.safetensors", weights);
+  return model;
+}
+
+}  // namespace ufp4

@@ -1,0 +1,31 @@
+// A checkpoint's model with a batch of text for it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "model/transformer.h"
+#include "train/checkpoint_analysis.h"
+#include "train/run_config.h"
+
+namespace ufp4 {
+
+class LoadedCheckpoint {
+ public:
+  // Verifies the checkpoint, reads its settings and the tokens. Throws InputError.
+  explicit LoadedCheckpoint(const BatchSettings& settings);
+
+  const RunConfig& config() const { return config_; }
+  std::int64_t step() const { return step_; }
+  const at::Tensor& tokens() const { return tokens_; }  // [sequences, context + 1], int64
+
+  // The model with the checkpoint's weights under a recipe, on the CPU.
+  Transformer model(const Recipe& recipe) const;
+
+ private:
+  std::filesystem::path folder_;
+  RunConfig config_;
+  std::int64_t step_ = 0;
+  at::Tensor tokens_;
+};
+
+}  // namespace ufp4
