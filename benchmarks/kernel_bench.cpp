@@ -140,7 +140,7 @@ std::vector<KernelCase> standard_cases() {
   const BlockFormat& e2m1 = find_format("e2m1");
   constexpr auto kSr = Rounding::kStochastic;
   constexpr auto kRtne = Rounding::kNearest;
-  return {
+  std::vector<KernelCase> cases{
       {Kernel::kRow, &e1m2, 16, kRtne, DType::kBF16},       {Kernel::kColumn, &e1m2, 16, kRtne, DType::kBF16},
       {Kernel::kRowColumn, &e1m2, 16, kRtne, DType::kBF16}, {Kernel::kRow, &e1m2, 16, kSr, DType::kBF16},
       {Kernel::kColumn, &e1m2, 16, kSr, DType::kBF16},      {Kernel::kRow, &e1m2, 0, kRtne, DType::kBF16},
@@ -152,6 +152,13 @@ std::vector<KernelCase> standard_cases() {
       {Kernel::kRow, &e2m1, 0, kSr, DType::kBF16},          {Kernel::kDequantize, &e1m2, 0, kRtne, DType::kBF16},
       {Kernel::kDequantize, &e2m1, 0, kRtne, DType::kBF16},
   };
+  // Formats with other scales; those of a tensor take a pass before.
+  for (const char* name : {"nvfp4", "nvint4", "int4_p2", "mxfp4", "mxint4"}) {
+    cases.push_back({Kernel::kRow, &find_format(name), 16, kRtne, DType::kBF16});
+  }
+  cases.push_back({Kernel::kColumn, &find_format("int4_p2"), 16, kRtne, DType::kBF16});
+  cases.push_back({Kernel::kRow, &find_format("int4_p2"), 16, kSr, DType::kBF16});
+  return cases;
 }
 
 std::vector<KernelRow> measure_kernels(const Backend& backend, const std::vector<KernelCase>& cases,

@@ -65,7 +65,8 @@ class PreparedKernel {
   KernelRow row_;
 };
 
-// The cases that the documentation shows: e1m2, int4_full and e2m1 over axes, roundings, transforms and input types.
+// The cases that the documentation shows: e1m2, int4_full and e2m1 over axes, roundings, transforms and input types,
+// and the formats of others that have kernels.
 std::vector<KernelCase> standard_cases();
 
 // Measures each case; memcpy and the kernel run by turns, so that a busy machine slows both.

@@ -32,9 +32,15 @@ class HighwayBackend final : public Backend {
     cpu::run_quantize(kernels_, in, tasks, rows);
   }
 
+  void run_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const override {
+    cpu::run_outer_amax(kernels_, in, spec, rows, amax);
+  }
+
+  bool has_kernels(const BlockFormat& format) const override { return cpu::has_kernels(format); }
+
   void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const override {
     const int block = in.block == 0 ? in.format->block : in.block;
-    kernels_.dequantize(all_code_values(in.format->element), in.codes, in.scales, block,
+    kernels_.dequantize(all_code_values(in.format->element), in.codes, in.scales, in.global_scale, block,
                         static_cast<std::size_t>(in.rows * in.columns / block), out, out_dtype);
   }
 

@@ -29,14 +29,22 @@ inline constexpr std::uint32_t kNibbleSigns = 0x88888888u;
 
 HWY_INLINE VF magnitude_of(VU bits) { return hn::BitCast(F32(), hn::And(bits, hn::Set(U32(), ~kSignBit))); }
 
-// Nearest codes of eight elements on a uniform grid, in two's complement. `factor` brings a value to steps. Neither |t|
-// nor the result needs a bound: t exceeds the largest level by less than a millionth, which rounds to it.
-HWY_INLINE VU nearest_word(const VF* HWY_RESTRICT x, VF factor) {
+// Nearest codes of eight elements on a uniform grid, in two's complement. `factor` brings a value to steps. Under the
+// amax rule neither |t| nor the result needs a bound: t exceeds the largest level by less than a millionth, which
+// rounds to it.
+template <bool kBounded>
+HWY_INLINE VU nearest_word(const Job& job, const VF* HWY_RESTRICT x, VF factor) {
   const U32 u;
   const VF rounder = hn::Set(F32(), kRounder);
   VU part[8];
   UFP4_UNROLL
-  for (int i = 0; i < 8; ++i) part[i] = hn::BitCast(u, hn::Add(hn::Mul(x[i], factor), rounder));
+  for (int i = 0; i < 8; ++i) {
+    VF t = hn::Mul(x[i], factor);
+    if constexpr (kBounded) {
+      t = hn::Min(hn::Max(t, hn::Set(F32(), -job.negative_limit)), hn::Set(F32(), job.limit));
+    }
+    part[i] = hn::BitCast(u, hn::Add(t, rounder));
+  }
   // The sum over i of integer_i * 16^i and of the constant kRounderBits * 16^i, modulo 2^32.
   UFP4_UNROLL
   for (int i = 0; i < 8; i += 2) part[i] = hn::Add(part[i], hn::ShiftLeft<4>(part[i + 1]));
@@ -85,7 +93,7 @@ HWY_INLINE V choose_stretch(const Job& job, VF magnitude, V first, V second, V t
 
 // Codes of eight elements by index and sign: for stretches, and for stochastic rounding. `draws` holds two numbers n a
 // word.
-template <Grid kGrid, bool kStochastic>
+template <Grid kGrid, bool kStochastic, bool kBounded>
 HWY_INLINE VU magnitude_word(const Job& job, const VF* HWY_RESTRICT x, VF factor, const VU* HWY_RESTRICT draws) {
   const U32 u;
   const F32 f;
@@ -96,6 +104,15 @@ HWY_INLINE VU magnitude_word(const Job& job, const VF* HWY_RESTRICT x, VF factor
   for (int i = 0; i < 8; ++i) {
     const VU bits = hn::BitCast(u, hn::Mul(x[i], factor));
     VF magnitude = magnitude_of(bits);
+    if constexpr (kBounded) {
+      const float unit = kStochastic && kGrid != Grid::kStretches ? 0x1p16F : 1.0F;
+      VF limit = hn::Set(f, job.limit * unit);
+      if constexpr (kGrid == Grid::kFull) {
+        const auto is_negative = hn::RebindMask(f, hn::Lt(hn::BitCast(I32(), bits), hn::Zero(I32())));
+        limit = hn::IfThenElse(is_negative, hn::Set(f, job.negative_limit * unit), limit);
+      }
+      magnitude = hn::Min(magnitude, limit);
+    }
     VU index;  // in the top nibble
     if constexpr (!kStochastic) {
       // Rounds to multiples of the stretch's step; the offset, even, rides along.
@@ -160,7 +177,7 @@ HWY_INLINE void make_scale(const Job& job, VF positive, VF negative, float unit,
   }
 }
 
-template <Grid kGrid, bool kStochastic>
+template <Grid kGrid, bool kStochastic, bool kBounded>
 HWY_INLINE void make_codes(const Job& job, const VF* HWY_RESTRICT x, int runs, VF factor, const Coordinates& at,
                            int first, VU* HWY_RESTRICT words) {
   for (int run = 0; run < runs; ++run) {
@@ -171,9 +188,9 @@ HWY_INLINE void make_codes(const Job& job, const VF* HWY_RESTRICT x, int runs, V
       const VF* eight = x + run * kRun + half * 8;
       VU& word = words[run * 2 + half];
       if constexpr (kStochastic || kGrid == Grid::kStretches) {
-        word = magnitude_word<kGrid, kStochastic>(job, eight, factor, draws + half * 4);
+        word = magnitude_word<kGrid, kStochastic, kBounded>(job, eight, factor, draws + half * 4);
       } else {
-        word = nearest_word(eight, factor);
+        word = nearest_word<kBounded>(job, eight, factor);
         if (job.code_kind == CodeKind::kSignMagnitude) word = to_sign_magnitude(word);
       }
     }
@@ -237,7 +254,7 @@ HWY_NOINLINE void quantize_any_block(const Job& job, const VF* HWY_RESTRICT x, i
   VF value[kRun];
   for (int run = 0; run < runs; ++run) {
     for (int i = 0; i < kRun; ++i) value[i] = hn::Mul(hn::Mul(x[run * kRun + i], late), raise);
-    make_codes<kGrid, kStochastic>(job, value, 1, factor, at, first + run * kRun, words + run * 2);
+    make_codes<kGrid, kStochastic, false>(job, value, 1, factor, at, first + run * kRun, words + run * 2);
   }
   for (int i = 0; i < 2 * runs; ++i) words[i] = hn::IfThenElseZero(hn::RebindMask(u, finite), words[i]);
 }

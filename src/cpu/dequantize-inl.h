@@ -72,11 +72,12 @@ HWY_INLINE VU to_bf16(VF value) {
 
 template <DType kOutput>
 HWY_INLINE void dequantize_blocks(const std::array<float, 16>& code_values, const std::uint8_t* HWY_RESTRICT codes,
-                                  const float* HWY_RESTRICT scales, int block, std::size_t blocks,
+                                  const float* HWY_RESTRICT scales, float global_scale, int block, std::size_t blocks,
                                   std::uint8_t* HWY_RESTRICT out) {
   using U64 = hn::ScalableTag<std::uint64_t>;
   const U64 u64;
   const CodeValues value_of(code_values);
+  const VF global = hn::Set(F32(), global_scale);
   // Lanes 2m and 2m + 1 of a vector take the byte m of the codes.
   const auto byte_shift = hn::ShiftLeft<3>(hn::Iota(u64, 0));
   for (std::size_t b = 0; b < blocks; ++b) {
@@ -90,7 +91,7 @@ HWY_INLINE void dequantize_blocks(const std::array<float, 16>& code_values, cons
         const auto bytes = hn::Shr(hn::Set(u64, packed >> (4 * kLanes * part)), byte_shift);
         const auto nibbles =
             hn::Or(hn::And(bytes, hn::Set(u64, 0xFull)), hn::And(hn::ShiftLeft<28>(bytes), hn::Set(u64, 0xFull << 32)));
-        const VF value = hn::Mul(value_of(hn::BitCast(U32(), nibbles)), scale);
+        const VF value = hn::Mul(hn::Mul(value_of(hn::BitCast(U32(), nibbles)), scale), global);
         if constexpr (kOutput == DType::kF32) {
           hn::StoreU(value, F32(), reinterpret_cast<float*>(out));
           out += kLanes * sizeof(float);
@@ -105,12 +106,14 @@ HWY_INLINE void dequantize_blocks(const std::array<float, 16>& code_values, cons
 }
 
 // As Kernels::dequantize.
-void dequantize(const std::array<float, 16>& code_values, const std::uint8_t* codes, const float* scales, int block,
-                std::size_t blocks, void* out, DType out_dtype) {
+void dequantize(const std::array<float, 16>& code_values, const std::uint8_t* codes, const float* scales,
+                float global_scale, int block, std::size_t blocks, void* out, DType out_dtype) {
   if (out_dtype == DType::kF32) {
-    dequantize_blocks<DType::kF32>(code_values, codes, scales, block, blocks, static_cast<std::uint8_t*>(out));
+    dequantize_blocks<DType::kF32>(code_values, codes, scales, global_scale, block, blocks,
+                                   static_cast<std::uint8_t*>(out));
   } else {
-    dequantize_blocks<DType::kBF16>(code_values, codes, scales, block, blocks, static_cast<std::uint8_t*>(out));
+    dequantize_blocks<DType::kBF16>(code_values, codes, scales, global_scale, block, blocks,
+                                    static_cast<std::uint8_t*>(out));
   }
 }
 

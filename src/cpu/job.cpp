@@ -6,6 +6,7 @@
 
 #include "numerics/hadamard.h"
 #include "numerics/philox.h"
+#include "numerics/scale_rules.h"
 
 namespace ufp4::cpu {
 namespace {
@@ -53,16 +54,45 @@ std::array<float, 16> all_code_values(const ElementFormat& element) {
   return values;
 }
 
+bool has_kernels(const BlockFormat& format) {
+  if (format.rule == ScaleRule::kBestOfTwo || format.rule == ScaleRule::kTwoLevelExponent) return false;
+  const ElementFormat& element = format.element;
+  const std::optional<Lattice> lattice = find_lattice(element);
+  if (!lattice) return false;
+  return element.code_kind != CodeKind::kFullTwosComplement || (lattice->stretches == 1 && element.levels[1] == 1);
+}
+
+OuterTerms outer_terms(const Job& job, float amax) {
+  constexpr float kFloatMax = std::numeric_limits<float>::max();
+  const float divisor = job.format->global_divisor;
+  const float ratio = std::min(divisor / amax, kFloatMax);
+  switch (job.rule) {
+    case ScaleRule::kTensorE4m3: return {ratio * job.reciprocal, 1 / ratio};
+    case ScaleRule::kTensorE4m3Int: return {ratio, 1 / ratio};
+    case ScaleRule::kPow2Window: {
+      const float outer = reference::global_scale(*job.format, amax);
+      return {outer == 0 ? 0 : 1 / outer, outer};
+    }
+    default: return {};
+  }
+}
+
 std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task) {
   const QuantizeSpec& spec = task.spec;
   const ElementFormat& element = spec.format->element;
   const std::optional<Lattice> lattice = find_lattice(element);
-  if (!lattice || spec.format->rule != ScaleRule::kAmax) return std::nullopt;
-  if (element.code_kind == CodeKind::kFullTwosComplement && (lattice->stretches != 1 || element.levels[1] != 1)) {
-    return std::nullopt;
-  }
+  if (!has_kernels(*spec.format) || spec.hadamard.round_to_bf16) return std::nullopt;
 
   Job job;
+  job.format = spec.format;
+  job.rule = spec.format->rule;
+  job.bounded = job.rule != ScaleRule::kAmax;
+  job.reciprocal = 1 / element.largest();
+  job.largest_exponent = std::ilogb(element.largest());
+  job.least_divisor = job.rule == ScaleRule::kExponentFloor ? 0x1p-126F : 0;
+  job.tau = reference::tau_of(spec);
+  job.limit = element.largest() / element.levels[1];
+  job.negative_limit = job.limit + (element.code_kind == CodeKind::kFullTwosComplement ? 1 : 0);
   job.code_kind = element.code_kind;
   job.uniform = lattice->stretches == 1;
   job.stochastic = spec.rounding == Rounding::kStochastic;

@@ -35,7 +35,25 @@ std::optional<Lattice> find_lattice(const ElementFormat& element);
 // The values of the codes 0..15.
 std::array<float, 16> all_code_values(const ElementFormat& element);
 
+// What a rule takes from the magnitude that a second-level scale follows from: computed once for each such scale.
+inline constexpr std::size_t kOuterTerms = 2;
+using OuterTerms = std::array<float, kOuterTerms>;
+
 struct Job {
+  const BlockFormat* format = nullptr;
+  // Instead of quantizing, the largest magnitude of each block (0 if it is not finite) is written as its scale.
+  bool measure = false;
+
+  // How the scale is chosen. Under other rules than kAmax values may lie beyond the last level: they are bounded.
+  ScaleRule rule = ScaleRule::kAmax;
+  bool bounded = false;
+  float reciprocal = 0;      // 1 / L
+  int largest_exponent = 0;  // of L
+  float least_divisor = 0;   // of the exponent rules
+  float tau = 0;             // of the window of powers of two
+  float limit = 0;           // L in steps
+  float negative_limit = 0;  // the same for negative values
+
   // How codes are made.
   CodeKind code_kind = CodeKind::kSignMagnitude;
   bool uniform = true;  // one stretch
@@ -66,7 +84,12 @@ struct Job {
   Quantized out;
 };
 
-// Empty if the format is none that the kernels know; the reference then does the work.
+// Whether the kernels know the format.
+bool has_kernels(const BlockFormat& format);
+
+OuterTerms outer_terms(const Job& job, float amax);
+
+// Empty if the kernels do not know the format; the reference then does the work.
 std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task);
 
 // What one call of a span kernel works on: `groups` groups of as many units as a vector has lanes.
@@ -81,6 +104,9 @@ struct Span {
   std::uint32_t* codes = nullptr;
   float* scales = nullptr;
   std::size_t stage_stride = 0;
+  // The OuterTerms of a group: each for all lanes, one after the other; `outer_stride` floats from group to group.
+  const float* outer = nullptr;
+  std::size_t outer_stride = 0;
 };
 
 // The kernels of one instruction set.
@@ -95,9 +121,9 @@ struct Kernels {
   // `past_caches` says that nobody will read the result soon.
   void (*transpose)(const std::uint32_t* source, std::size_t source_stride, std::size_t words, std::size_t columns,
                     std::uint8_t* target, std::size_t target_stride, bool past_caches) = nullptr;
-  // Expands blocks that lie one after another.
+  // Expands blocks that lie one after another: level * scale * global scale.
   void (*dequantize)(const std::array<float, 16>& code_values, const std::uint8_t* codes, const float* scales,
-                     int block, std::size_t blocks, void* out, DType out_dtype) = nullptr;
+                     float global_scale, int block, std::size_t blocks, void* out, DType out_dtype) = nullptr;
 };
 
 // Of every target that was compiled, the widest first.
@@ -105,5 +131,9 @@ std::span<const Kernels> all_kernels();
 
 // Runs all tasks on these rows of one matrix with these kernels.
 void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows);
+
+// As Backend::raise_outer_amax.
+void run_outer_amax(const Kernels& kernels, const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows,
+                    float* amax);
 
 }  // namespace ufp4::cpu

@@ -13,6 +13,7 @@
 #include "cpu/lanes-inl.h"
 #include "cpu/load-inl.h"
 #include "cpu/philox-inl.h"
+#include "cpu/rules-inl.h"
 #include "hwy/highway.h"
 // clang-format on
 
@@ -82,12 +83,22 @@ HWY_INLINE void advance(const Job& job, Coordinates& at) {
   }
 }
 
+// What the rule of kAmax does not read.
+template <bool kBounded>
+HWY_INLINE Outer outer_of(const Span& span, std::size_t group) {
+  if constexpr (kBounded) {
+    return load_outer(span, group);
+  } else {
+    return {hn::Zero(F32()), hn::Zero(F32())};
+  }
+}
+
 // Groups of units that a pass over the cache of the first level takes.
 inline constexpr std::size_t kGroupsAhead = 4;
 
 // Units of one run. Several groups are loaded and scaled before the first is rounded, so that the chain of dependent
 // steps of one overlaps with those of others.
-template <bool kColumn, DType kInput, Grid kGrid, bool kStochastic>
+template <bool kColumn, DType kInput, Grid kGrid, bool kStochastic, bool kBounded>
 void run_span(const Job& job, const Span& span) {
   Coordinates at = first_coordinates(job, span);
   Span here = span;
@@ -106,7 +117,9 @@ void run_span(const Job& job, const Span& span) {
       load_run<kColumn, kInput>(job, here, 0, part);
       advance(job, here);
       VF scale;
-      usual[group - begin] = scale_block<kGrid, kStochastic>(job, find_extremes(part, 1), scale, factor[group - begin]);
+      const Outer outer = outer_of<kBounded>(span, group);
+      usual[group - begin] =
+          find_scale<kGrid, kStochastic, kBounded>(job, find_extremes(part, 1), outer, scale, factor[group - begin]);
       hn::StoreU(scale, F32(), span.scales + group * kLanes);
       UFP4_UNROLL
       for (int i = 0; i < kRun; ++i) x[group - begin][i] = part[i];
@@ -114,14 +127,15 @@ void run_span(const Job& job, const Span& span) {
     for (std::size_t group = begin; group < end; ++group) {
       VU words[2];
       if (HWY_LIKELY(usual[group - begin])) {
-        make_codes<kGrid, kStochastic>(job, x[group - begin], 1, factor[group - begin], at, 0, words);
+        make_codes<kGrid, kStochastic, kBounded>(job, x[group - begin], 1, factor[group - begin], at, 0, words);
         store_group<kColumn, 2>(words, span.codes, group, span.stage_stride);
       } else {
         // Words of its own, so that those above stay in registers.
         VU any_words[2];
         VF scale;
         const Coordinates place = at;
-        quantize_any_block<kGrid, kStochastic>(job, x[group - begin], 1, place, 0, any_words, scale);
+        const Outer outer = outer_of<kBounded>(span, group);
+        quantize_unusual<kGrid, kStochastic, kBounded>(job, x[group - begin], 1, outer, place, 0, any_words, scale);
         store_group<kColumn, 2>(any_words, span.codes, group, span.stage_stride);
         hn::StoreU(scale, F32(), span.scales + group * kLanes);
       }
@@ -138,7 +152,7 @@ auto choose_load(DType input) {
                                  : load_unit<kColumn, DType::kF16>;
 }
 
-template <Grid kGrid, bool kStochastic>
+template <Grid kGrid, bool kStochastic, bool kBounded>
 void unit_span(const Job& job, const Span& span) {
   const auto load = job.column ? choose_load<true>(job.input) : choose_load<false>(job.input);
   Coordinates at = first_coordinates(job, span);
@@ -149,15 +163,18 @@ void unit_span(const Job& job, const Span& span) {
     VU words[16];
     VU scales[8];
     load(job, here, x);
+    const Outer outer = outer_of<kBounded>(span, group);
     for (int b = 0; b < blocks; ++b) {
       const int first = b * job.block;
       const int runs = job.block / kRun;
       VF scale;
       VF factor;
-      if (HWY_LIKELY((scale_block<kGrid, kStochastic>(job, find_extremes(x + first, runs), scale, factor)))) {
-        make_codes<kGrid, kStochastic>(job, x + first, runs, factor, at, first, words + first / 8);
+      const Extremes extremes = find_extremes(x + first, runs);
+      if (HWY_LIKELY((find_scale<kGrid, kStochastic, kBounded>(job, extremes, outer, scale, factor)))) {
+        make_codes<kGrid, kStochastic, kBounded>(job, x + first, runs, factor, at, first, words + first / 8);
       } else {
-        quantize_any_block<kGrid, kStochastic>(job, x + first, runs, at, first, words + first / 8, scale);
+        quantize_unusual<kGrid, kStochastic, kBounded>(job, x + first, runs, outer, at, first, words + first / 8,
+                                                       scale);
       }
       scales[b] = hn::BitCast(U32(), scale);
     }
@@ -168,25 +185,58 @@ void unit_span(const Job& job, const Span& span) {
   }
 }
 
-template <bool kColumn, Grid kGrid, bool kStochastic>
-Kernels::SpanFunction choose_input(const Job& job) {
-  if (job.unit == kRun && job.input == DType::kBF16) return run_span<kColumn, DType::kBF16, kGrid, kStochastic>;
-  return unit_span<kGrid, kStochastic>;
+// The largest magnitude of each block, 0 if it is not finite, in place of its scale.
+void measure_span(const Job& job, const Span& span) {
+  const auto load = job.column ? choose_load<true>(job.input) : choose_load<false>(job.input);
+  const F32 f;
+  Span here = span;
+  const int blocks = job.unit / job.block;
+  for (std::size_t group = 0; group < span.groups; ++group) {
+    VF x[128];
+    VU amax[8];
+    load(job, here, x);
+    for (int b = 0; b < blocks; ++b) {
+      const Extremes extremes = find_extremes(x + b * job.block, job.block / kRun);
+      const VF late = hn::Set(f, job.late_factor);
+      const VI bits = hn::Max(hn::BitCast(I32(), hn::Mul(extremes.positive, late)),
+                              hn::BitCast(I32(), hn::Mul(extremes.negative, late)));
+      const auto finite = hn::Lt(bits, hn::Set(I32(), kInfinityBits));
+      amax[b] = hn::BitCast(U32(), hn::IfThenElseZero(finite, bits));
+    }
+    store_unit(job, amax, blocks, reinterpret_cast<std::uint32_t*>(span.scales), group, span.stage_stride);
+    advance(job, here);
+  }
 }
 
-template <bool kColumn, Grid kGrid>
+template <bool kColumn, Grid kGrid, bool kStochastic, bool kBounded>
+Kernels::SpanFunction choose_input(const Job& job) {
+  if (job.unit == kRun && job.input == DType::kBF16) {
+    return run_span<kColumn, DType::kBF16, kGrid, kStochastic, kBounded>;
+  }
+  return unit_span<kGrid, kStochastic, kBounded>;
+}
+
+template <bool kColumn, Grid kGrid, bool kBounded>
 Kernels::SpanFunction choose_rounding(const Job& job) {
-  return job.stochastic ? choose_input<kColumn, kGrid, true>(job) : choose_input<kColumn, kGrid, false>(job);
+  return job.stochastic ? choose_input<kColumn, kGrid, true, kBounded>(job)
+                        : choose_input<kColumn, kGrid, false, kBounded>(job);
+}
+
+template <bool kColumn, bool kBounded>
+Kernels::SpanFunction choose_grid(const Job& job) {
+  if (job.code_kind == CodeKind::kFullTwosComplement) return choose_rounding<kColumn, Grid::kFull, kBounded>(job);
+  return job.uniform ? choose_rounding<kColumn, Grid::kUniform, kBounded>(job)
+                     : choose_rounding<kColumn, Grid::kStretches, kBounded>(job);
 }
 
 template <bool kColumn>
-Kernels::SpanFunction choose_grid(const Job& job) {
-  if (job.code_kind == CodeKind::kFullTwosComplement) return choose_rounding<kColumn, Grid::kFull>(job);
-  return job.uniform ? choose_rounding<kColumn, Grid::kUniform>(job) : choose_rounding<kColumn, Grid::kStretches>(job);
+Kernels::SpanFunction choose_rule(const Job& job) {
+  return job.bounded ? choose_grid<kColumn, true>(job) : choose_grid<kColumn, false>(job);
 }
 
 Kernels::SpanFunction find_span(const Job& job) {
-  return job.column ? choose_grid<true>(job) : choose_grid<false>(job);
+  if (job.measure) return measure_span;
+  return job.column ? choose_rule<true>(job) : choose_rule<false>(job);
 }
 
 Kernels kernels() { return {hwy::TargetName(HWY_TARGET), HWY_TARGET, kLanes, find_span, transpose, dequantize}; }

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "cpu/job.h"
+#include "cpu/outer_scales.h"
+#include "numerics/packed_scales.h"
 #include "numerics/reference.h"
 
 namespace ufp4::cpu {
@@ -28,10 +30,18 @@ std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
 // One task with its kernel and its memory.
 class Worker {
  public:
-  Worker(const Kernels& kernels, const ConstMatrix& in, const Job& job)
-      : kernels_(kernels), in_(in), job_(job), span_(kernels.find_span(job_)), element_(size_of(in.dtype)) {}
+  // `amax`: where magnitudes are gathered, for a job that measures.
+  Worker(const Kernels& kernels, const ConstMatrix& in, const Job& job, const QuantizeSpec& spec, float* amax = nullptr)
+      : kernels_(kernels),
+        in_(in),
+        job_(job),
+        span_(kernels.find_span(job_)),
+        element_(size_of(in.dtype)),
+        amax_(amax),
+        outer_(job_, spec, kernels.lanes) {}
 
   const Job& job() const { return job_; }
+  const OuterScales& outer() const { return outer_; }
 
   // Row r, elements begin .. end - 1 of the operand (`begin` at a whole unit; `end` too, or the end of the row).
   void row(std::int64_t r, std::int64_t begin, std::int64_t end);
@@ -45,14 +55,21 @@ class Worker {
   const std::uint8_t* element_at(std::int64_t r, std::int64_t c) const {
     return static_cast<const std::uint8_t*>(in_.data) + to_size(r * in_.row_stride + c) * element_;
   }
-  void dequantize(const std::uint8_t* codes, const float* scales, std::int64_t r, std::int64_t begin,
-                  std::int64_t count);
+  // Whether somebody reads the scales that the kernels write, and the codes.
+  bool scales_are_read() const {
+    return job_.measure || job_.out.packed_scales != nullptr || outer_.in_scales() || values_are_made();
+  }
+  bool values_are_made() const { return job_.out.dequantized != nullptr; }
+  // All that is made of a piece of row r besides codes and raw scales.
+  void finish(const std::uint8_t* codes, float* scales, std::int64_t r, std::int64_t begin, std::int64_t count);
 
   const Kernels& kernels_;
   const ConstMatrix& in_;
   const Job job_;
   Kernels::SpanFunction span_;
   std::size_t element_;
+  float* amax_;
+  OuterScales outer_;
 
   // Of rows: results that the caller does not want but dequantization reads. Of columns: those of a tile, transposed.
   std::vector<std::uint8_t> codes_;
@@ -69,12 +86,29 @@ class Worker {
   alignas(64) std::array<std::uint8_t, kMaxLanes * kMaxUnit * sizeof(float)> edge_{};
 };
 
-void Worker::dequantize(const std::uint8_t* codes, const float* scales, std::int64_t r, std::int64_t begin,
-                        std::int64_t count) {
-  auto* out = static_cast<std::uint8_t*>(job_.out.dequantized) +
-              to_size(r * job_.shape.columns + begin) * size_of(job_.out.dequantized_dtype);
-  kernels_.dequantize(job_.code_values, codes, scales, job_.block, to_size(count / job_.block), out,
-                      job_.out.dequantized_dtype);
+void Worker::finish(const std::uint8_t* codes, float* scales, std::int64_t r, std::int64_t begin, std::int64_t count) {
+  const std::int64_t blocks = count / job_.block;
+  if (job_.measure) {
+    for (std::int64_t i = 0; i < blocks; ++i) {
+      float& here = amax_[outer_.index(r, begin + i * job_.block)];
+      here = std::max(here, scales[i]);
+    }
+    return;
+  }
+  const Quantized& out = job_.out;
+  if (out.packed_scales != nullptr) {
+    const std::int64_t first = r * job_.shape.scales_per_row + begin / job_.block;
+    pack_scales(*job_.format, scales, nullptr, to_size(blocks),
+                out.packed_scales + first * job_.format->packed_scale_bytes());
+  }
+  if (outer_.in_scales()) {
+    for (std::int64_t i = 0; i < blocks; ++i) scales[i] *= outer_.scale(r, begin + i * job_.block);
+  }
+  if (!values_are_made()) return;
+  auto* to = static_cast<std::uint8_t*>(out.dequantized) +
+             to_size(r * job_.shape.columns + begin) * size_of(out.dequantized_dtype);
+  kernels_.dequantize(job_.code_values, codes, scales, outer_.in_scales() ? 1 : outer_.scale(0, 0), job_.block,
+                      to_size(blocks), to, out.dequantized_dtype);
 }
 
 void Worker::row(std::int64_t r, std::int64_t begin, std::int64_t end) {
@@ -104,11 +138,13 @@ void Worker::row(std::int64_t r, std::int64_t begin, std::int64_t end) {
   span.codes = reinterpret_cast<std::uint32_t*>(codes);
   span.scales = scales;
   const std::int64_t groups = (std::min(end, job_.shape.valid_columns) - begin) / group;
+  const std::int64_t done = groups * group;
+  outer_.fill(span, r, 0, begin, unit, groups + (done < count ? 1 : 0));
   span.groups = to_size(groups);
   if (groups > 0) span_(job_, span);
 
-  const std::int64_t done = groups * group;
   if (done < count) {
+    span.outer += to_size(groups) * span.outer_stride;
     const std::int64_t valid = std::min(end, job_.shape.valid_columns) - begin - done;
     std::memcpy(edge_.data(), element_at(r, begin + done), to_size(valid) * element_);
     std::memset(edge_.data() + to_size(valid) * element_, 0, to_size(group - valid) * element_);
@@ -123,7 +159,7 @@ void Worker::row(std::int64_t r, std::int64_t begin, std::int64_t end) {
     std::memcpy(codes + done / 2, edge_codes.data(), to_size((count - done) / 2));
     std::memcpy(scales + done / job_.block, edge_scales.data(), to_size((count - done) / job_.block) * sizeof(float));
   }
-  if (job_.out.dequantized != nullptr) dequantize(codes, scales, r, begin, count);
+  if (scales_are_read()) finish(codes, scales, r, begin, count);
 }
 
 void Worker::begin_tile(std::int64_t first_row, std::int64_t first_column, std::int64_t columns) {
@@ -149,6 +185,7 @@ void Worker::column_unit(std::int64_t r) {
   span.stage_stride = stage_stride_;
   const std::int64_t rows = std::min(unit, in_.rows - r);
   const std::int64_t groups = rows == unit ? tile_columns_ / lanes : 0;
+  outer_.fill(span, tile_column_, 1, r, 0, (tile_columns_ + lanes - 1) / lanes);
   span.groups = to_size(groups);
   if (groups > 0) span_(job_, span);
 
@@ -166,6 +203,7 @@ void Worker::column_unit(std::int64_t r) {
     edge.row += static_cast<std::uint32_t>(done);
     edge.codes += done;
     edge.scales += done;
+    edge.outer += to_size(done / lanes) * span.outer_stride;
     span_(job_, edge);
   }
   ++tile_units_;
@@ -177,8 +215,8 @@ void Worker::end_tile() {
   const std::size_t words = to_size(elements / 8);
   const std::size_t blocks = to_size(elements / job_.block);
   const std::size_t columns = to_size(tile_columns_);
-  const bool expand = out.dequantized != nullptr;
-  const bool past_caches = !expand && job_.shape.rows * job_.shape.codes_per_row() > kCacheBytes;
+  const bool expand = values_are_made();
+  const bool large = job_.shape.rows * job_.shape.codes_per_row() > kCacheBytes;
 
   std::uint8_t* codes = nullptr;
   std::size_t codes_stride = 0;
@@ -191,27 +229,28 @@ void Worker::end_tile() {
     codes = codes_.data();
   }
   if (codes != nullptr)
-    kernels_.transpose(stage_codes_.data(), stage_stride_, words, columns, codes, codes_stride, past_caches);
+    kernels_.transpose(stage_codes_.data(), stage_stride_, words, columns, codes, codes_stride, large && !expand);
 
   float* scales = nullptr;
   std::size_t scales_stride = 0;
   if (out.scales != nullptr) {
     scales_stride = to_size(job_.shape.scales_per_row);
     scales = out.scales + to_size(tile_column_) * scales_stride + tile_row_ / job_.block;
-  } else if (expand) {
+  } else if (scales_are_read()) {
     scales_stride = blocks;
     scales_.resize(scales_stride * columns);
     scales = scales_.data();
   }
   if (scales != nullptr) {
     kernels_.transpose(reinterpret_cast<const std::uint32_t*>(stage_scales_.data()), stage_stride_, blocks, columns,
-                       reinterpret_cast<std::uint8_t*>(scales), scales_stride * sizeof(float), past_caches);
+                       reinterpret_cast<std::uint8_t*>(scales), scales_stride * sizeof(float),
+                       large && !scales_are_read());
   }
 
-  if (!expand) return;
+  if (!scales_are_read()) return;
   for (std::size_t c = 0; c < columns; ++c) {
-    dequantize(codes + c * codes_stride, scales + c * scales_stride, tile_column_ + static_cast<std::int64_t>(c),
-               tile_row_, elements);
+    finish(codes + c * codes_stride, scales + c * scales_stride, tile_column_ + static_cast<std::int64_t>(c), tile_row_,
+           elements);
   }
 }
 
@@ -259,13 +298,28 @@ void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const
       reference::quantize(in, task, rows);
       continue;
     }
-    if (task.out.global_scale != nullptr && rows.first == 0) *task.out.global_scale = 1;
-    (job->column ? column_workers : row_workers).emplace_back(kernels, in, *job);
+    Worker& worker = (job->column ? column_workers : row_workers).emplace_back(kernels, in, *job, task.spec);
+    if (rows.first == 0) worker.outer().write(task.out);
   }
   if (column_workers.empty()) {
     run_rows(row_workers, rows);
   } else {
     run_tiles(row_workers, column_workers, in, rows);
+  }
+}
+
+void run_outer_amax(const Kernels& kernels, const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows,
+                    float* amax) {
+  std::optional<Job> job = make_job(in, {spec, {}});
+  if (!job) return reference::raise_outer_amax(in, spec, rows, amax);
+  job->measure = true;
+  std::vector<Worker> none;
+  std::vector<Worker> one;
+  one.emplace_back(kernels, in, *job, spec, amax);
+  if (job->column) {
+    run_tiles(none, one, in, rows);
+  } else {
+    run_rows(one, rows);
   }
 }
 

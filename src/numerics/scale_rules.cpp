@@ -83,10 +83,10 @@ Block tensor_e4m3_int_rule(const Input& in) {
   Block block;
   const float amax = largest_magnitude(in.values);
   if (amax == 0) return block;
-  const float c = in.format.global_divisor / in.outer_amax;
+  const float c = std::min(in.format.global_divisor / in.outer_amax, kFloatMax);
   block.scale = e4m3_to_float(float_to_e4m3(std::min((amax / in.format.element.largest()) * c, kE4m3Largest)));
   if (block.scale == 0) return block;
-  encode_all(block, in, in.format.element, 1 / ((1 / c) * block.scale));
+  encode_all(block, in, in.format.element, std::min(1 / ((1 / c) * block.scale), kFloatMax));
   return block;
 }
 

@@ -5,7 +5,6 @@
 
 #include "cpu/backends.h"
 #include "cpu/job.h"
-#include "one_level_formats.h"
 #include "operand_cases.h"
 #include "ufp4/error.h"
 
@@ -47,9 +46,21 @@ class BackendTest : public ::testing::TestWithParam<std::string> {
   }
 };
 
+// The formats that the kernels know.
+const std::vector<BlockFormat>& kernel_formats() {
+  static const std::vector<BlockFormat> list = [] {
+    std::vector<BlockFormat> chosen;
+    std::copy_if(formats().begin(), formats().end(), std::back_inserter(chosen), cpu::has_kernels);
+    return chosen;
+  }();
+  return list;
+}
+
 QuantizeSpec random_spec(std::mt19937& random) {
   QuantizeSpec spec;
-  spec.format = &one_level_formats()[random() % one_level_formats().size()];
+  spec.format = &kernel_formats()[random() % kernel_formats().size()];
+  if (spec.format->outer_is_free()) spec.outer = kOuterScales[random() % kOuterScales.size()];
+  if (spec.format->outer_is_free()) spec.tau = std::array{0.0F, 1.0F, 1.125F}[random() % 3];
   spec.block = kBlockSizes[random() % 4];
   spec.axis = random() % 2 == 0 ? Axis::kRow : Axis::kColumn;
   spec.rounding = random() % 2 == 0 ? Rounding::kNearest : Rounding::kStochastic;
@@ -63,7 +74,7 @@ DType random_dtype(std::mt19937& random) { return std::array{DType::kF32, DType:
 
 TEST_P(BackendTest, EveryKindOfOperand) {
   std::uint32_t seed = 1;
-  for (const BlockFormat& format : one_level_formats()) {
+  for (const BlockFormat& format : kernel_formats()) {
     for (const int hadamard : {0, 16, 32, 64, 128}) {
       for (const int block : kBlockSizes) {
         for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
@@ -123,7 +134,7 @@ TEST_P(BackendTest, HostileValuesInEveryInputType) {
 TEST_P(BackendTest, EveryMagnitudeOfABlock) {
   std::mt19937 random(5);
   std::normal_distribution<float> normal;
-  for (const BlockFormat& format : one_level_formats()) {
+  for (const BlockFormat& format : kernel_formats()) {
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
       for (const int hadamard : {0, 16, 64}) {
         std::vector<float> values;
@@ -136,6 +147,72 @@ TEST_P(BackendTest, EveryMagnitudeOfABlock) {
         if (HasFatalFailure()) return;
       }
     }
+  }
+}
+
+// Blocks of every size beside one that sets the second-level scale: E4M3 scales and windows of powers of two at their
+// ends and beyond.
+TEST_P(BackendTest, EveryMagnitudeBelowASecondLevelScale) {
+  std::mt19937 random(15);
+  std::normal_distribution<float> normal;
+  for (const BlockFormat& format : kernel_formats()) {
+    if (!format.has_global_scale()) continue;
+    for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
+      for (const int largest : {-140, -115, -60, 0, 60, 127}) {
+        std::vector<float> values;
+        for (int exponent = largest; exponent > std::max(largest - 40, -150); --exponent) {
+          for (int i = 0; i < 128; ++i) values.push_back(std::ldexp(normal(random) / 3, exponent));
+          for (int i = 0; i < 16; ++i) values.push_back(std::ldexp(static_cast<float>(i % 9), exponent - 3));
+        }
+        const auto size = static_cast<std::int64_t>(values.size());
+        QuantizeSpec spec{&format, 16, Axis::kRow, rounding, make_hadamard(largest == 0 ? 16 : 0, 9), {1, 2, 3, 4, 5}};
+        expect_same({values.data(), DType::kF32, 1, size, size}, spec);
+        spec.tensor_amax = 0;  // smaller than it is
+        expect_same({values.data(), DType::kF32, 1, size, size}, spec);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+// E4M3 scales around every boundary between two of them.
+TEST_P(BackendTest, EveryE4m3Boundary) {
+  std::vector<float> values;
+  for (unsigned code = 0; code < 126; ++code) {
+    const float low = e4m3_to_float(static_cast<std::uint8_t>(code));
+    const float high = e4m3_to_float(static_cast<std::uint8_t>(code + 1));
+    for (const float scale : {low, (low + high) / 2, std::nextafter((low + high) / 2, 0.0F),
+                              std::nextafter((low + high) / 2, 1000.0F), high}) {
+      for (int i = 0; i < 16; ++i) values.push_back(scale * 6 * static_cast<float>(i - 7) / 8);
+    }
+  }
+  const auto size = static_cast<std::int64_t>(values.size());
+  for (const char* name : {"nvfp4", "nvint4"}) {
+    for (const float amax : {2688.0F, 3136.0F, 1.0F, 7.7F}) {
+      QuantizeSpec spec{&find_format(name), 16, Axis::kRow, Rounding::kNearest, {}, {}};
+      spec.tensor_amax = amax;
+      expect_same({values.data(), DType::kF32, 1, size, size}, spec);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(BackendTest, OuterMagnitudesOfAnyRange) {
+  std::mt19937 random(16);
+  for (int i = 0; i < 60; ++i) {
+    const OwnedMatrix matrix =
+        make_matrix(150, 300, 301, random_dtype(random), static_cast<Values>(i % 3), static_cast<std::uint32_t>(i));
+    QuantizeSpec spec = random_spec(random);
+    spec.format = &find_format(i % 4 == 0 ? "nvfp4" : "int4_p2");
+    spec.tau = 0;
+    spec.outer = i % 4 == 0 ? OuterScale::kTensor : kOuterScales[random() % 4];
+    const OuterShape shape = outer_shape(quantized_shape(150, 300, spec), spec.outer);
+    std::vector<float> got(static_cast<std::size_t>(shape.rows * shape.columns), 0.0F);
+    std::vector<float> want(got.size(), 0.0F);
+    scalar().raise_outer_amax(matrix.view, spec, {0, 150}, want.data());
+    backend().raise_outer_amax(matrix.view, spec, {128, 150}, got.data());
+    backend().raise_outer_amax(matrix.view, spec, {0, 128}, got.data());
+    ASSERT_EQ(first_difference("amax", got, want, shape.rows), "") << describe(matrix.view, spec);
   }
 }
 
@@ -212,7 +289,7 @@ TEST_P(BackendTest, ShardsGiveTheBitsOfTheWhole) {
 
 TEST_P(BackendTest, Dequantize) {
   std::mt19937 random(7);
-  for (const BlockFormat& format : one_level_formats()) {
+  for (const BlockFormat& format : kernel_formats()) {
     for (const int block : kBlockSizes) {
       const std::int64_t rows = 3;
       const std::int64_t columns = std::int64_t{block} * 7;
@@ -222,7 +299,8 @@ TEST_P(BackendTest, Dequantize) {
       for (float& scale : scales) {
         scale = random() % 4 == 0 ? testing::hostile_value(random) : testing::draw_value(Values::kNormal, random);
       }
-      const ConstQuantized in{&format, block, rows, columns, codes.data(), scales.data(), 1.0F};
+      const float global_scale = format.has_global_scale() ? 0.37F : 1.0F;
+      const ConstQuantized in{&format, block, rows, columns, codes.data(), scales.data(), global_scale};
       std::vector<float> got(static_cast<std::size_t>(rows * columns));
       std::vector<float> want(got.size());
       backend().dequantize(in, got.data(), DType::kF32);
@@ -271,7 +349,7 @@ TEST(Backends, UnknownNameListsTheKnownOnes) {
 }
 
 TEST(Lattice, EveryFormatHasOne) {
-  for (const BlockFormat& format : one_level_formats()) {
+  for (const BlockFormat& format : kernel_formats()) {
     const auto lattice = cpu::find_lattice(format.element);
     ASSERT_TRUE(lattice) << format.name;
     EXPECT_EQ(lattice->stretches == 1, format.element.uniform()) << format.name;

@@ -88,6 +88,8 @@ struct OwnedResult {
   std::vector<float> f32;
   std::vector<std::uint16_t> bf16;
   float global_scale = 0;
+  std::vector<std::uint8_t> packed_scales;
+  std::vector<float> outer_scales;
 };
 
 struct Wanted {
@@ -95,6 +97,7 @@ struct Wanted {
   bool scales = true;
   bool f32 = true;
   bool bf16 = false;
+  bool packed = true;
 };
 
 inline OwnedResult make_result(const ConstMatrix& in, const QuantizeSpec& spec, const Wanted& wanted) {
@@ -105,6 +108,14 @@ inline OwnedResult make_result(const ConstMatrix& in, const QuantizeSpec& spec, 
   if (wanted.scales) result.scales.assign(elements / static_cast<std::size_t>(spec.block_size()), -1.0F);
   if (wanted.f32) result.f32.assign(elements, -1.0F);
   if (wanted.bf16) result.bf16.assign(elements, 0xEEEE);
+  const BlockFormat& format = *spec.format;
+  if (wanted.packed) {
+    result.packed_scales.assign(
+        elements / static_cast<std::size_t>(spec.block_size()) * static_cast<std::size_t>(format.packed_scale_bytes()),
+        0xEE);
+    const OuterShape outer = outer_shape(result.shape, spec.outer);
+    result.outer_scales.assign(elements == 0 ? 0 : static_cast<std::size_t>(outer.rows * outer.columns), -1.0F);
+  }
   return result;
 }
 
@@ -120,6 +131,8 @@ inline QuantizeTask make_task(const QuantizeSpec& spec, OwnedResult& result) {
     task.out.dequantized_dtype = DType::kBF16;
   }
   task.out.global_scale = &result.global_scale;
+  if (!result.packed_scales.empty()) task.out.packed_scales = result.packed_scales.data();
+  if (!result.outer_scales.empty()) task.out.outer_scales = result.outer_scales.data();
   return task;
 }
 
@@ -143,17 +156,20 @@ inline std::string first_difference(const OwnedResult& got, const OwnedResult& w
   for (const std::string& difference : {first_difference("scales", got.scales, want.scales, want.shape.rows),
                                         first_difference("codes", got.codes, want.codes, want.shape.rows),
                                         first_difference("dequantized F32", got.f32, want.f32, want.shape.rows),
-                                        first_difference("dequantized BF16", got.bf16, want.bf16, want.shape.rows)}) {
+                                        first_difference("dequantized BF16", got.bf16, want.bf16, want.shape.rows),
+                                        first_difference("packed scales", got.packed_scales, want.packed_scales, 1),
+                                        first_difference("outer scales", got.outer_scales, want.outer_scales, 1)}) {
     if (!difference.empty()) return difference;
   }
   return got.global_scale == want.global_scale ? "" : "global scale differs";
 }
 
 inline std::string describe(const ConstMatrix& in, const QuantizeSpec& spec) {
-  return std::string(spec.format->name) + " block " + std::to_string(spec.block_size()) + " hadamard " +
-         std::to_string(spec.hadamard.size) + (spec.rounding == Rounding::kStochastic ? " sr" : " rtne") +
-         (spec.axis == Axis::kRow ? " row" : " column") + " of " + std::string(name_of(in.dtype)) + " [" +
-         std::to_string(in.rows) + ", " + std::to_string(in.columns) + "] stride " + std::to_string(in.row_stride);
+  return std::string(spec.format->name) + " outer " + std::string(name_of(spec.outer)) + " block " +
+         std::to_string(spec.block_size()) + " hadamard " + std::to_string(spec.hadamard.size) +
+         (spec.rounding == Rounding::kStochastic ? " sr" : " rtne") + (spec.axis == Axis::kRow ? " row" : " column") +
+         " of " + std::string(name_of(in.dtype)) + " [" + std::to_string(in.rows) + ", " + std::to_string(in.columns) +
+         "] stride " + std::to_string(in.row_stride);
 }
 
 }  // namespace ufp4::testing
