@@ -89,7 +89,7 @@ bool has_kernels(const BlockFormat& format);
 
 OuterTerms outer_terms(const Job& job, float amax);
 
-// Empty if the kernels do not know the format; the reference then does the work.
+// Empty if the kernels do not know the format or one of the results; the reference then does the work.
 std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task);
 
 // What one call of a span kernel works on: `groups` groups of as many units as a vector has lanes.

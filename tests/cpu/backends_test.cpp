@@ -216,6 +216,25 @@ TEST_P(BackendTest, OuterMagnitudesOfAnyRange) {
   }
 }
 
+TEST_P(BackendTest, OperandsOfAnFp8Product) {
+  const OwnedMatrix matrix = make_matrix(20, 300, 300, DType::kBF16, Values::kNormal, 17);
+  QuantizeSpec spec{&find_format("int4_p2"), 16, Axis::kColumn, Rounding::kNearest, {}, {}};
+  spec.tensor_amax = 2;  // less than it is, so that blocks are clipped
+  const auto run = [&](const Backend& which) {
+    std::vector<std::uint8_t> e4m3(std::size_t{300} * 32);
+    float amax = 0;
+    std::uint32_t clipped = 0;
+    QuantizeTask task{spec, {}};
+    task.out.e4m3 = e4m3.data();
+    task.out.amax = &amax;
+    task.out.clipped = &clipped;
+    which.quantize(matrix.view, {&task, 1});
+    return std::tuple{e4m3, amax, clipped};
+  };
+  EXPECT_EQ(run(backend()), run(scalar()));
+  EXPECT_GT(std::get<2>(run(backend())), 0U);
+}
+
 TEST_P(BackendTest, AllBf16AndF16Bits) {
   std::vector<std::uint16_t> bits(65536);
   for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint16_t>(i);
