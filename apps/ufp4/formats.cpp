@@ -79,9 +79,9 @@ void add_formats(CLI::App& program) {
       "  ufp4 formats --json\n"
       "  ufp4 formats --levels 0,0.5,1,1.5,2,3,4,6 --block 16\n"
       "  ufp4 formats --sweep 12 --distributions normal");
-  verb->callback([options] {
+  verb->callback([options, levels] {
     options->theory.output = options->json ? Output::kJson : options->csv ? Output::kCsv : Output::kTable;
-    if (!options->levels.empty()) {
+    if (levels->count() > 0) {
       print_grid(options->levels, options->theory);
     } else if (options->sweep != 0) {
       print_sweep(options->sweep, options->theory);

@@ -22,8 +22,8 @@ using analysis::RankedGrid;
 constexpr int kSweepLevels = 8;
 
 Grid grid_from(const std::string& levels) {
-  const bool number =
-      levels.front() == '-' || levels.front() == '.' || (levels.front() >= '0' && levels.front() <= '9');
+  const char first = levels.empty() ? '0' : levels.front();
+  const bool number = first == '-' || first == '.' || (first >= '0' && first <= '9');
   return number ? analysis::parse_grid(levels) : analysis::grid_of(find_format(levels));
 }
 
