@@ -183,12 +183,12 @@ int main(int argc, char** argv) try {
   std::printf("%s\n", status.sentence.c_str());
   print_table(rows, columns, 2, 1, standard_variants());
   print_table(1024, 1024, 64, 64,
-        {{"e1m2", "row"},
-         {"e1m2", "row", Rounding::kNearest, 16},
-         {"e1m2", "row", Rounding::kStochastic, 16},
-         {"e1m2", "column"},
-         {"e1m2", "both", Rounding::kNearest, 16},
-         {"e1m2", "both", Rounding::kStochastic, 16}});
+              {{"e1m2", "row"},
+               {"e1m2", "row", Rounding::kNearest, 16},
+               {"e1m2", "row", Rounding::kStochastic, 16},
+               {"e1m2", "column"},
+               {"e1m2", "both", Rounding::kNearest, 16},
+               {"e1m2", "both", Rounding::kStochastic, 16}});
   return 0;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "cuda_kernels: %s\n", error.what());

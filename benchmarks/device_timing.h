@@ -7,9 +7,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <functional>
-#include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "ufp4/error.h"
 
 namespace ufp4::bench {
 
@@ -17,7 +18,7 @@ inline constexpr int kRepeats = 31;
 inline constexpr int kWarmups = 3;
 
 inline void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+  if (error != cudaSuccess) throw RunError(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
 template <typename T>
@@ -38,13 +39,13 @@ static __global__ void copy_kernel(const uint4* from, uint4* to, std::int64_t co
 }
 
 // Median microseconds of one run; `inner` runs between two events for kernels as short as a launch.
-inline double measure(int sets, int inner, const std::function<void(int)>& run) {
+inline double measure(int sets, int inner, const std::function<void(int)>& run, int repeats = kRepeats) {
   cudaEvent_t start, stop;
   check(cudaEventCreate(&start));
   check(cudaEventCreate(&stop));
   std::vector<double> times;
   int set = 0;
-  for (int i = 0; i < kWarmups + kRepeats; ++i) {
+  for (int i = 0; i < kWarmups + repeats; ++i) {
     check(cudaEventRecord(start));
     for (int k = 0; k < inner; ++k) run(set++ % sets);
     check(cudaEventRecord(stop));
@@ -55,8 +56,8 @@ inline double measure(int sets, int inner, const std::function<void(int)>& run) 
   }
   check(cudaEventDestroy(start));
   check(cudaEventDestroy(stop));
-  std::nth_element(times.begin(), times.begin() + kRepeats / 2, times.end());
-  return times[kRepeats / 2];
+  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+  return times[static_cast<std::size_t>(repeats / 2)];
 }
 
 inline void print_row(const std::string& name, double bytes, double us, double copy_rate, double base_us) {

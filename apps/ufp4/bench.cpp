@@ -7,6 +7,9 @@
 #include <string>
 
 #include "kernel_bench.h"
+#ifdef UFP4_HAVE_DEVICE_BENCH
+#include "device_bench.h"
+#endif
 #include "machine.h"
 #include "ufp4/backend.h"
 #include "verbs.h"
@@ -37,11 +40,55 @@ nlohmann::ordered_json to_json(const bench::KernelRow& row) {
           {"gb_per_s", row.gb_per_s}, {"share_of_memcpy", row.share_of_memcpy}};
 }
 
+#ifdef UFP4_HAVE_DEVICE_BENCH
+void print_device_row(const bench::DeviceRow& row) {
+  const auto ratio = [](double value) { return value == 0 ? std::string() : fmt::format("{:.2f}", value); };
+  fmt::print("{:<52} {:>9.1f} {:>10.1f} {:>8.2f} {:>12} {:>12}\n", row.kernel, row.bytes / 1e6, row.microseconds,
+             row.share_of_copy, ratio(row.of_quantize), ratio(row.of_parts));
+  std::fflush(stdout);
+}
+
+nlohmann::ordered_json to_json(const bench::DeviceRow& row) {
+  return {{"kernel", row.kernel},
+          {"bytes", row.bytes},
+          {"microseconds", row.microseconds},
+          {"share_of_copy", row.share_of_copy},
+          {"of_quantize", row.of_quantize},
+          {"of_parts", row.of_parts}};
+}
+
+// The kernels of the GPU on matrices in its own memory.
+void run_device(const Backend& backend, const Options& options, const bench::BenchOptions& measured) {
+  if (options.json) {
+    nlohmann::ordered_json result{{"version", UFP4_VERSION},
+                                  {"device", backend.description()},
+                                  {"backend", backend.name()},
+                                  {"rows", measured.rows},
+                                  {"columns", measured.columns},
+                                  {"repeats", measured.repeats},
+                                  {"kernels", nlohmann::ordered_json::array()}};
+    bench::measure_device(measured.rows, measured.columns, measured.repeats,
+                          [&](const bench::DeviceRow& row) { result["kernels"].push_back(to_json(row)); });
+    fmt::print("{}\n", result.dump(2));
+    return;
+  }
+  fmt::print(
+      "{}; matrix [{}, {}]; medians of {} repeats; times of fused kernels against the quantization alone and the "
+      "sum of the parts\n",
+      backend.description(), measured.rows, measured.columns, measured.repeats);
+  fmt::print("{:<52} {:>9} {:>10} {:>8} {:>12} {:>12}\n", "kernel", "MB", "us", "of copy", "of quantize", "of parts");
+  bench::measure_device(measured.rows, measured.columns, measured.repeats, print_device_row);
+}
+#endif
+
 void run(const Options& options) {
   const Backend& backend = options.backend.empty() ? default_backend() : find_backend(options.backend);
   bench::BenchOptions measured;
   measured.rows = options.size_mib * (std::int64_t{1} << 20) / (measured.columns * 2);
   measured.repeats = options.repeats;
+#ifdef UFP4_HAVE_DEVICE_BENCH
+  if (backend.name() == "cuda") return run_device(backend, options, measured);
+#endif
   if (options.json) {
     nlohmann::ordered_json result{{"version", UFP4_VERSION},
                                   {"cpu", cpu_model()},
@@ -73,7 +120,8 @@ void add_bench(CLI::App& program) {
       ->check(whole_number(1, 16384));
   verb->add_option("--repeats", options->repeats, "Repeats of which the median is taken (15)")
       ->check(whole_number(1, 10000));
-  verb->add_option("--backend", options->backend, "A name that 'ufp4 info' lists (the fastest of this machine)");
+  verb->add_option("--backend", options->backend,
+                   "A name that 'ufp4 info' lists, 'cuda' for the GPU (the fastest of this CPU)");
   verb->footer("Example:\n  ufp4 bench --size 256 --json");
   verb->callback([options] { run(*options); });
 }

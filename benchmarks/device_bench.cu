@@ -1,0 +1,239 @@
+#include "device_bench.h"
+
+#include <utility>
+
+#include "cuda/layers.h"
+#include "cuda/quantize.h"
+#include "device_timing.h"
+
+namespace ufp4::bench {
+namespace {
+
+using cuda::Bf16;
+
+constexpr int kSets = 2;  // of arrays, by turns: no cache holds what a run reads
+
+// Roughly normal values in BF16: the sum of the bytes of a hash. Two of them are an ordinary FP32 value as well.
+__global__ void fill(Bf16* to, std::int64_t count) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) {
+    std::uint64_t x = static_cast<std::uint64_t>(i) * 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    float sum = 0;
+    for (int k = 0; k < 8; ++k) sum += static_cast<float>((x >> (8 * k)) & 0xFF) / 256 - 0.5F;
+    to[i] = static_cast<Bf16>(__float_as_uint(sum) >> 16);
+  }
+}
+
+// kSets arrays of BF16 values, filled.
+class Arrays {
+ public:
+  explicit Arrays(std::int64_t values) {
+    for (void*& array : arrays_) {
+      array = device_array<Bf16>(values);
+      fill<<<1024, 256>>>(static_cast<Bf16*>(array), values);
+    }
+    check(cudaDeviceSynchronize());
+  }
+  ~Arrays() {
+    for (void* array : arrays_) cudaFree(array);
+  }
+  Arrays(const Arrays&) = delete;
+  Arrays& operator=(const Arrays&) = delete;
+
+  Bf16* bf16(int set) const { return as<Bf16>(set); }
+  template <typename T>
+  T* as(int set) const {
+    return static_cast<T*>(arrays_[static_cast<std::size_t>(set)]);
+  }
+
+ private:
+  std::vector<void*> arrays_ = std::vector<void*>(kSets);
+};
+
+QuantizeSpec spec_of(const char* format, Rounding rounding, int hadamard) {
+  QuantizeSpec spec{&find_format(format), 0, Axis::kRow, rounding, make_hadamard(hadamard, 1), {1, 2, 3}};
+  spec.tensor_amax = 5;  // read by int4_p2 only
+  return spec;
+}
+
+class Table {
+ public:
+  Table(std::int64_t rows, std::int64_t columns, int repeats, const std::function<void(const DeviceRow&)>& row)
+      : rows_(rows),
+        columns_(columns),
+        repeats_(repeats),
+        row_(row),
+        wide_(2 * rows * columns),
+        narrow_(rows * columns),
+        other_(rows * columns),
+        result_(2 * rows * columns),
+        row_values_(2 * rows * columns),
+        column_values_(2 * rows * columns),
+        small_(rows * columns / 4 + 2 * (rows + columns) + 2 * cuda::rms_norm_backward_workspace(rows, columns) + 64) {}
+
+  void run() {
+    copy();
+    quantizations();
+    norm();
+    swiglu();
+  }
+
+ private:
+  // The two results of an activation: values of the rows, packed columns.
+  std::vector<QuantizeTask> activation(const char* format, int set, int hadamard = 16) const {
+    std::vector<QuantizeTask> tasks(2, {spec_of(format, Rounding::kNearest, hadamard), {}});
+    tasks[0].out.dequantized = row_values_.bf16(set);
+    tasks[1].spec.axis = Axis::kColumn;
+    tasks[1].out.codes = column_values_.as<std::uint8_t>(set);
+    tasks[1].out.scales = small_.as<float>(set);
+    return tasks;
+  }
+  // Of a gradient: values of both, stochastic.
+  std::vector<QuantizeTask> gradient(const char* format, int set, int hadamard = 16) const {
+    std::vector<QuantizeTask> tasks(2, {spec_of(format, Rounding::kStochastic, hadamard), {}});
+    tasks[0].out.dequantized = row_values_.bf16(set);
+    tasks[1].spec.axis = Axis::kColumn;
+    tasks[1].spec.random.stream = 4;
+    tasks[1].out.dequantized = column_values_.bf16(set);
+    return tasks;
+  }
+  // E4M3 operands of int4_p2; an activation's columns are packed.
+  std::vector<QuantizeTask> eight_bit(Rounding rounding, int set, bool packed) const {
+    std::vector<QuantizeTask> tasks(2, {spec_of("int4_p2", rounding, 16), {}});
+    tasks[0].out.e4m3 = row_values_.as<std::uint8_t>(set);
+    tasks[1].spec.axis = Axis::kColumn;
+    if (packed) {
+      tasks[1].out.codes = column_values_.as<std::uint8_t>(set);
+      tasks[1].out.packed_scales = small_.as<std::uint8_t>(set);
+    } else {
+      tasks[1].out.e4m3 = column_values_.as<std::uint8_t>(set);
+    }
+    return tasks;
+  }
+  std::vector<QuantizeTask> packed(Axis axis, Rounding rounding, int hadamard, int set) const {
+    std::vector<QuantizeTask> tasks(1, {spec_of("e1m2", rounding, hadamard), {}});
+    tasks[0].spec.axis = axis;
+    tasks[0].out.codes = row_values_.as<std::uint8_t>(set);
+    tasks[0].out.scales = small_.as<float>(set);
+    return tasks;
+  }
+
+  // `bytes` an element of the [rows, columns] matrix; returns the time.
+  double report(const std::string& kernel, double bytes, const std::function<void(int)>& run, double quantize = 0,
+                double parts = 0) {
+    const double us = measure(kSets, 1, run, repeats_);
+    const double moved = bytes * static_cast<double>(rows_) * static_cast<double>(columns_);
+    if (rate_ == 0) rate_ = moved / us;
+    row_({kernel, moved, us, moved / us / rate_, quantize == 0 ? 0 : us / quantize, parts == 0 ? 0 : us / parts});
+    return us;
+  }
+  double quantize(const std::string& kernel, double bytes, const Arrays& from, std::int64_t columns,
+                  const std::function<std::vector<QuantizeTask>(int)>& tasks, double plain = 0) {
+    return report(
+        kernel, bytes,
+        [&](int s) {
+          cuda::quantize({from.bf16(s), DType::kBF16, rows_, columns, columns}, tasks(s), nullptr);
+        },
+        plain);
+  }
+
+  void copy() {
+    const auto bytes = static_cast<std::size_t>(rows_ * columns_ * 2);
+    report("copy, device to device", 4,
+           [&](int s) { check(cudaMemcpyAsync(result_.bf16(s), narrow_.bf16(s), bytes, cudaMemcpyDeviceToDevice)); });
+  }
+
+  void quantizations() {
+    const std::pair<const char*, Axis> axes[] = {{"rows", Axis::kRow}, {"columns", Axis::kColumn}};
+    for (const auto& [name, axis] : axes) {
+      const std::string what = std::string("e1m2 ") + name + " packed";
+      const auto tasks = [this, axis = axis](Rounding rounding, int hadamard) {
+        return [this, axis, rounding, hadamard](int s) { return packed(axis, rounding, hadamard, s); };
+      };
+      const double plain = quantize(what, 2.75, narrow_, columns_, tasks(Rounding::kNearest, 0));
+      quantize(what + ", RHT-16", 2.75, narrow_, columns_, tasks(Rounding::kNearest, 16), plain);
+      quantize(what + ", RHT-16, SR", 2.75, narrow_, columns_, tasks(Rounding::kStochastic, 16), plain);
+    }
+    for (const char* format : {"e1m2", "int4_full", "e2m1", "int4_p2"}) {
+      const std::string name = format;
+      const double x = quantize(name + " x: rows BF16, columns packed, RHT-16", 4.75, narrow_, columns_,
+                                [&](int s) { return activation(format, s); });
+      quantize(name + " dy: rows and columns BF16, RHT-16, SR", 6, narrow_, columns_,
+               [&](int s) { return gradient(format, s); });
+      if (name == "e1m2") x_us_ = x;
+    }
+    quantize("int4_p2 x: rows E4M3, columns packed, RHT-16", 2 + 1 + 0.5625, narrow_, columns_,
+             [&](int s) { return eight_bit(Rounding::kNearest, s, true); });
+    quantize("int4_p2 dy: rows and columns E4M3, RHT-16, SR", 4, narrow_, columns_,
+             [&](int s) { return eight_bit(Rounding::kStochastic, s, false); });
+    const auto unpack = [&](const char* format, int s) {
+      return ConstQuantized{&find_format(format), 0, columns_, rows_, column_values_.as<std::uint8_t>(s),
+                            small_.as<float>(s)};
+    };
+    report("unpack e1m2 to BF16", 2.75,
+           [&](int s) { cuda::dequantize(unpack("e1m2", s), result_.bf16(s), DType::kBF16, nullptr); });
+    report("unpack int4_p2 to E4M3", 0.5625 + 1, [&](int s) {
+      ConstQuantized in = unpack("int4_p2", s);
+      in.packed_scales = small_.as<std::uint8_t>(s);
+      cuda::dequantize_e4m3(in, result_.as<std::uint8_t>(s), nullptr);
+    });
+  }
+
+  void norm() {
+    float* rstd = small_.as<float>(0) + rows_ * columns_ / 8;
+    float* weight = rstd + rows_;
+    float* dweight = weight + columns_;
+    float* workspace = dweight + columns_;
+    report("RMS statistics of a sum", 6, [&](int s) {
+      cuda::rms_statistics({rows_, columns_, narrow_.bf16(s), other_.bf16(s), result_.bf16(s), rstd, 1e-5}, nullptr);
+    });
+    const auto layer = [&](int s) { return cuda::RmsNorm{rows_, columns_, narrow_.bf16(s), weight, rstd}; };
+    const double alone = report("RMS norm", 4, [&](int s) { cuda::compute(layer(s), result_.bf16(s), nullptr); });
+    report(
+        "RMS norm -> e1m2 x", 4.75, [&](int s) { cuda::quantize(layer(s), activation("e1m2", s), nullptr, nullptr); },
+        x_us_, alone + x_us_);
+    report("RMS norm backward with residual", 8, [&](int s) {
+      cuda::RmsNormBackward p{rows_, columns_, narrow_.bf16(s), weight, rstd, other_.bf16(s), wide_.bf16(s)};
+      p.dx = result_.bf16(s);
+      p.dweight = dweight;
+      p.accumulate = true;
+      p.workspace = workspace;
+      cuda::rms_norm_backward(p, nullptr);
+    });
+  }
+
+  void swiglu() {
+    const auto forward = [&](int s) { return cuda::Swiglu{rows_, columns_, wide_.bf16(s)}; };
+    const double alone = report("SwiGLU", 6, [&](int s) { cuda::compute(forward(s), result_.bf16(s), nullptr); });
+    report(
+        "SwiGLU -> e1m2 x", 6.75, [&](int s) { cuda::quantize(forward(s), activation("e1m2", s), nullptr, nullptr); },
+        x_us_, alone + x_us_);
+    const auto backward = [&](int s) { return cuda::SwigluBackward{rows_, columns_, wide_.bf16(s), narrow_.bf16(s)}; };
+    const double back =
+        report("SwiGLU backward", 10, [&](int s) { cuda::compute(backward(s), result_.bf16(s), nullptr); });
+    const double dh =
+        quantize("e1m2 dy of twice the width", 12, wide_, 2 * columns_, [&](int s) { return gradient("e1m2", s); });
+    report(
+        "SwiGLU backward -> e1m2 dy of twice the width", 14,
+        [&](int s) { cuda::quantize(backward(s), gradient("e1m2", s), nullptr, nullptr); }, dh, back + dh);
+  }
+
+  std::int64_t rows_, columns_;
+  int repeats_;
+  const std::function<void(const DeviceRow&)>& row_;
+  Arrays wide_, narrow_, other_, result_, row_values_, column_values_;
+  Arrays small_;     // scales, and in the first what the norm needs
+  double rate_ = 0;  // bytes a microsecond of the copy
+  double x_us_ = 0;
+};
+
+}  // namespace
+
+void measure_device(std::int64_t rows, std::int64_t columns, int repeats,
+                    const std::function<void(const DeviceRow&)>& row) {
+  Table(rows, columns, repeats, row).run();
+}
+
+}  // namespace ufp4::bench
