@@ -1,4 +1,4 @@
-"""`ufp4 quantize` against what torchao's block formats give (tests/golden/make_golden.py), code for code."""
+"""`ufp4 quantize` against what other people's packages give (the scripts of tests/golden), code for code."""
 
 import pathlib
 import subprocess
@@ -53,6 +53,27 @@ def test_nvfp4_is_torchaos_where_its_scale_has_no_floor(ufp4, tmp_path):
     codes = without_negative_zero(golden["codes"].reshape(ours["x.codes"].shape))
     same = np.repeat(~at_floor, 8, axis=1)
     np.testing.assert_array_equal(ours["x.codes"][same], codes[same])
+
+
+def test_nvint4_is_fouroversixs(ufp4, tmp_path):
+    golden = load_file(GOLDEN / "fouroversix.safetensors")
+    ours = quantize(ufp4, tmp_path, golden["input"], "nvint4")
+    np.testing.assert_array_equal(ours["x.scales"], e4m3(golden["nvint4.scales"]))
+    np.testing.assert_array_equal(ours["x.codes"], golden["nvint4.codes"])
+
+
+def test_four_over_six_is_fouroversixs_where_a_scale_does_not_underflow(ufp4, tmp_path):
+    """fouroversix writes codes 0 where a scale is 0, does not saturate, and adds errors in torch's order; ours are those of
+    TransformerEngine's variant, which keeps such codes, saturates, and adds in the order of the elements."""
+    golden = load_file(GOLDEN / "fouroversix.safetensors")
+    ours = quantize(ufp4, tmp_path, golden["input"], "four_over_six")
+    theirs = e4m3(golden["four_over_six.scales"])
+    same = ours["x.scales"] == theirs
+    assert same.mean() > 0.99
+    assert (theirs[~same] < 2.0**-6).all()  # few bits of scale: values beyond 6, which it makes 8
+    compared = np.repeat(same & (theirs != 0), 8, axis=1)
+    assert compared.mean() > 0.94
+    np.testing.assert_array_equal(ours["x.codes"][compared], without_negative_zero(golden["four_over_six.codes"])[compared])
 
 
 @pytest.mark.parametrize("fmt", ["nvfp4", "nvint4", "four_over_six", "mixfp4", "mxfp4", "mxint4", "int4_p2", "hif4"])
