@@ -17,7 +17,7 @@ at::Tensor rotary_table(std::int64_t tokens, std::int64_t head_size, double thet
 
 // Causal attention of queries and keys with the rotary embedding: qkv [batch, tokens, heads + 2 kv_heads, size] BF16,
 // which is taken over (its queries and keys are turned in place); result [batch, tokens, heads * size]. The backward
-// pass takes no sum in an order that varies from run to run.
+// pass is told to take its sums in a fixed order; torch's cuDNN kernels do not listen (train.attention).
 at::Tensor rotary_attention(const at::Tensor& qkv, const at::Tensor& table, std::int64_t heads);
 
 }  // namespace ufp4

@@ -122,9 +122,10 @@ const std::vector<ConfigKey>& table() {
        UFP4_SLOT(train.attention),
        0,
        0,
-       {"auto", "flash", "cudnn"},
+       {"reproducible", "fast"},
        false,
-       "what computes attention on a GPU; auto: what torch prefers there"},
+       "attention on a GPU: reproducible to the bit, or what torch finds fastest, whose sums may differ from run to "
+       "run"},
       {"train.graph",
        UFP4_SLOT(train.graph),
        0,

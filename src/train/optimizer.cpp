@@ -69,6 +69,9 @@ void AdamW::update(const at::Tensor& loss) {
     at::_fused_adamw_(group.weights, group.gradients, group.mean, group.square, {}, group.steps, learning_rate_,
                       settings_.beta1, settings_.beta2, group.weight_decay, settings_.epsilon, false, false, divisor,
                       bad);
+    // torch's fused update does not count as a change of the weights, and operands prepared from them must not be
+    // reused.
+    for (const at::Tensor& weight : group.weights) weight.unsafeGetTensorImpl()->bump_version();
   }
   report_.copy_(at::stack({loss.to(at::kFloat), norm, bad}));
 }

@@ -48,7 +48,7 @@ struct TrainSettings {
   std::int64_t seed = 1;
   std::string device = "auto";
   std::string stash = "packed";
-  std::string attention = "auto";
+  std::string attention = "reproducible";
   std::string graph = "on";
   std::string producers = "fused";
   std::int64_t threads = 0;

@@ -51,9 +51,9 @@ class GpuTrain : public testing::Test {
   }
 
   static RunConfig config(const char* recipe, std::vector<const char*> settings) {
-    std::vector<Assignment> all = micro_settings(recipe, {"train.device=cuda", "train.steps=20", "train.batch=4",
-                                                          "train.micro_batch=2", "model.context=512",
-                                                          "model.d_model=128", "model.heads=2", "model.ffn=192"});
+    std::vector<Assignment> all =
+        micro_settings(recipe, {"train.device=cuda", "train.steps=20", "train.batch=4", "train.micro_batch=2",
+                                "model.context=2048", "model.d_model=128", "model.heads=2", "model.ffn=192"});
     for (const char* text : settings) all.push_back(parse_override(text, "test"));
     return make_run_config(all);
   }
@@ -80,6 +80,10 @@ TEST_F(GpuTrain, ResumesToTheSameBits) {
   train(config("ufp4", {"schedule.steps=20"}), parts, {}, never());
   EXPECT_EQ(losses(parts), losses(whole));
   EXPECT_TRUE(weights(parts) == weights(whole));
+}
+
+TEST_F(GpuTrain, TheSameRunHasTheSameBits) {
+  EXPECT_EQ(losses(run("ufp4", {"model.heads=1"})), losses(run("ufp4", {"model.heads=1"})));
 }
 
 TEST_F(GpuTrain, TheLossFalls) {

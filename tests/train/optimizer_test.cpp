@@ -48,6 +48,14 @@ struct ByHand {
   }
 };
 
+TEST(AdamW, AnUpdateCountsAsAChangeOfTheWeights) {
+  const NamedParameter p = parameter({0.5F, -1.5F}, true);
+  AdamW optimizer({p}, settings());
+  const auto before = p.tensor._version();
+  update(optimizer, p, {0.3F, 0.4F}, 2.5, 0.01);
+  EXPECT_GT(p.tensor._version(), before);
+}
+
 TEST(AdamW, AgreesWithAHandComputation) {
   for (const bool decay : {true, false}) {
     const OptimizerSettings s = settings();
