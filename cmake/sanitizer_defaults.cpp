@@ -1,23 +1,42 @@
-// Linked into every program of a build with UFP4_SANITIZE: what the sanitizers should leave out, so that no environment
-// variable has to be set. torch's wheel, its OpenMP and its BLAS are not built with sanitizers.
+// Linked into every program of a build with UFP4_SANITIZE, so that no environment variable has to be set and nothing
+// has to be suppressed: torch's libraries and its OpenMP are not built with sanitizers.
 
-// NOLINTBEGIN(bugprone-reserved-identifier): the sanitizers look for these names.
+#ifdef __SANITIZE_THREAD__
+#include <dlfcn.h>
+#include <sanitizer/tsan_interface.h>
+#endif
+
+// NOLINTBEGIN(bugprone-reserved-identifier): the sanitizers and the compiler look for these names.
 extern "C" {
-const char* __lsan_default_suppressions() {
-  return "leak:libtorch_cpu.so\n"  // registries that live as long as the process, reached through tagged pointers
-         "leak:libc10.so\n"
-         "leak:libgomp\n";  // thread pools that are never joined
-}
-
-const char* __tsan_default_suppressions() {
-  // ThreadSanitizer does not see the futex barriers of libgomp, so all that OpenMP threads hand to each other inside
-  // torch looks like a race.
-  return "race:libgomp\n"
-         "called_from_lib:libtorch_cpu.so\n"
-         "called_from_lib:libc10.so\n"
-         "race:libtorch_cpu.so\n";
-}
-
 const char* __ubsan_default_options() { return "print_stacktrace=1"; }
+
+#ifdef __SANITIZE_THREAD__
+namespace {
+// What a parallel region of OpenMP hands to its threads and back.
+struct Region {
+  void (*body)(void*);
+  void* data;
+  char begin, end;  // their addresses are what the sanitizer orders by
+};
+
+void run_region(void* argument) {
+  auto* region = static_cast<Region*>(argument);
+  __tsan_acquire(&region->begin);
+  region->body(region->data);
+  __tsan_release(&region->end);
+}
+}  // namespace
+
+// ThreadSanitizer does not see how libgomp starts the threads of a region and waits for them. This stands before
+// libgomp's function of the same name, for torch too, and says so: races inside a region stay visible.
+void GOMP_parallel(void (*body)(void*), void* data, unsigned threads, unsigned flags) {
+  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+  static const auto libgomps = reinterpret_cast<Parallel>(dlsym(RTLD_NEXT, "GOMP_parallel"));
+  Region region{body, data, 0, 0};
+  __tsan_release(&region.begin);
+  libgomps(run_region, &region, threads, flags);
+  __tsan_acquire(&region.end);
+}
+#endif
 }
 // NOLINTEND(bugprone-reserved-identifier)
