@@ -27,11 +27,14 @@ MatrixSource source_of(const io::SafetensorsReader& file, const io::TensorInfo& 
   return {rows, columns, [&file, &tensor, dtype, columns](const Rectangle& part, std::span<float> out) {
             const std::span<const std::byte> bytes = file.bytes(tensor);
             const auto width = static_cast<std::size_t>(part.columns);
+            const auto line = static_cast<std::size_t>(columns) * size_of(dtype);
             for (std::int64_t r = 0; r < part.rows; ++r) {
               const auto first = static_cast<std::size_t>((part.row + r) * columns + part.column);
               convert_to_float(bytes.data() + first * size_of(dtype), dtype,
                                out.subspan(static_cast<std::size_t>(r) * width, width));
             }
+            file.forget(
+                bytes.subspan(static_cast<std::size_t>(part.row) * line, static_cast<std::size_t>(part.rows) * line));
           }};
 }
 

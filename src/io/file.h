@@ -31,6 +31,10 @@ class MappedFile {
   // process. Call it before a long stretch of reading.
   void check_unchanged() const;
 
+  // Gives back the memory of the whole pages inside `part` of bytes(): they are read again when they are touched. For
+  // files larger than the memory.
+  void forget(std::span<const std::byte> part) const;
+
  private:
   std::filesystem::path path_;
   int descriptor_ = -1;

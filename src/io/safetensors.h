@@ -99,6 +99,8 @@ class SafetensorsReader {
   // The tensor's bytes in the map; not aligned if the file's writer did not care. Throws RunError if the file has
   // changed its size.
   std::span<const std::byte> bytes(const TensorInfo& tensor) const;
+  // Gives back the memory of a part of bytes(tensor) that was read (MappedFile::forget).
+  void forget(std::span<const std::byte> part) const { file_.forget(part); }
   // Copies out.size() bytes from byte `offset` of the tensor.
   void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const;
 

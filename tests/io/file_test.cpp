@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <utility>
 #include <vector>
 
 #include "io/temporary_folder.h"
@@ -33,6 +34,18 @@ TEST_F(FileTest, MapsTheBytes) {
   const MappedFile file(folder_.write("f", "hello"));
   EXPECT_EQ(file.text(), "hello");
   file.check_unchanged();
+}
+
+TEST_F(FileTest, WhatIsForgottenIsReadAgain) {
+  std::string text(100'000, 'x');
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>('a' + i % 26);
+  const MappedFile file(folder_.write("f", text));
+  EXPECT_EQ(file.text(), text);
+  for (const auto& [offset, size] : std::initializer_list<std::pair<std::size_t, std::size_t>>{
+           {0, 100'000}, {1, 8192}, {5000, 100}, {99'999, 1}, {4096, 4096}, {7, 0}}) {
+    file.forget(file.bytes().subspan(offset, size));
+    EXPECT_TRUE(file.text() == text) << offset;
+  }
 }
 
 TEST_F(FileTest, EmptyFileGivesAnEmptySpan) {
