@@ -67,6 +67,7 @@ void print_operands(const CheckpointRun& run, const std::vector<analysis::Scheme
 void print_chain(const CheckpointRun& run, const std::vector<analysis::Scheme>& schemes,
                  const std::vector<std::string>& recipes) {
   std::vector<Recipe> list;
+  list.reserve(schemes.size() + recipes.size());
   for (const analysis::Scheme& scheme : schemes) list.push_back(recipe_of_format(*scheme.format, scheme.hadamard));
   for (const std::string& name : recipes) list.push_back(load_recipe(name));
   const ChainReport report = measure_chain(settings_of(run), list, [](const std::string& name) {

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <map>
+#include <ranges>
 #include <string_view>
 
 #include "torch/linear_observer.h"
@@ -139,8 +140,8 @@ void multiply_along(std::vector<ChainLinear>& linears) {
     fprop.eta_product = product *= fprop.eta();
   }
   product = 1;
-  for (auto linear = linears.rbegin(); linear != linears.rend(); ++linear) {
-    ChainGemm& dgrad = linear->gemm[static_cast<std::size_t>(Gemm::kDgrad)];
+  for (ChainLinear& linear : std::ranges::reverse_view(linears)) {
+    ChainGemm& dgrad = linear.gemm[static_cast<std::size_t>(Gemm::kDgrad)];
     dgrad.eta_product = product *= dgrad.eta();
   }
 }

@@ -36,6 +36,7 @@ Json to_json(const OperandReport& report) {
 
 OperandAnalysis::Settings operand_settings(const std::vector<std::string>& formats, std::int64_t tokens) {
   std::vector<const BlockFormat*> list;
+  list.reserve(formats.size());
   for (const std::string& name : formats) list.push_back(&find_format(name));
   return {analysis::schemes_of(list, 16), tokens, at::get_num_threads()};
 }

@@ -93,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, EverySchemeTest, testing::ValuesIn(names()),
                          [](const auto& test) { return test.param; });
 
 TEST(Matrix, TheGainIsThatOverTheSameSchemeWithoutTransform) {
-  std::vector<float> values(64 * 512);
+  std::vector<float> values(std::size_t{64} * 512);
   Distribution("student3").sample(values, 1, 0);
   const BlockFormat* const formats[] = {&find_format("e1m2"), &find_format("e2m1")};
   MatrixAnalysis analysis;
