@@ -11,8 +11,8 @@ namespace ufp4::cuda {
 inline constexpr int kComputeThreads = 256;
 inline constexpr int kComputeResident = 4;
 
-// A thread goes down a column of vectors, and through the halves of a layer that has them: their inputs are then in the
-// cache. A block is 2^width_log2 vectors wide.
+// A thread goes down a column of vectors, of both halves of a layer that has them. A block is 2^width_log2 vectors
+// wide.
 template <typename Layer>
 __global__ void __launch_bounds__(kComputeThreads, kComputeResident)
     compute_layer(const __grid_constant__ Layer layer, Bf16* __restrict__ out, int width_log2) {
@@ -21,16 +21,18 @@ __global__ void __launch_bounds__(kComputeThreads, kComputeResident)
   const std::uint32_t vector = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));
   if (vector * 8 >= half) return;
   const std::uint32_t step = gridDim.y * (kComputeThreads >> width_log2);
-  typename Layer::Column columns[Layer::kHalves];
-#pragma unroll
-  for (int h = 0; h < Layer::kHalves; ++h) columns[h] = layer.at(vector * 8 + static_cast<std::uint32_t>(h) * half);
+  const auto column = layer.at(vector * 8);
   for (std::uint32_t row = blockIdx.y * (kComputeThreads >> width_log2) + (threadIdx.x >> width_log2); row < rows;
        row += step) {
-    Bf16* to = out + row * layer.columns() + vector * 8;
-#pragma unroll
-    for (int h = 0; h < Layer::kHalves; ++h) {
-      *reinterpret_cast<uint4*>(to + static_cast<std::int64_t>(h) * half) =
-          layer.finish(columns[h], layer.fetch(columns[h], row));
+    auto* to = reinterpret_cast<uint4*>(out + row * layer.columns() + vector * 8);
+    const auto raw = layer.fetch(column, row);
+    if constexpr (Layer::kHalves == 2) {
+      uint4 both[2];
+      Layer::finish_both(raw, both);
+      to[0] = both[0];
+      to[half / 8] = both[1];
+    } else {
+      to[0] = layer.finish(column, raw);
     }
   }
 }

@@ -1,8 +1,10 @@
 // The arithmetic of the layers, eight neighbouring values of a row at a time. Each layer is a plain struct with
 //   Column at(column): what it needs of a column of vectors, which rows share;
-//   Raw fetch(column, row): the loads; uint4 finish(column, raw): eight BF16 values of its result.
-// kHalves: parts of its columns that are made of the same inputs, best worked on one after the other.
-// Kernels that write the result and kernels that quantize it call the same functions: the bits cannot differ.
+//   Raw fetch(column, row): the loads; uint4 finish(column, raw): eight BF16 values of its result;
+//   const Bf16* input(i, column, row): where the i-th of its kInputs inputs lies.
+// kHalves = 2: the halves of its columns are made of the same inputs, and finish_both(raw, result) makes both of what
+// fetch gives for the first. Kernels that write the result and kernels that quantize it call the same functions: the
+// bits cannot differ.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -43,18 +45,18 @@ __device__ inline float sigmoid(float x) {
 
 __device__ inline float swiglu_value(float gate, float up) { return gate * sigmoid(gate) * up; }
 
-__device__ inline float gate_gradient(float gate, float up, float dy) {
-  const float s = sigmoid(gate);
-  const float slope = __fmaf_rn(gate * s, 1.0F - s, s);  // of silu: s + silu (1 - s)
+__device__ inline float gate_gradient(float gate, float s, float up, float dy) {
+  const float slope = __fmaf_rn(gate * s, 1.0F - s, s);  // of silu: s + silu (1 - s), s = sigmoid(gate)
   return dy * up * slope;
 }
 
-__device__ inline float up_gradient(float gate, float dy) { return dy * (gate * sigmoid(gate)); }
+__device__ inline float up_gradient(float gate, float s, float dy) { return dy * (gate * s); }
 
 struct RmsNormLayer {
   RmsNorm p;
 
   static constexpr int kHalves = 1;
+  static constexpr int kInputs = 1;
   static constexpr int kTogether = 4;  // vectors that a thread loads before it works on the first
   struct Column {
     const Bf16* x;
@@ -66,6 +68,9 @@ struct RmsNormLayer {
   };
   __host__ __device__ std::int64_t rows() const { return p.rows; }
   __host__ __device__ std::int64_t columns() const { return p.columns; }
+  __device__ const Bf16* input(int /*i*/, std::uint32_t column, std::uint32_t row) const {
+    return p.x + row * p.columns + column;
+  }
   __device__ Column at(std::uint32_t column) const {
     const auto* weight = reinterpret_cast<const float4*>(p.weight + column);
     return {p.x + column, {__ldg(weight), __ldg(weight + 1)}};
@@ -86,6 +91,7 @@ struct SwigluLayer {
   Swiglu p;
 
   static constexpr int kHalves = 1;
+  static constexpr int kInputs = 2;
   static constexpr int kTogether = 2;
   struct Column {
     const Bf16* gate;
@@ -95,6 +101,9 @@ struct SwigluLayer {
   };
   __host__ __device__ std::int64_t rows() const { return p.rows; }
   __host__ __device__ std::int64_t columns() const { return p.columns; }
+  __device__ const Bf16* input(int i, std::uint32_t column, std::uint32_t row) const {
+    return p.h + (row * 2 + i) * p.columns + column;
+  }
   __device__ Column at(std::uint32_t column) const { return {p.h + column}; }
   __device__ Raw fetch(const Column& c, std::uint32_t row) const {
     const Bf16* gate = c.gate + row * 2 * p.columns;
@@ -109,6 +118,7 @@ struct SwigluBackwardLayer {
   SwigluBackward p;
 
   static constexpr int kHalves = 2;
+  static constexpr int kInputs = 3;
   static constexpr int kTogether = 2;
   struct Column {
     const Bf16* gate;
@@ -120,6 +130,9 @@ struct SwigluBackwardLayer {
   };
   __host__ __device__ std::int64_t rows() const { return p.rows; }
   __host__ __device__ std::int64_t columns() const { return 2 * p.columns; }
+  __device__ const Bf16* input(int i, std::uint32_t column, std::uint32_t row) const {
+    return i < 2 ? p.h + (row * 2 + i) * p.columns + column : p.dy + row * p.columns + column;
+  }
   __device__ Column at(std::uint32_t column) const {
     const bool of_up = column >= p.columns;
     const std::int64_t within = of_up ? column - p.columns : column;
@@ -130,15 +143,24 @@ struct SwigluBackwardLayer {
     return {load_vector(gate), c.of_up ? uint4{} : load_vector(gate + p.columns), load_vector(c.dy + row * p.columns)};
   }
   __device__ uint4 finish(const Column& c, const Raw& raw) const {
-    return c.of_up ? map_pairs(raw.gate, raw.dy, up_gradient) : gate_part(raw);
+    uint4 result[2];
+    finish_both(raw, result);
+    return c.of_up ? result[1] : result[0];
   }
-  __device__ static uint4 gate_part(const Raw& raw) {
-    const auto word = [](std::uint32_t gate, std::uint32_t up, std::uint32_t dy) {
-      return round_pair(gate_gradient(low_value(gate), low_value(up), low_value(dy)),
-                        gate_gradient(high_value(gate), high_value(up), high_value(dy)));
+  __device__ static void finish_both(const Raw& raw, uint4 (&result)[2]) {
+    const auto word = [](std::uint32_t gate, std::uint32_t up, std::uint32_t dy, std::uint32_t& of_gate,
+                         std::uint32_t& of_up) {
+      const float low = sigmoid(low_value(gate));
+      const float high = sigmoid(high_value(gate));
+      of_gate = round_pair(gate_gradient(low_value(gate), low, low_value(up), low_value(dy)),
+                           gate_gradient(high_value(gate), high, high_value(up), high_value(dy)));
+      of_up = round_pair(up_gradient(low_value(gate), low, low_value(dy)),
+                         up_gradient(high_value(gate), high, high_value(dy)));
     };
-    return {word(raw.gate.x, raw.up.x, raw.dy.x), word(raw.gate.y, raw.up.y, raw.dy.y),
-            word(raw.gate.z, raw.up.z, raw.dy.z), word(raw.gate.w, raw.up.w, raw.dy.w)};
+    word(raw.gate.x, raw.up.x, raw.dy.x, result[0].x, result[1].x);
+    word(raw.gate.y, raw.up.y, raw.dy.y, result[0].y, result[1].y);
+    word(raw.gate.z, raw.up.z, raw.dy.z, result[0].z, result[1].z);
+    word(raw.gate.w, raw.up.w, raw.dy.w, result[0].w, result[1].w);
   }
 };
 

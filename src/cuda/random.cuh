@@ -1,4 +1,5 @@
-// The random bits of stochastic rounding: Philox4x32-10 with the first round's constants made on the host.
+// The random bits of stochastic rounding: Philox4x32-10, with what its first rounds make of the step on the host or
+// once a thread, of a group of eight columns once a tile, and of a row once a run.
 #pragma once
 
 #include "cuda/operand.h"
@@ -6,32 +7,60 @@
 
 namespace ufp4::cuda {
 
+// Two 32-bit halves of a product.
+struct Product {
+  std::uint32_t high, low;
+};
+
+__device__ inline Product multiply(std::uint32_t a, std::uint32_t b) {
+  const std::uint64_t product = std::uint64_t{a} * b;
+  return {static_cast<std::uint32_t>(product >> 32), static_cast<std::uint32_t>(product)};
+}
+
+// What the first round makes of the step.
+struct StepStart {
+  std::uint32_t x, y;
+};
+
+__device__ inline StepStart step_start(const Operand& p) {
+  if (p.device_step == nullptr) return {p.first_x, p.first_y};
+  const Product product = multiply(philox::kMultiplier1, __ldg(p.device_step));
+  return {product.high ^ p.round_keys[0], product.low};
+}
+
+// All that the first three rounds make of a group of eight columns and need not know the row for.
+__device__ inline uint4 group_start(const Operand& p, const StepStart& step, std::uint32_t group) {
+  const Product first = multiply(philox::kMultiplier0, group);
+  const Product second = multiply(philox::kMultiplier1, first.high ^ p.first_z);
+  const Product third = multiply(philox::kMultiplier0, second.high ^ step.y ^ p.round_keys[2]);
+  return {first.low ^ p.round_keys[3], second.low ^ p.round_keys[4], third.high ^ p.round_keys[5], third.low};
+}
+
+// The same of a row.
+__device__ inline Product row_start(const StepStart& step, std::uint32_t row) {
+  return multiply(philox::kMultiplier0, step.x ^ row);
+}
+
 // The four words of the Philox counter (group, row, step, stream).
-__device__ inline uint4 philox_words(const Operand& p, std::uint32_t group, std::uint32_t row) {
-  const std::uint64_t first = std::uint64_t{philox::kMultiplier0} * group;
-  std::uint32_t x = p.first_x;
-  std::uint32_t y = p.first_y;
-  if (p.device_step != nullptr) {
-    const std::uint64_t product = std::uint64_t{philox::kMultiplier1} * __ldg(p.device_step);
-    x = static_cast<std::uint32_t>(product >> 32) ^ p.round_keys[0];
-    y = static_cast<std::uint32_t>(product);
-  }
-  uint4 c{x ^ row, y, static_cast<std::uint32_t>(first >> 32) ^ p.first_z, static_cast<std::uint32_t>(first)};
+__device__ inline uint4 philox_words(const Operand& p, const uint4& group, const Product& row) {
+  const Product third = multiply(philox::kMultiplier1, row.high ^ group.x);
+  uint4 c{third.high ^ group.y, third.low, group.z ^ row.low, group.w};
 #pragma unroll
-  for (int round = 1; round < philox::kRounds; ++round) {
-    const std::uint64_t p0 = std::uint64_t{philox::kMultiplier0} * c.x;
-    const std::uint64_t p1 = std::uint64_t{philox::kMultiplier1} * c.z;
-    c = {static_cast<std::uint32_t>(p1 >> 32) ^ c.y ^ p.round_keys[2 * round], static_cast<std::uint32_t>(p1),
-         static_cast<std::uint32_t>(p0 >> 32) ^ c.w ^ p.round_keys[2 * round + 1], static_cast<std::uint32_t>(p0)};
+  for (int round = 3; round < philox::kRounds; ++round) {
+    const Product p0 = multiply(philox::kMultiplier0, c.x);
+    const Product p1 = multiply(philox::kMultiplier1, c.z);
+    c = {p1.high ^ c.y ^ p.round_keys[2 * round], p1.low, p0.high ^ c.w ^ p.round_keys[2 * round + 1], p0.low};
   }
   return c;
 }
 
 // Two 16-bit numbers a word for the eight elements from (row, column) on, the middle of a group: a shard that does not
 // start at a multiple of eight. Not inlined: it is rare and takes registers.
-static __device__ __noinline__ uint4 words_across_groups(const Operand* p, std::uint32_t row, std::uint32_t column) {
-  const uint4 w = philox_words(*p, column >> 3, row);
-  const uint4 next = philox_words(*p, (column + 8) >> 3, row);
+static __device__ __noinline__ uint4 words_across_groups(const Operand* p, StepStart step, std::uint32_t row,
+                                                         std::uint32_t column) {
+  const Product start = row_start(step, row);
+  const uint4 w = philox_words(*p, group_start(*p, step, column >> 3), start);
+  const uint4 next = philox_words(*p, group_start(*p, step, (column + 8) >> 3), start);
   const std::uint32_t skip = column & 7u;
   std::uint32_t words[8] = {w.x, w.y, w.z, w.w, next.x, next.y, next.z, next.w};
   if (skip & 4u) {
@@ -49,9 +78,31 @@ static __device__ __noinline__ uint4 words_across_groups(const Operand* p, std::
   return {words[0], words[1], words[2], words[3]};
 }
 
-// The random words of the eight elements from (row, column) on, offsets already added.
-__device__ inline uint4 random_words(const Operand& p, std::uint32_t row, std::uint32_t column) {
-  return (p.column_offset & 7u) == 0 ? philox_words(p, column >> 3, row) : words_across_groups(&p, row, column);
+// What the runs of a block of threads share: the starts of the groups of kRuns runs in shared memory, the first groups
+// of the runs and then their second ones, so that neighbouring runs lie in different banks.
+template <int kRuns>
+struct GroupStarts {
+  uint4 starts[2][kRuns];
+
+  // Thread i of the first 2 * kRuns writes one; `column` is the operand's at the first run, offset not yet added.
+  __device__ void fill(const Operand& p, const StepStart& step, std::uint32_t column, unsigned i) {
+    const std::uint32_t first = column + p.column_offset + i % kRuns * kRun + i / kRuns * 8;
+    starts[i / kRuns][i % kRuns] = group_start(p, step, first >> 3);
+  }
+};
+
+// The two groups of a run in shared memory; null where nothing is random.
+struct RunGroups {
+  const uint4* first;
+  const uint4* second;
+};
+
+// The random words of a run's elements from kFirst (0 or 8) on; `row`, `column` of the run, offsets already added.
+template <int kFirst>
+__device__ inline uint4 random_words(const Operand& p, const StepStart& step, const RunGroups& groups,
+                                     std::uint32_t row, std::uint32_t column) {
+  if ((p.column_offset & 7u) != 0) return words_across_groups(&p, step, row, column + kFirst);
+  return philox_words(p, kFirst == 0 ? *groups.first : *groups.second, row_start(step, row));
 }
 
 }  // namespace ufp4::cuda

@@ -59,7 +59,7 @@ template <DType kType, Grid kGrid, bool kStochastic, Span kSpan>
 __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
     quantize_rows(const __grid_constant__ Matrix in, const __grid_constant__ Operand p, int width_log2) {
   using Element = typename Values<kType>::Element;
-  Running running = begin<kGrid>(p);
+  Running running = begin<kGrid, kStochastic>(p);
   const unsigned rows_per_block = kRowThreads >> width_log2;
   const std::uint32_t run = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));
   const std::uint32_t column = run * kRun;
@@ -75,6 +75,13 @@ __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
   const auto* from = static_cast<const Element*>(in.data) + row * in.row_stride + column;
   const std::int64_t advance = step * in.row_stride;
 
+  __shared__ GroupStarts<kStochastic ? kRowThreads : 1> own_groups;  // each thread's, for all its rows
+  RunGroups groups{};
+  if constexpr (kStochastic) {
+    groups = {&own_groups.starts[0][threadIdx.x], &own_groups.starts[1][threadIdx.x]};
+    own_groups.starts[0][threadIdx.x] = group_start(p, running.step, (column + p.column_offset) >> 3);
+    own_groups.starts[1][threadIdx.x] = group_start(p, running.step, (column + p.column_offset + 8) >> 3);
+  }
   RawRun<kType> next{};
   if (own_count > 0) next = load_run<kType>(from, vectors, valid);
   for (unsigned i = 0; i < warp_count; ++i) {
@@ -82,7 +89,8 @@ __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
     unpack<kType>(next, v);
     from += advance;
     if (i + 1 < own_count) next = load_run<kType>(from, vectors, valid);
-    const RunIndices result = quantize_run<kGrid, kStochastic, kSpan>(v, p, running.window, row, column, i < own_count);
+    const RunIndices result =
+        quantize_run<kGrid, kStochastic, kSpan>(v, p, running, groups, row, column, i < own_count);
     store_run<kGrid, kStochastic, kSpan>(p, row, run, result, running, i < own_count);
     row += step;
   }

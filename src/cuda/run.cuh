@@ -9,6 +9,33 @@
 
 namespace ufp4::cuda {
 
+// The values of the codes live one a lane, so that a lookup is a shuffle: exact for any table.
+__device__ inline float values_of_lane(const float (&values)[16]) { return values[threadIdx.x % 16]; }
+
+// What a thread keeps of an operand from run to run.
+struct Running {
+  float lane_value;
+  Window window;
+  StepStart step;
+};
+
+template <Grid kGrid, bool kStochastic>
+__device__ inline Running begin(const Operand& p) {
+  Running running{};
+  if constexpr (kStochastic) running.step = step_start(p);
+  if constexpr (kGrid == Grid::kWindow) {
+    running.window = open_window(p);
+  } else {
+    running.lane_value = values_of_lane(p.values);
+  }
+  return running;
+}
+
+template <Grid kGrid>
+__device__ inline void end(const Operand& p, const Running& running) {
+  if constexpr (kGrid == Grid::kWindow) close_window(p, running.window);
+}
+
 // Whether this lane has the first run of its block.
 template <Span kSpan>
 __device__ inline bool first_of_block(const Operand& p) {
@@ -101,13 +128,14 @@ __device__ inline std::uint32_t to_sign_magnitude(std::uint32_t x) {
   return (x ^ (sign * 7u)) + sign;  // negative: 8 + the complement of the lower three bits + 1, which never carries
 }
 
-// The indices of v[kFirst..kFirst + 8). `row`, `column` of the first, offsets already added.
+// The indices of v[kFirst..kFirst + 8). `row`, `column` of the run, offsets already added.
 template <Grid kGrid, bool kStochastic, int kFirst>
-__device__ inline void round8(const float (&v)[kRun], float inverse, const Operand& p, std::uint32_t row,
-                              std::uint32_t column, std::uint32_t (&x)[kRun]) {
+__device__ inline void round8(const float (&v)[kRun], float inverse, const Operand& p, const StepStart& step,
+                              const RunGroups& groups, std::uint32_t row, std::uint32_t column,
+                              std::uint32_t (&x)[kRun]) {
   std::uint32_t words[4] = {};
   if constexpr (kStochastic) {
-    const uint4 w = random_words(p, row, column + kFirst);
+    const uint4 w = random_words<kFirst>(p, step, groups, row, column);
     words[0] = w.x, words[1] = w.y, words[2] = w.z, words[3] = w.w;
   }
   constexpr std::uint32_t kFarFactor = kStochastic ? 0x7F7FFFFFu : 0x7F800000u;  // 2 / 2^e: far_factor - bits of 2^e
@@ -135,12 +163,12 @@ __device__ inline void round8(const float (&v)[kRun], float inverse, const Opera
 
 // Quantizes a run that starts at (row, column) of the operand and is of it if `valid`.
 template <Grid kGrid, bool kStochastic, Span kSpan>
-__device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Window& window, std::uint32_t row,
-                                          std::uint32_t column, bool valid) {
+__device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Running& running, const RunGroups& groups,
+                                          std::uint32_t row, std::uint32_t column, bool valid) {
   const Extremes extremes = transform<kSpan>(v, p, column);
   Scale s;
   if constexpr (kGrid == Grid::kWindow) {
-    s = windowed_scale<kStochastic, kSpan>(v, extremes, p, window, valid && first_of_block<kSpan>(p));
+    s = windowed_scale<kStochastic, kSpan>(v, extremes, p, running.window, valid && first_of_block<kSpan>(p));
   } else {
     s = block_scale<kSpan>(v, extremes, p);
   }
@@ -148,8 +176,8 @@ __device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Wi
   result.scale = s.scale;
   row += p.row_offset;
   column += p.column_offset;
-  round8<kGrid, kStochastic, 0>(v, s.inverse, p, row, column, result.x);
-  round8<kGrid, kStochastic, 8>(v, s.inverse, p, row, column, result.x);
+  round8<kGrid, kStochastic, 0>(v, s.inverse, p, running.step, groups, row, column, result.x);
+  round8<kGrid, kStochastic, 8>(v, s.inverse, p, running.step, groups, row, column, result.x);
   return result;
 }
 

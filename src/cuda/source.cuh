@@ -1,5 +1,5 @@
 // What the tile kernel quantizes: how a tile of it comes into shared memory. Tiles have 128 rows and 128 bytes of
-// columns; all threads of a block call load together and wait for the copies (__pipeline_wait_prior) and each other.
+// columns; all threads of a block call load together and wait for each other. kAsync: and for their copies.
 #pragma once
 
 #include <cuda_pipeline_primitives.h>
@@ -39,7 +39,7 @@ __device__ inline TileVector first_vector() {
 template <DType kInput>
 struct MatrixSource {
   static constexpr DType kType = kInput;
-  static constexpr int kHalves = 1;
+  static constexpr bool kAsync = true;
   Matrix in;
 
   __host__ std::int64_t rows() const { return in.rows; }
@@ -79,36 +79,58 @@ struct MatrixSource {
 template <typename Layer>
 struct LayerSource {
   static constexpr DType kType = DType::kBF16;
+  static constexpr bool kAsync = false;
   static constexpr int kHalves = Layer::kHalves;
   Layer layer;
   Bf16* out;
 
-  __host__ std::int64_t rows() const { return layer.rows(); }
-  __host__ std::int64_t columns() const { return layer.columns(); }
+  __host__ __device__ std::int64_t rows() const { return layer.rows(); }
+  __host__ __device__ std::int64_t columns() const { return layer.columns(); }
 
-  __device__ void load(std::uint32_t* tile, std::uint32_t row0, std::uint32_t column0) const {
+  // Asks for the inputs of a tile, so that its load finds them in the cache.
+  __device__ void prefetch(std::uint32_t row0, std::uint32_t column0) const {
+    for (int i = static_cast<int>(threadIdx.x); i < Layer::kInputs * kTileRows; i += kTileThreads) {
+      const std::uint32_t row = row0 + static_cast<std::uint32_t>(i % kTileRows);
+      if (row < rows()) asm volatile("prefetch.global.L2 [%0];" ::"l"(layer.input(i / kTileRows, column0, row)));
+    }
+  }
+
+  // The tile at (row0, column0); with kBoth also the one as far into the second half, to the next stage.
+  template <bool kBoth>
+  __device__ void load(std::uint32_t (*stages)[kTileSize], std::uint32_t row0, std::uint32_t column0) const {
     const TileVector first = first_vector();
     const std::uint32_t column = column0 + static_cast<std::uint32_t>(first.word * 2);
     const std::uint32_t row = row0 + static_cast<std::uint32_t>(first.row);
-    std::uint32_t* to = tile + tile_word(first.row, first.word);
-    const bool inside = column < layer.columns();
+    const int place = tile_word(first.row, first.word);
+    const bool inside = column < columns();
     const auto at = layer.at(inside ? column : 0);
     constexpr int kTogether = Layer::kTogether;
+    const auto put = [&](int half, int step, std::uint32_t r, const uint4& vector, bool valid) {
+      *reinterpret_cast<uint4*>(stages[half] + place + step * tile_word(kTileStepRows, 0)) = vector;
+      if (valid && out != nullptr) {
+        *reinterpret_cast<uint4*>(out + r * columns() + column + half * (columns() / kHalves)) = vector;
+      }
+    };
 #pragma unroll
     for (int i = 0; i < kTileSteps; i += kTogether) {
       typename Layer::Raw raw[kTogether];
 #pragma unroll
       for (int k = 0; k < kTogether; ++k) {
         const std::uint32_t r = row + static_cast<std::uint32_t>((i + k) * kTileStepRows);
-        if (inside && r < layer.rows()) raw[k] = layer.fetch(at, r);
+        if (inside && r < rows()) raw[k] = layer.fetch(at, r);
       }
 #pragma unroll
       for (int k = 0; k < kTogether; ++k) {
         const std::uint32_t r = row + static_cast<std::uint32_t>((i + k) * kTileStepRows);
-        const bool valid = inside && r < layer.rows();
-        const uint4 vector = valid ? layer.finish(at, raw[k]) : uint4{};
-        *reinterpret_cast<uint4*>(to + (i + k) * tile_word(kTileStepRows, 0)) = vector;
-        if (valid && out != nullptr) *reinterpret_cast<uint4*>(out + r * layer.columns() + column) = vector;
+        const bool valid = inside && r < rows();
+        if constexpr (kBoth) {
+          uint4 both[2]{};
+          if (valid) Layer::finish_both(raw[k], both);
+          put(0, i + k, r, both[0], valid);
+          put(1, i + k, r, both[1], valid);
+        } else {
+          put(0, i + k, r, valid ? layer.finish(at, raw[k]) : uint4{}, valid);
+        }
       }
     }
   }

@@ -12,9 +12,6 @@ namespace ufp4::cuda {
 
 inline constexpr std::uint32_t kNanBf16x2 = 0x7FC07FC0u;  // what the scalar reference writes, twice
 
-// The values of the codes live one a lane, so that a lookup is a shuffle: exact for any table.
-__device__ inline float values_of_lane(const float (&values)[16]) { return values[threadIdx.x % 16]; }
-
 __device__ inline std::uint32_t bf16x2(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const std::uint32_t*>(&pair);
@@ -70,23 +67,6 @@ __device__ inline void store_e4m3_run(std::uint8_t* to, const float (&v)[kRun], 
   constexpr std::uint32_t kNan = 0x7F7F7F7Fu;
   *reinterpret_cast<uint4*>(to) =
       nan ? make_uint4(kNan, kNan, kNan, kNan) : make_uint4(words[0], words[1], words[2], words[3]);
-}
-
-// What a thread keeps of an operand from run to run.
-struct Running {
-  float lane_value;
-  Window window;
-};
-
-template <Grid kGrid>
-__device__ inline Running begin(const Operand& p) {
-  if constexpr (kGrid == Grid::kWindow) return {0, open_window(p)};
-  return {values_of_lane(p.values), {}};
-}
-
-template <Grid kGrid>
-__device__ inline void end(const Operand& p, const Running& running) {
-  if constexpr (kGrid == Grid::kWindow) close_window(p, running.window);
 }
 
 // Writes the results of a run of a row. All lanes call it; those with `write` store.

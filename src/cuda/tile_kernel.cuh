@@ -12,7 +12,6 @@
 
 namespace ufp4::cuda {
 
-inline constexpr int kTileStages = 2;
 inline constexpr int kTileResident = 4;  // blocks on a multiprocessor
 
 // The tiles of a matrix and their order: down a band of a few, then along the rows, then band after band. The tiles
@@ -24,7 +23,7 @@ struct TileGrid {
   std::uint32_t across;     // tiles along a row
   std::uint32_t down;       // tiles along a column
   std::uint32_t band;       // tiles down a band
-  std::uint32_t half_step;  // columns between the halves of a source that has two, if tiles alternate between them
+  std::uint32_t half_step;  // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
 };
 
 template <typename Source>
@@ -39,9 +38,8 @@ struct TilePlace {
   std::uint32_t row0, column0;
 };
 
-template <typename Source>
+template <DType kType>
 __device__ inline TilePlace place_tile(std::uint32_t tile, const TileGrid& g) {
-  constexpr std::uint32_t kColumns = kTileColumns<Source::kType>;
   const std::uint32_t band = tile / (g.band * g.across);
   const std::uint32_t within = tile - band * g.band * g.across;
   std::uint32_t down = 0;
@@ -51,23 +49,23 @@ __device__ inline TilePlace place_tile(std::uint32_t tile, const TileGrid& g) {
     down = within % height;
     across = within / height;
   }
-  std::uint32_t column0 = across * kColumns;
-  if constexpr (Source::kHalves == 2) {
-    if (g.half_step != 0) column0 = across / 2 * kColumns + across % 2 * g.half_step;
-  }
-  return {(band * g.band + down) * kTileRows, column0};
+  return {(band * g.band + down) * kTileRows, across * kTileColumns<kType>};
 }
+
+inline constexpr int kColumnRuns = kTileRows / kRun;  // in a column of a tile
+template <DType kType>
+inline constexpr int kRowRuns = kTileColumns<kType> / kRun;  // in a row of a tile
 
 // A run of 16 words along the columns of the tile gives one or two columns' runs.
 template <DType kType, Grid kGrid, bool kStochastic, Span kSpan>
 __device__ inline void quantize_tile_columns(const std::uint32_t* tile, const Operand& p, TilePlace place,
-                                             Running& running) {
+                                             Running& running, const GroupStarts<kColumnRuns>& starts) {
   constexpr int kPerWord = Values<kType>::kPerWord;
-  constexpr int kRuns = kTileRows / kRun;
-  const int run = static_cast<int>(threadIdx.x) % kRuns;
-  const int word = static_cast<int>(threadIdx.x) / kRuns;
+  const int run = static_cast<int>(threadIdx.x) % kColumnRuns;
+  const int word = static_cast<int>(threadIdx.x) / kColumnRuns;
   const std::uint32_t* words = tile + run * tile_word(kRun, 0) + word;
   const std::uint32_t first_row = place.row0 + static_cast<std::uint32_t>(run * kRun);
+  const RunGroups groups{&starts.starts[0][run], &starts.starts[1][run]};
 #pragma unroll 1  // both columns at once need more registers than there are
   for (int part = 0; part < kPerWord; ++part) {
     float v[kRun];
@@ -75,22 +73,23 @@ __device__ inline void quantize_tile_columns(const std::uint32_t* tile, const Op
     for (int i = 0; i < kRun; ++i) v[i] = Values<kType>::select(words[i * kTileWords], part);
     const std::uint32_t column = place.column0 + static_cast<std::uint32_t>(word * kPerWord + part);
     const bool valid = column < p.rows && first_row < p.columns;
-    const RunIndices indices = quantize_run<kGrid, kStochastic, kSpan>(v, p, running.window, column, first_row, valid);
+    const RunIndices indices = quantize_run<kGrid, kStochastic, kSpan>(v, p, running, groups, column, first_row, valid);
     store_run<kGrid, kStochastic, kSpan>(p, column, first_row / kRun, indices, running, valid);
   }
 }
 
 template <DType kType, Grid kGrid, bool kStochastic, Span kSpan>
 __device__ inline void quantize_tile_rows(const std::uint32_t* tile, const Operand& p, TilePlace place,
-                                          Running& running) {
+                                          Running& running, const GroupStarts<kRowRuns<kType>>& starts) {
   constexpr int kPerWord = Values<kType>::kPerWord;
   constexpr int kRunWords = kRun / kPerWord;
-  constexpr int kRuns = kTileWords / kRunWords;  // in a row of the tile
+  constexpr int kRuns = kRowRuns<kType>;
+  constexpr int kStepRows = kTileThreads / kRuns;
+  const int run = static_cast<int>(threadIdx.x) % kRuns;
+  const std::uint32_t column = place.column0 + static_cast<std::uint32_t>(run * kRun);
+  const RunGroups groups{&starts.starts[0][run], &starts.starts[1][run]};
 #pragma unroll 1
-  for (int step = 0; step < kTileRows * kRuns / kTileThreads; ++step) {
-    const int index = step * kTileThreads + static_cast<int>(threadIdx.x);
-    const int run = index % kRuns;
-    const int tile_row = index / kRuns;
+  for (int tile_row = static_cast<int>(threadIdx.x) / kRuns; tile_row < kTileRows; tile_row += kStepRows) {
     const auto* from = reinterpret_cast<const uint4*>(tile + tile_word(tile_row, run * kRunWords));
     float v[kRun];
 #pragma unroll
@@ -103,44 +102,114 @@ __device__ inline void quantize_tile_rows(const std::uint32_t* tile, const Opera
       }
     }
     const std::uint32_t row = place.row0 + static_cast<std::uint32_t>(tile_row);
-    const std::uint32_t column = place.column0 + static_cast<std::uint32_t>(run * kRun);
     const bool valid = row < p.rows && column < p.columns;
-    const RunIndices indices = quantize_run<kGrid, kStochastic, kSpan>(v, p, running.window, row, column, valid);
+    const RunIndices indices = quantize_run<kGrid, kStochastic, kSpan>(v, p, running, groups, row, column, valid);
     store_run<kGrid, kStochastic, kSpan>(p, row, column / kRun, indices, running, valid);
   }
 }
 
+// The work of a thread block on its tiles, with what it keeps from one to the next.
+template <typename Source, Grid kGrid, bool kStochastic, Span kSpan>
+struct TileWork {
+  static constexpr DType kType = Source::kType;
+  struct Shared {
+    alignas(16) std::uint32_t stages[2][kTileSize];
+    GroupStarts<kColumnRuns> column_groups;
+    GroupStarts<kRowRuns<kType>> row_groups[2];  // a stage each
+  };
+  const TileJob<Source>& job;
+  Shared& shared;
+  Running column, row;
+
+  // What the random bits of a tile have in common, before the barrier that precedes `quantize`.
+  __device__ void prepare(int stage, TilePlace place) {
+    if constexpr (kStochastic) {
+      constexpr unsigned kColumnThreads = 2 * kColumnRuns;
+      constexpr unsigned kThreads = kColumnThreads + 2 * kRowRuns<kType>;
+      const unsigned i = threadIdx.x;
+      if (i < kColumnThreads) {
+        shared.column_groups.fill(job.column, column.step, place.row0, i);
+      } else if (i < kThreads) {
+        shared.row_groups[stage].fill(job.row, row.step, place.column0, i - kColumnThreads);
+      }
+    }
+  }
+
+  __device__ void quantize(int stage, TilePlace place) {
+    const std::uint32_t* tile = shared.stages[stage];
+    if (job.with_column) {
+      quantize_tile_columns<kType, kGrid, kStochastic, kSpan>(tile, job.column, place, column, shared.column_groups);
+    }
+    if (job.with_row) {
+      quantize_tile_rows<kType, kGrid, kStochastic, kSpan>(tile, job.row, place, row, shared.row_groups[stage]);
+    }
+  }
+
+  // Tiles come to one stage while the other is worked on.
+  __device__ void run_async() {
+    std::uint32_t tile = blockIdx.x;
+    TilePlace place = place_tile<kType>(tile, job.grid);
+    job.source.load(shared.stages[0], place.row0, place.column0);
+    __pipeline_commit();
+    for (int stage = 0; tile < job.grid.count; stage ^= 1) {
+      tile += gridDim.x;
+      TilePlace next{};
+      if (tile < job.grid.count) {
+        next = place_tile<kType>(tile, job.grid);
+        job.source.load(shared.stages[stage ^ 1], next.row0, next.column0);
+      }
+      prepare(stage, place);
+      __pipeline_commit();
+      __pipeline_wait_prior(1);
+      __syncthreads();
+      quantize(stage, place);
+      __syncthreads();  // before this stage is overwritten
+      place = next;
+    }
+  }
+
+  // Tiles are made where they are worked on, a pair at a time where there are halves; their inputs come to the cache
+  // before.
+  __device__ void run_made() {
+    const bool pair = Source::kHalves == 2 && job.grid.half_step != 0;
+    for (std::uint32_t tile = blockIdx.x; tile < job.grid.count; tile += gridDim.x) {
+      TilePlace place = place_tile<kType>(tile, job.grid);
+      if constexpr (Source::kHalves == 2) {
+        if (pair) {
+          job.source.template load<true>(shared.stages, place.row0, place.column0);
+          prepare(1, {place.row0, place.column0 + job.grid.half_step});
+        }
+      }
+      if (!pair) job.source.template load<false>(shared.stages, place.row0, place.column0);
+      prepare(0, place);
+      __syncthreads();
+      if (tile + gridDim.x < job.grid.count) {
+        const TilePlace next = place_tile<kType>(tile + gridDim.x, job.grid);
+        job.source.prefetch(next.row0, next.column0);
+      }
+#pragma unroll 1
+      for (int stage = 0; stage < (pair ? 2 : 1); ++stage) {
+        quantize(stage, place);
+        place.column0 += job.grid.half_step;
+      }
+      __syncthreads();  // before the stages are overwritten
+    }
+  }
+};
+
 template <typename Source, Grid kGrid, bool kStochastic, Span kSpan>
 __global__ void __launch_bounds__(kTileThreads, kTileResident)
     quantize_tiles(const __grid_constant__ TileJob<Source> job) {
-  __shared__ __align__(16) std::uint32_t stages[kTileStages][kTileSize];
-  Running column_running = begin<kGrid>(job.column);
-  Running row_running = begin<kGrid>(job.row);
-  std::uint32_t tile = blockIdx.x;
-  TilePlace place = place_tile<Source>(tile, job.grid);
-  job.source.load(stages[0], place.row0, place.column0);
-  __pipeline_commit();
-  for (int stage = 0; tile < job.grid.count; stage ^= 1) {
-    tile += gridDim.x;
-    TilePlace next{};
-    if (tile < job.grid.count) {
-      next = place_tile<Source>(tile, job.grid);
-      job.source.load(stages[stage ^ 1], next.row0, next.column0);
-    }
-    __pipeline_commit();
-    __pipeline_wait_prior(1);
-    __syncthreads();
-    if (job.with_column) {
-      quantize_tile_columns<Source::kType, kGrid, kStochastic, kSpan>(stages[stage], job.column, place, column_running);
-    }
-    if (job.with_row) {
-      quantize_tile_rows<Source::kType, kGrid, kStochastic, kSpan>(stages[stage], job.row, place, row_running);
-    }
-    __syncthreads();  // before this stage is overwritten
-    place = next;
+  using Work = TileWork<Source, kGrid, kStochastic, kSpan>;
+  __shared__ typename Work::Shared shared;
+  Work work{job, shared, begin<kGrid, kStochastic>(job.column), begin<kGrid, kStochastic>(job.row)};
+  if constexpr (Source::kAsync) {
+    work.run_async();
+  } else {
+    work.run_made();
   }
-  if (job.with_column) end<kGrid>(job.column, column_running);
-  if (job.with_row) end<kGrid>(job.row, row_running);
+  if (job.with_column) end<kGrid>(job.column, work.column);
+  if (job.with_row) end<kGrid>(job.row, work.row);
 }
 
 // One of `column` and `row` may be null.
@@ -148,11 +217,16 @@ template <typename Source>
 void start_tiles(const Source& source, const Operand* column, const Operand* row, Stream stream) {
   constexpr std::int64_t kColumns = kTileColumns<Source::kType>;
   const std::int64_t down = (source.rows() + kTileRows - 1) / kTileRows;
-  const std::int64_t across = (source.columns() + kColumns - 1) / kColumns;
-  const std::int64_t half = source.columns() / Source::kHalves;
-  const bool alternate = Source::kHalves == 2 && half % kColumns == 0;
+  std::int64_t across = (source.columns() + kColumns - 1) / kColumns;
+  std::int64_t half_step = 0;
+  if constexpr (!Source::kAsync) {
+    if (Source::kHalves == 2 && source.columns() % (2 * kColumns) == 0) {
+      half_step = source.columns() / 2;
+      across /= 2;
+    }
+  }
   const auto u32 = [](std::int64_t x) { return static_cast<std::uint32_t>(x); };
-  const TileGrid grid{u32(down * across), u32(across), u32(down), row == nullptr ? 8u : 1u, alternate ? u32(half) : 0u};
+  const TileGrid grid{u32(down * across), u32(across), u32(down), row == nullptr ? 8u : 1u, u32(half_step)};
   const Operand& any = column == nullptr ? *row : *column;
   const TileJob<Source> job{source, any, row == nullptr ? any : *row, column != nullptr, row != nullptr, grid};
   const auto blocks = static_cast<unsigned>(std::min(down * across, resident_blocks(kTileResident)));
