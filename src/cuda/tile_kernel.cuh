@@ -17,13 +17,14 @@ inline constexpr int kTileResident = 4;  // blocks on a multiprocessor
 // The tiles of a matrix and their order: down a band of a few, then along the rows, then band after band. The tiles
 // under way together read long pieces of the rows and write whole lines of a column operand. A row operand has but half
 // a sector of scales in a tile: with one, bands are a tile high, so that neighbours along the rows come one after the
-// other.
+// other. A block takes every gridDim.x-th tile; no division is needed to find the next.
 struct TileGrid {
   std::uint32_t count;
-  std::uint32_t across;     // tiles along a row
-  std::uint32_t down;       // tiles along a column
-  std::uint32_t band;       // tiles down a band
-  std::uint32_t half_step;  // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
+  std::uint32_t width;       // tiles in a band
+  std::uint32_t band_log2;   // of its height in tiles, which divides the matrix
+  std::uint32_t step_bands;  // gridDim.x / width
+  std::uint32_t step_tiles;  // gridDim.x % width
+  std::uint32_t half_step;   // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
 };
 
 template <typename Source>
@@ -38,19 +39,30 @@ struct TilePlace {
   std::uint32_t row0, column0;
 };
 
+// A block's way through the tiles.
 template <DType kType>
-__device__ inline TilePlace place_tile(std::uint32_t tile, const TileGrid& g) {
-  const std::uint32_t band = tile / (g.band * g.across);
-  const std::uint32_t within = tile - band * g.band * g.across;
-  std::uint32_t down = 0;
-  std::uint32_t across = within;
-  if (g.band > 1) {
-    const std::uint32_t height = min(g.band, g.down - band * g.band);
-    down = within % height;
-    across = within / height;
+struct TileWalk {
+  const TileGrid& grid;
+  std::uint32_t tile, band, within;
+
+  __device__ explicit TileWalk(const TileGrid& g)
+      : grid(g), tile(blockIdx.x), band(blockIdx.x / g.width), within(blockIdx.x - band * g.width) {}
+
+  __device__ bool valid() const { return tile < grid.count; }
+  __device__ TilePlace place() const {
+    const std::uint32_t down = (band << grid.band_log2) + (within & ((1u << grid.band_log2) - 1));
+    return {down * kTileRows, (within >> grid.band_log2) * kTileColumns<kType>};
   }
-  return {(band * g.band + down) * kTileRows, across * kTileColumns<kType>};
-}
+  __device__ void advance() {
+    tile += gridDim.x;
+    band += grid.step_bands;
+    within += grid.step_tiles;
+    if (within >= grid.width) {
+      within -= grid.width;
+      ++band;
+    }
+  }
+};
 
 inline constexpr int kColumnRuns = kTileRows / kRun;  // in a column of a tile
 template <DType kType>
@@ -147,17 +159,14 @@ struct TileWork {
 
   // Tiles come to one stage while the other is worked on.
   __device__ void run_async() {
-    std::uint32_t tile = blockIdx.x;
-    TilePlace place = place_tile<kType>(tile, job.grid);
+    TileWalk<kType> walk(job.grid);
+    TilePlace place = walk.place();
     job.source.load(shared.stages[0], place.row0, place.column0);
     __pipeline_commit();
-    for (int stage = 0; tile < job.grid.count; stage ^= 1) {
-      tile += gridDim.x;
-      TilePlace next{};
-      if (tile < job.grid.count) {
-        next = place_tile<kType>(tile, job.grid);
-        job.source.load(shared.stages[stage ^ 1], next.row0, next.column0);
-      }
+    for (int stage = 0; walk.valid(); stage ^= 1) {
+      walk.advance();
+      const TilePlace next = walk.place();
+      if (walk.valid()) job.source.load(shared.stages[stage ^ 1], next.row0, next.column0);
       prepare(stage, place);
       __pipeline_commit();
       __pipeline_wait_prior(1);
@@ -172,8 +181,10 @@ struct TileWork {
   // before.
   __device__ void run_made() {
     const bool pair = Source::kHalves == 2 && job.grid.half_step != 0;
-    for (std::uint32_t tile = blockIdx.x; tile < job.grid.count; tile += gridDim.x) {
-      TilePlace place = place_tile<kType>(tile, job.grid);
+    TileWalk<kType> walk(job.grid);
+    TilePlace next = walk.place();
+    while (walk.valid()) {
+      TilePlace place = next;
       if constexpr (Source::kHalves == 2) {
         if (pair) {
           job.source.template load<true>(shared.stages, place.row0, place.column0);
@@ -183,10 +194,9 @@ struct TileWork {
       if (!pair) job.source.template load<false>(shared.stages, place.row0, place.column0);
       prepare(0, place);
       __syncthreads();
-      if (tile + gridDim.x < job.grid.count) {
-        const TilePlace next = place_tile<kType>(tile + gridDim.x, job.grid);
-        job.source.prefetch(next.row0, next.column0);
-      }
+      walk.advance();
+      next = walk.place();
+      if (walk.valid()) job.source.prefetch(next.row0, next.column0);
 #pragma unroll 1
       for (int stage = 0; stage < (pair ? 2 : 1); ++stage) {
         quantize(stage, place);
@@ -226,13 +236,17 @@ void start_tiles(const Source& source, const Operand* column, const Operand* row
     }
   }
   const auto u32 = [](std::int64_t x) { return static_cast<std::uint32_t>(x); };
-  const TileGrid grid{u32(down * across), u32(across), u32(down), row == nullptr ? 8u : 1u, u32(half_step)};
+  std::uint32_t band_log2 = 0;
+  while (row == nullptr && band_log2 < 3 && down % (2 << band_log2) == 0) ++band_log2;
+  const std::int64_t count = down * across;
+  const std::int64_t width = across << band_log2;
+  const std::int64_t blocks = std::min(count, resident_blocks(kTileResident));
+  const TileGrid grid{u32(count), u32(width), band_log2, u32(blocks / width), u32(blocks % width), u32(half_step)};
   const Operand& any = column == nullptr ? *row : *column;
   const TileJob<Source> job{source, any, row == nullptr ? any : *row, column != nullptr, row != nullptr, grid};
-  const auto blocks = static_cast<unsigned>(std::min(down * across, resident_blocks(kTileResident)));
   const Span span = job.column.span == job.row.span ? any.span : Span::kLanes;
   with_policy(any, span, [&]<Grid kGrid, bool kStochastic, Span kSpan>() {
-    quantize_tiles<Source, kGrid, kStochastic, kSpan><<<blocks, kTileThreads, 0, stream>>>(job);
+    quantize_tiles<Source, kGrid, kStochastic, kSpan><<<u32(blocks), kTileThreads, 0, stream>>>(job);
   });
   check_launch("quantize_tiles", source.rows(), source.columns());
 }
