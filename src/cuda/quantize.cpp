@@ -66,12 +66,12 @@ OperandPairs make_operands(DType dtype, std::int64_t rows, std::int64_t columns,
       result.tiles.push_back({operand, std::nullopt});
     }
   }
-  for (auto& [column, partner] : result.tiles) {
+  for (OperandPairs::Tile& tile : result.tiles) {
     const auto row = std::find_if(result.rows.begin(), result.rows.end(), [&](const Operand& r) {
-      return r.grid == column.grid && r.stochastic == column.stochastic && fits_tile(dtype, r);
+      return r.grid == tile.column.grid && r.stochastic == tile.column.stochastic && fits_tile(dtype, r);
     });
     if (row == result.rows.end()) continue;
-    partner = *row;
+    tile.row = *row;
     result.rows.erase(row);
   }
   return result;

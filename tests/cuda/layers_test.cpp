@@ -107,7 +107,9 @@ TEST_F(CudaLayers, SigmoidAtTheEndsOfTheRange) {
 
 TEST_F(CudaLayers, RmsNormForwardAndBackward) {
   constexpr double kEpsilon = 1e-5;
-  for (const auto [rows, columns] : kShapes) {
+  for (const Shape& shape : kShapes) {
+    const std::int64_t rows = shape.rows;
+    const std::int64_t columns = shape.columns;
     const DeviceBytes x = normal_bf16(rows, columns, 3);
     const DeviceBytes branch = normal_bf16(rows, columns, 4);
     const DeviceBytes weight = normal_f32(columns, 5);
