@@ -12,7 +12,9 @@
 
 namespace ufp4::cuda {
 
-inline constexpr int kTileResident = 4;  // blocks on a multiprocessor
+// Blocks on a multiprocessor: the registers of a layer's arithmetic are worth more than a fourth.
+template <typename Source>
+inline constexpr int kTileResident = Source::kAsync ? 4 : 3;
 
 // The tiles of a matrix and their order: down a band of a few, then along the rows, then band after band. The tiles
 // under way together read long pieces of the rows and write whole lines of a column operand. A row operand has but half
@@ -208,7 +210,7 @@ struct TileWork {
 };
 
 template <typename Source, Grid kGrid, bool kStochastic, Span kSpan>
-__global__ void __launch_bounds__(kTileThreads, kTileResident)
+__global__ void __launch_bounds__(kTileThreads, kTileResident<Source>)
     quantize_tiles(const __grid_constant__ TileJob<Source> job) {
   using Work = TileWork<Source, kGrid, kStochastic, kSpan>;
   __shared__ typename Work::Shared shared;
@@ -240,7 +242,7 @@ void start_tiles(const Source& source, const Operand* column, const Operand* row
   while (row == nullptr && band_log2 < 3 && down % (2 << band_log2) == 0) ++band_log2;
   const std::int64_t count = down * across;
   const std::int64_t width = across << band_log2;
-  const std::int64_t blocks = std::min(count, resident_blocks(kTileResident));
+  const std::int64_t blocks = std::min(count, resident_blocks(kTileResident<Source>));
   const TileGrid grid{u32(count), u32(width), band_log2, u32(blocks / width), u32(blocks % width), u32(half_step)};
   const Operand& any = column == nullptr ? *row : *column;
   const TileJob<Source> job{source, any, row == nullptr ? any : *row, column != nullptr, row != nullptr, grid};
