@@ -196,7 +196,7 @@ void measure_span(const Job& job, const Span& span) {
     VU amax[8];
     load(job, here, x);
     for (int b = 0; b < blocks; ++b) {
-      const Extremes extremes = find_extremes(x + b * job.block, job.block / kRun);
+      const Extremes extremes = find_extremes(x + std::ptrdiff_t{b} * job.block, job.block / kRun);
       const VF late = hn::Set(f, job.late_factor);
       const VI bits = hn::Max(hn::BitCast(I32(), hn::Mul(extremes.positive, late)),
                               hn::BitCast(I32(), hn::Mul(extremes.negative, late)));

@@ -121,7 +121,7 @@ TEST(Hadamard, HasAPeersSignsAndRoundsToBf16) {
       const int sign = std::popcount(i & j) % 2 == 0 ? kSigns[i] : -kSigns[i];
       sum += sign * static_cast<int>(run[i]);
     }
-    expected[j] = bf16_to_float(float_to_bf16(static_cast<float>(sum / 4)));
+    expected[j] = bf16_to_float(float_to_bf16(static_cast<float>(sum) / 4));
   }
   apply_hadamard(run, hadamard);
   EXPECT_EQ(run, expected);
