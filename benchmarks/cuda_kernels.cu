@@ -18,16 +18,13 @@ namespace {
 using namespace ufp4;
 using namespace ufp4::bench;
 
-// Roughly normal values: the sum of the bytes of a hash.
+// Roughly normal values.
 template <typename T>
 __global__ void fill_kernel(T* to, std::int64_t count, DType dtype) {
   const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) {
-    std::uint64_t x = static_cast<std::uint64_t>(i) * 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    float sum = 0;
-    for (int k = 0; k < 8; ++k) sum += static_cast<float>((x >> (8 * k)) & 0xFF) / 256 - 0.5F;
+    const std::uint64_t x = hash_bits(i);
+    const float sum = roughly_normal(x);
     if constexpr (sizeof(T) == 4) {
       to[i] = sum;
     } else {

@@ -13,16 +13,11 @@ using cuda::Bf16;
 
 constexpr int kSets = 2;  // of arrays, by turns: no cache holds what a run reads
 
-// Roughly normal values in BF16: the sum of the bytes of a hash. Two of them are an ordinary FP32 value as well.
+// Roughly normal values in BF16. Two of them are an ordinary FP32 value as well.
 __global__ void fill(Bf16* to, std::int64_t count) {
   const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) {
-    std::uint64_t x = static_cast<std::uint64_t>(i) * 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    float sum = 0;
-    for (int k = 0; k < 8; ++k) sum += static_cast<float>((x >> (8 * k)) & 0xFF) / 256 - 0.5F;
-    to[i] = static_cast<Bf16>(__float_as_uint(sum) >> 16);
+    to[i] = static_cast<Bf16>(__float_as_uint(roughly_normal(hash_bits(i))) >> 16);
   }
 }
 

@@ -28,6 +28,19 @@ T* device_array(std::int64_t count) {
   return static_cast<T*>(data);
 }
 
+inline __device__ std::uint64_t hash_bits(std::int64_t i) {
+  std::uint64_t x = static_cast<std::uint64_t>(i) * 0x9E3779B97F4A7C15u;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  return (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+}
+
+// A roughly normal value from the bits of a hash: the sum of its bytes.
+inline __device__ float roughly_normal(std::uint64_t bits) {
+  float sum = 0;
+  for (int k = 0; k < 8; ++k) sum += static_cast<float>((bits >> (8 * k)) & 0xFF) / 256 - 0.5F;
+  return sum;
+}
+
 static __global__ void copy_kernel(const uint4* from, uint4* to, std::int64_t count) {
   const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
   std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
