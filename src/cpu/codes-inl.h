@@ -224,6 +224,12 @@ HWY_INLINE Extremes find_extremes(const VF* HWY_RESTRICT x, int runs) {
   return {hn::BitCast(f, most_positive), hn::BitCast(f, negative)};
 }
 
+// The extremes with the factor of the transform that the loads leave out.
+HWY_INLINE Extremes with_late_factor(const Job& job, const Extremes& extremes) {
+  const VF late = hn::Set(F32(), job.late_factor);
+  return {hn::Mul(extremes.positive, late), hn::Mul(extremes.negative, late)};
+}
+
 // Any block: with NaN or infinity, with scales near the ends of FP32, of zeros.
 template <Grid kGrid, bool kStochastic>
 HWY_NOINLINE void quantize_any_block(const Job& job, const VF* HWY_RESTRICT x, int runs, const Coordinates& at,
@@ -231,9 +237,7 @@ HWY_NOINLINE void quantize_any_block(const Job& job, const VF* HWY_RESTRICT x, i
   const U32 u;
   const F32 f;
   const VF late = hn::Set(f, job.late_factor);
-  const Extremes extremes = find_extremes(x, runs);
-  const VF positive = hn::Mul(extremes.positive, late);
-  const VF negative = hn::Mul(extremes.negative, late);
+  const auto [positive, negative] = with_late_factor(job, find_extremes(x, runs));
   const VU amax_bits = hn::Max(hn::BitCast(u, positive), hn::BitCast(u, negative));
   const VF amax = hn::BitCast(f, amax_bits);
   const auto finite = hn::RebindMask(f, hn::Lt(hn::BitCast(I32(), amax_bits), hn::Set(I32(), kInfinityBits)));

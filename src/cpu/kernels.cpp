@@ -188,7 +188,6 @@ void unit_span(const Job& job, const Span& span) {
 // The largest magnitude of each block, 0 if it is not finite, in place of its scale.
 void measure_span(const Job& job, const Span& span) {
   const auto load = job.column ? choose_load<true>(job.input) : choose_load<false>(job.input);
-  const F32 f;
   Span here = span;
   const int blocks = job.unit / job.block;
   for (std::size_t group = 0; group < span.groups; ++group) {
@@ -196,10 +195,9 @@ void measure_span(const Job& job, const Span& span) {
     VU amax[8];
     load(job, here, x);
     for (int b = 0; b < blocks; ++b) {
-      const Extremes extremes = find_extremes(x + std::ptrdiff_t{b} * job.block, job.block / kRun);
-      const VF late = hn::Set(f, job.late_factor);
-      const VI bits = hn::Max(hn::BitCast(I32(), hn::Mul(extremes.positive, late)),
-                              hn::BitCast(I32(), hn::Mul(extremes.negative, late)));
+      const auto [positive, negative] =
+          with_late_factor(job, find_extremes(x + std::ptrdiff_t{b} * job.block, job.block / kRun));
+      const VI bits = hn::Max(hn::BitCast(I32(), positive), hn::BitCast(I32(), negative));
       const auto finite = hn::Lt(bits, hn::Set(I32(), kInfinityBits));
       amax[b] = hn::BitCast(U32(), hn::IfThenElseZero(finite, bits));
     }

@@ -95,10 +95,8 @@ template <Grid kGrid, bool kStochastic>
 HWY_INLINE bool scale_block_by_rule(const Job& job, const Extremes& extremes, const Outer& outer, VF& scale,
                                     VF& factor) {
   const F32 f;
-  const VF late = hn::Set(f, job.late_factor);
   // Exact where the block is a usual one.
-  const VF positive = hn::Mul(extremes.positive, late);
-  const VF negative = hn::Mul(extremes.negative, late);
+  const auto [positive, negative] = with_late_factor(job, extremes);
   const Scale found = scale_by_rule<kGrid>(job, positive, negative, outer);
   const VF amax = hn::BitCast(f, hn::Max(hn::BitCast(I32(), positive), hn::BitCast(I32(), negative)));
   const auto zero = hn::Eq(amax, hn::Zero(f));
@@ -118,9 +116,7 @@ HWY_NOINLINE void quantize_any_block_by_rule(const Job& job, const VF* HWY_RESTR
   const U32 u;
   const F32 f;
   const VF late = hn::Set(f, job.late_factor);
-  const Extremes extremes = find_extremes(x, runs);
-  const VF positive = hn::Mul(extremes.positive, late);
-  const VF negative = hn::Mul(extremes.negative, late);
+  const auto [positive, negative] = with_late_factor(job, find_extremes(x, runs));
   const VI amax_bits = hn::Max(hn::BitCast(I32(), positive), hn::BitCast(I32(), negative));
   const auto finite = hn::RebindMask(f, hn::Lt(amax_bits, hn::Set(I32(), kInfinityBits)));
   const Scale found = scale_by_rule<kGrid>(job, positive, negative, outer);
