@@ -10,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
-def quantize(ufp4, tmp_path, values, fmt):
+def quantize(ufp4, tmp_path, values, fmt, *options):
     save_file({"x": values}, tmp_path / "in.safetensors")
-    command = [ufp4, "quantize", tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--format", fmt]
+    command = [ufp4, "quantize", tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--format", fmt, *options]
     subprocess.run(command, check=True, capture_output=True)
     return load_file(tmp_path / "out.safetensors")
 
@@ -74,6 +74,80 @@ def test_four_over_six_is_fouroversixs_where_a_scale_does_not_underflow(ufp4, tm
     compared = np.repeat(same & (theirs != 0), 8, axis=1)
     assert compared.mean() > 0.94
     np.testing.assert_array_equal(ours["x.codes"][compared], without_negative_zero(golden["four_over_six.codes"])[compared])
+
+
+@pytest.fixture(scope="module")
+def peers():
+    return load_file(GOLDEN / "peers.safetensors")
+
+
+@pytest.mark.parametrize("fmt, name, options", [
+    ("nvfp4", "nvfp4", []),
+    ("four_over_six", "four_over_six", []),
+    # Its matrix multiplies rows by signs + + + - + - - - - - - + - + - -, and its result is BF16.
+    ("nvfp4", "nvfp4_rht", ["--axis", "column", "--hadamard", "16", "--signs", "0xD7E8", "--hadamard-output", "bf16"]),
+])
+def test_nvfp4_and_its_kin_are_transformer_engines(ufp4, tmp_path, peers, fmt, name, options):
+    """Every scale and every code of its reference, down to scales that are subnormal or zero."""
+    ours = quantize(ufp4, tmp_path, peers["tensor"], fmt, *options)
+    np.testing.assert_array_equal(ours["x.scales"], e4m3(peers[f"transformer_engine.{name}.scales"]))
+    np.testing.assert_array_equal(ours["x.codes"], without_negative_zero(peers[f"transformer_engine.{name}.codes"]))
+    if name == "nvfp4":
+        assert 0.05 < (ours["x.scales"] == 0).mean() < 0.2
+
+
+def test_nvfp4_is_auto_rounds(ufp4, tmp_path, peers):
+    """The same scales; its values are divided by the reciprocal of the scale, ours multiplied by the scale."""
+    ours = quantize(ufp4, tmp_path, peers["tensor"], "nvfp4")
+    np.testing.assert_array_equal(ours["x.scales"], e4m3(peers["auto_round.nvfp4.scales"]))
+    np.testing.assert_allclose(ours["x.dequant"], peers["auto_round.nvfp4.values"], rtol=2e-7, atol=0)
+
+
+def test_nvfp4_is_model_optimizers_where_its_scale_has_no_floor(ufp4, tmp_path, peers):
+    """Model Optimizer lets no scale fall below the least E4M3 number, and gives blocks of zeros the scale 1."""
+    ours = quantize(ufp4, tmp_path, peers["tensor"], "nvfp4")
+    theirs = e4m3(peers["modelopt.nvfp4.scales"])
+    zero = ours["x.scales"] == 0
+    empty = (peers["tensor"].reshape(48, 8, 16) == 0).all(axis=2)
+    np.testing.assert_array_equal(theirs, np.where(empty, 1, np.where(zero, np.float32(2.0**-9), ours["x.scales"])))
+    codes = without_negative_zero(peers["modelopt.nvfp4.codes"])
+    same = np.repeat(~zero, 8, axis=1)
+    np.testing.assert_array_equal(ours["x.codes"][same], codes[same])
+
+
+@pytest.mark.parametrize("package", ["auto_round", "gfloat"])
+def test_mxfp4_has_the_values_of_others(ufp4, tmp_path, peers, package):
+    ours = quantize(ufp4, tmp_path, peers["inputs"], "mxfp4")
+    np.testing.assert_array_equal(ours["x.dequant"], peers[f"{package}.mxfp4.values"])
+
+
+@pytest.mark.parametrize("fmt, of_zeros", [("mxfp4", 0.5), ("mxint4", 2)])
+def test_scales_of_mx_are_auto_rounds_but_for_blocks_of_zeros(ufp4, tmp_path, peers, fmt, of_zeros):
+    """OCP's exponent of a block of zeros is the least there is; auto-round's code, after microxcaling's, takes 1's."""
+    ours = quantize(ufp4, tmp_path, peers["inputs"], fmt)["x.scales"]
+    empty = ours == np.float32(2.0**-127)
+    assert empty.sum() == 4
+    np.testing.assert_array_equal(np.where(empty, np.float32(of_zeros), ours), e8m0(peers[f"auto_round.{fmt}.scales"]))
+
+
+def test_mxint4_has_auto_rounds_values(ufp4, tmp_path, peers):
+    """auto-round's mx_int4 is microxcaling's int4 with mantissas rounded half to even."""
+    ours = quantize(ufp4, tmp_path, peers["inputs"], "mxint4")
+    np.testing.assert_array_equal(ours["x.dequant"], peers["auto_round.mxint4.values"])
+
+
+def test_other_rules_for_the_scale_of_mxfp4(ufp4, tmp_path, peers):
+    """OCP's rule takes the exponent of a block's largest value. compressed-tensors first rounds that value to one bit of
+    mantissa, so that from 7 / 4 on the scale doubles; Model Optimizer takes the least scale at which nothing clips."""
+    ours = quantize(ufp4, tmp_path, peers["inputs"], "mxfp4")["x.scales"]
+    amax = np.abs(peers["inputs"]).reshape(48, 4, 32).max(axis=2)
+    some = amax != 0
+    relative = amax[some] / ours[some] / 4
+    assert relative.min() >= 1 and relative.max() < 2
+    rounded = e8m0(peers["compressed_tensors.mxfp4.scales"])[some]
+    np.testing.assert_array_equal(rounded, np.where(relative >= 1.75, 2, 1) * ours[some])
+    unclipped = e8m0(peers["modelopt.mxfp4.scales"].reshape(48, 4))[some]
+    np.testing.assert_array_equal(unclipped, np.where(relative > 1.5, 2, 1) * ours[some])
 
 
 @pytest.mark.parametrize("fmt", ["nvfp4", "nvint4", "four_over_six", "mixfp4", "mxfp4", "mxint4", "int4_p2", "hif4"])
