@@ -9,6 +9,7 @@
 #endif
 
 #include <array>
+#include <cstring>
 
 #include "cpu/job.h"
 

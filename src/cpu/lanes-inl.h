@@ -11,9 +11,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-
-#include "hwy/cache_control.h"
 
 // The portable target has no registers that unrolling would use; it would only take minutes to compile.
 #undef UFP4_UNROLL
@@ -147,43 +144,6 @@ HWY_INLINE void store_lanes(VU* HWY_RESTRICT v, std::uint8_t* HWY_RESTRICT to, s
       store_lanes<kLanes>(v + part, to + part * sizeof(std::uint32_t), stride);
     }
   }
-}
-
-// As Kernels::transpose.
-void transpose(const std::uint32_t* HWY_RESTRICT source, std::size_t source_stride, std::size_t words,
-               std::size_t columns, std::uint8_t* HWY_RESTRICT target, std::size_t target_stride, bool past_caches) {
-  for (std::size_t word = 0; word < words; word += kLanes) {
-    const std::size_t here = HWY_MIN(kLanes, words - word);
-    for (std::size_t column = 0; column < columns; column += kLanes) {
-      VU v[kLanes];
-      for (std::size_t i = 0; i < kLanes; ++i) {
-        v[i] = i < here ? hn::LoadU(U32(), source + (word + i) * source_stride + column) : hn::Zero(U32());
-      }
-      rotate_index<kLanes, log2(kLanes)>(v);
-      std::uint8_t* to = target + column * target_stride + word * sizeof(std::uint32_t);
-      const std::size_t lanes = HWY_MIN(kLanes, columns - column);
-      if (here == kLanes && lanes == kLanes) {
-        // Whole cache lines, each in another page: written past the caches, they need not be read first.
-        if (past_caches && kLanes == 16 && (reinterpret_cast<std::uintptr_t>(to) | target_stride) % 64 == 0) {
-          UFP4_UNROLL
-          for (std::size_t i = 0; i < kLanes; ++i) {
-            hn::Stream(v[i], U32(), reinterpret_cast<std::uint32_t*>(to + i * target_stride));
-          }
-          continue;
-        }
-        UFP4_UNROLL
-        for (std::size_t i = 0; i < kLanes; ++i) store_words(v[i], to + i * target_stride);
-        continue;
-      }
-      HWY_ALIGN std::uint32_t buffer[kLanes * kLanes];
-      UFP4_UNROLL
-      for (std::size_t i = 0; i < kLanes; ++i) hn::Store(v[i], U32(), buffer + i * kLanes);
-      for (std::size_t i = 0; i < lanes; ++i) {
-        std::memcpy(to + i * target_stride, buffer + i * kLanes, here * sizeof(std::uint32_t));
-      }
-    }
-  }
-  if (past_caches) hwy::FlushStream();
 }
 
 }  // namespace ufp4::cpu::HWY_NAMESPACE

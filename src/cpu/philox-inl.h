@@ -86,7 +86,7 @@ HWY_INLINE void philox_words(const Job& job, const VU* HWY_RESTRICT group, VU ro
 }
 
 // The 16-bit numbers of the elements first .. first + 15 of each lane, two a word; `first` is a multiple of 16.
-HWY_NOINLINE void draw_words(const Job& job, const Coordinates& at, int first, VU* HWY_RESTRICT draws) {
+inline HWY_NOINLINE void draw_words(const Job& job, const Coordinates& at, int first, VU* HWY_RESTRICT draws) {
   const U32 u;
   const auto shift = static_cast<int>(job.random.column_offset & 7u);
   VU group[3];
