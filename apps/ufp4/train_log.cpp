@@ -55,6 +55,7 @@ void TrainLog::step(const StepMetrics& m) {
     first_step_ = m.step;
     begin_ = Clock::now();
   }
+  requantized_ += m.requantized;
   // The rate counts validation and checkpoints too, from the end of the first step of this start on.
   const double elapsed = std::chrono::duration<double>(Clock::now() - begin_).count();
   const auto done = static_cast<double>(m.step - first_step_);
@@ -62,10 +63,13 @@ void TrainLog::step(const StepMetrics& m) {
       done > 0 ? duration(elapsed / done * static_cast<double>(steps_ - m.step)) + " left" : std::string();
   if (m.step == first_step_ || m.step % log_every_ == 0 || m.step == steps_) {
     clear_line();
-    logger_->info("{}step {}/{} loss {:.4f} grad_norm {:.3f} lr {:.2e} {:.0f} tokens/s {:.3f} TFLOP/s{} {:.2f} GiB {}",
-                  label_, m.step, steps_, m.loss, m.grad_norm, m.lr, m.tokens_per_s, m.tflops,
-                  m.mfu > 0 ? fmt::format(" (MFU {:.3f})", m.mfu) : "",
-                  static_cast<double>(m.memory_bytes) / (1024.0 * 1024.0 * 1024.0), left);
+    logger_->info(
+        "{}step {}/{} loss {:.4f} grad_norm {:.3f} lr {:.2e} {:.0f} tokens/s {:.3f} TFLOP/s{} {:.2f} GiB{} {}", label_,
+        m.step, steps_, m.loss, m.grad_norm, m.lr, m.tokens_per_s, m.tflops,
+        m.mfu > 0 ? fmt::format(" (MFU {:.3f})", m.mfu) : "",
+        static_cast<double>(m.memory_bytes) / (1024.0 * 1024.0 * 1024.0),
+        requantized_ > 0 ? fmt::format(" {} operands requantized", requantized_) : "", left);
+    requantized_ = 0;
   }
   if (terminal_ && m.step < steps_) {
     fmt::print(stderr, "\r\x1b[K{}{}/{} loss {:.4f} {:.0f} tokens/s {}", label_, m.step, steps_, m.loss, m.tokens_per_s,

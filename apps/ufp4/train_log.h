@@ -38,7 +38,8 @@ class TrainLog {
   std::string label_;
   std::int64_t steps_ = 0;
   std::int64_t log_every_ = 1;
-  std::int64_t first_step_ = 0;  // of this start, 0 before it is known
+  std::int64_t first_step_ = 0;   // of this start, 0 before it is known
+  std::int64_t requantized_ = 0;  // since the last line
   Clock::time_point begin_;
   bool terminal_;
   bool line_open_ = false;

@@ -152,6 +152,9 @@ struct Quantized {
 struct QuantizeTask {
   QuantizeSpec spec;
   Quantized out;
+  // For kernels on a GPU and formats with a window of scales: a number in device memory; where it is 0 the results are
+  // left as they are. Two tasks that read the matrix once are left alone only if both numbers are 0.
+  const std::uint32_t* only_if = nullptr;
 };
 
 // What dequantize reads: arrays as quantize wrote them.

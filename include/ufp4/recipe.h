@@ -14,6 +14,12 @@
 
 namespace ufp4 {
 
+// Where the amax that a second-level scale follows from is known from.
+enum class AmaxSource : std::uint8_t {
+  kExact,    // the operand itself: a pass over it before the one that quantizes it
+  kDelayed,  // what it held in the step before, with room; an operand beyond that is quantized again, exactly
+};
+
 // One operand of one GEMM. Blocks run along the GEMM's contraction axis.
 struct OperandRecipe {
   const BlockFormat* format = nullptr;  // null: stays BF16
@@ -21,6 +27,7 @@ struct OperandRecipe {
   Rounding rounding = Rounding::kNearest;
   OuterScale outer = OuterScale::kTensor;  // for formats that let it be chosen (int4_p2)
   float tau = 0;                           // likewise: 1 or 9/8; 0: as the rounding has it
+  AmaxSource amax = AmaxSource::kExact;    // likewise, with a second-level scale for the tensor
 
   bool quantized() const { return format != nullptr; }
 };
@@ -54,8 +61,9 @@ struct Recipe {
 
 // Sets one key. Keys: name, summary, keep_bf16 (comma-separated patterns), <gemm>.hadamard, <gemm>.<operand>.format
 // ("bf16" for none), <gemm>.<operand>.block, <gemm>.<operand>.rounding ("rtne" or "sr"), <gemm>.<operand>.outer
-// ("tensor", "row", "1x128", "128x128"), <gemm>.<operand>.tau ("auto", "1", "9/8"); `*` for a gemm or an operand stands
-// for all of them: "*.hadamard", "*.dy.rounding". Throws InputError that names the key and a near one.
+// ("tensor", "row", "1x128", "128x128"), <gemm>.<operand>.tau ("auto", "1", "9/8"), <gemm>.<operand>.amax ("exact",
+// "delayed"); `*` for a gemm or an operand stands for all of them: "*.hadamard", "*.dy.rounding". Throws InputError
+// that names the key and a near one.
 void set(Recipe& recipe, std::string_view key, std::string_view value);
 
 // Throws InputError if the parts do not fit together: a transform with one operand unquantized, a block smaller than ..

@@ -122,6 +122,7 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
   }
   p.amax = task.out.amax;
   p.clipped = task.out.clipped;
+  p.only_if = window ? task.only_if : nullptr;
   p.rows = static_cast<std::uint32_t>(shape.rows);
   p.columns = static_cast<std::uint32_t>(shape.columns);
   p.runs_per_row = p.columns / kRun;

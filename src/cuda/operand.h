@@ -80,7 +80,8 @@ struct Operand {
   std::uint8_t* packed_scales;  // kWindow
   float* amax;
   std::uint32_t* clipped;
-  std::uint32_t rows, columns;  // of the operand, padded
+  const std::uint32_t* only_if;  // kWindow: nothing is done where this is 0
+  std::uint32_t rows, columns;   // of the operand, padded
   std::uint32_t runs_per_row;
 };
 

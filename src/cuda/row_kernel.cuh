@@ -59,6 +59,7 @@ template <DType kType, Grid kGrid, bool kStochastic, Span kSpan>
 __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
     quantize_rows(const __grid_constant__ Matrix in, const __grid_constant__ Operand p, int width_log2) {
   using Element = typename Values<kType>::Element;
+  if (!wanted<kGrid>(p)) return;
   Running running = begin<kGrid, kStochastic>(p);
   const unsigned rows_per_block = kRowThreads >> width_log2;
   const std::uint32_t run = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));

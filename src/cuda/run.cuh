@@ -31,6 +31,12 @@ __device__ inline Running begin(const Operand& p) {
   return running;
 }
 
+// Whether a kernel has anything to do for the operand.
+template <Grid kGrid>
+__device__ inline bool wanted(const Operand& p) {
+  return kGrid != Grid::kWindow || p.only_if == nullptr || *p.only_if != 0;
+}
+
 template <Grid kGrid>
 __device__ inline void end(const Operand& p, const Running& running) {
   if constexpr (kGrid == Grid::kWindow) close_window(p, running.window);

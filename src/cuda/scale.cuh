@@ -3,6 +3,7 @@
 
 #include "cuda/operand.h"
 #include "cuda/transform.cuh"
+#include "numerics/window.h"
 
 namespace ufp4::cuda {
 
@@ -88,7 +89,7 @@ struct Window {
   std::uint32_t clipped = 0;
 };
 
-__device__ inline float outer_scale(float amax) { return amax < 0x1p-110F ? 0.0F : __fdiv_rn(amax, 224.0F); }
+__device__ inline float outer_scale(float amax) { return amax < kLeastOuterAmax ? 0.0F : __fdiv_rn(amax, 224.0F); }
 
 __device__ inline Window open_window(const Operand& p) {
   Window w;

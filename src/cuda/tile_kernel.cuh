@@ -213,6 +213,7 @@ template <typename Source, Grid kGrid, bool kStochastic, Span kSpan>
 __global__ void __launch_bounds__(kTileThreads, kTileResident<Source>)
     quantize_tiles(const __grid_constant__ TileJob<Source> job) {
   using Work = TileWork<Source, kGrid, kStochastic, kSpan>;
+  if (!(job.with_column && wanted<kGrid>(job.column)) && !(job.with_row && wanted<kGrid>(job.row))) return;
   __shared__ typename Work::Shared shared;
   Work work{job, shared, begin<kGrid, kStochastic>(job.column), begin<kGrid, kStochastic>(job.row)};
   if constexpr (Source::kAsync) {

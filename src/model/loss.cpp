@@ -42,7 +42,8 @@ LossAndGradients compute(const at::Tensor& hidden, const at::Tensor& weight, con
     result.loss += cross_entropy(logits, targets.narrow(0, first, length), want_gradients, share).sum();
     if (!want_gradients) continue;
     result.hidden.narrow(0, first, length).copy_(matmul_transposed(logits, bf16_weight.t()));
-    matmul_transposed_into(result.weight, logits.t(), part.t(), first == 0 ? Accumulate::kOverwrite : Accumulate::kAdd);
+    matmul_transposed_into(result.weight, {logits.t(), {}}, {part.t(), {}},
+                           first == 0 ? Accumulate::kOverwrite : Accumulate::kAdd);
   }
   result.loss.mul_(share);
   return result;

@@ -37,8 +37,8 @@ struct LinearState {
     at::Tensor dx = matmul_transposed(dy.dgrad, weight.dgrad);
     LinearObserver* const observer = call.context.observer;
     if (observer != nullptr) observer->result(call.number, Gemm::kDgrad, dx);
-    dy.dgrad.reset();
-    const at::Tensor x = wgrad_x(kept, call);
+    dy.dgrad = {};
+    const GemmOperand x = wgrad_x(kept, call);
     if (!gradient.defined()) {
       const at::Tensor dw = matmul_transposed_f32(dy.wgrad, x);
       if (observer != nullptr) observer->result(call.number, Gemm::kWgrad, dw);

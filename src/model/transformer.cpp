@@ -96,7 +96,7 @@ Linear Transformer::Impl::add_linear(const std::string& name, std::int64_t rows,
   std::uint32_t number = 0;
   for (const NamedParameter& p : parameters) number += p.name.find(".linear_") != std::string::npos ? 1 : 0;
   return {add_matrix(name, rows, columns, deviation),
-          QuantizedLinear(name, number, recipe, options.stash, WeightGradient::kInPlace)};
+          QuantizedLinear(name, number, recipe, options.stash, WeightGradient::kInPlace, options.path)};
 }
 
 Block Transformer::Impl::add_block(std::int64_t number) {

@@ -67,7 +67,7 @@ bool glob_matches(std::string_view pattern, std::string_view text) {
 std::vector<std::string> all_keys() {
   std::vector<std::string> keys;
   for (const auto& [key, value] : entries(Recipe{})) keys.push_back(key);
-  keys.insert(keys.end(), {"*.hadamard", "*.*.format", "*.*.block", "*.*.rounding", "*.*.outer", "*.*.tau",
+  keys.insert(keys.end(), {"*.hadamard", "*.*.format", "*.*.block", "*.*.rounding", "*.*.outer", "*.*.tau", "*.*.amax",
                            "*.dy.rounding", "*.x.rounding", "*.w.rounding"});
   return keys;
 }
@@ -78,7 +78,7 @@ std::vector<std::string> all_keys() {
   throw InputError("unknown recipe key '" + std::string(key) + "'" + name_hint(key, views));
 }
 
-constexpr std::array<std::string_view, 5> kOperandFields{"format", "block", "rounding", "outer", "tau"};
+constexpr std::array<std::string_view, 6> kOperandFields{"format", "block", "rounding", "outer", "tau", "amax"};
 
 // Values of tau and how a recipe spells them.
 constexpr std::array<std::pair<std::string_view, float>, 3> kTaus{{{"auto", 0.0F}, {"1", 1.0F}, {"9/8", 1.125F}}};
@@ -104,6 +104,12 @@ void set_operand(OperandRecipe& operand, std::string_view key, std::string_view 
     operand.outer = find_outer_scale(value);
   } else if (field == "tau") {
     operand.tau = parse_tau(key, value);
+  } else if (field == "amax") {
+    if (value != "exact" && value != "delayed") {
+      throw InputError("recipe key '" + std::string(key) + "': amax '" + std::string(value) +
+                       "' is neither 'exact' nor 'delayed'");
+    }
+    operand.amax = value == "exact" ? AmaxSource::kExact : AmaxSource::kDelayed;
   } else if (value == "rtne") {
     operand.rounding = Rounding::kNearest;
   } else if (value == "sr") {
@@ -169,6 +175,10 @@ void validate(const Recipe& recipe) {
       spec.tau = operand.tau;
       try {
         if (operand.quantized()) quantized_shape(0, 0, spec);
+        if (operand.amax == AmaxSource::kDelayed &&
+            !(operand.quantized() && operand.format->outer_is_free() && operand.outer == OuterScale::kTensor)) {
+          throw InputError("amax = 'delayed' is for int4_p2 with outer = 'tensor'");
+        }
       } catch (const InputError& error) {
         throw InputError(where + "." + std::string(gemm.operands[i]) + ": " + error.what());
       }
@@ -202,6 +212,7 @@ std::vector<std::pair<std::string, std::string>> entries(const Recipe& recipe) {
       list.emplace_back(name + ".rounding", operand.rounding == Rounding::kStochastic ? "sr" : "rtne");
       list.emplace_back(name + ".outer", name_of(operand.outer));
       list.emplace_back(name + ".tau", tau_name(operand.tau));
+      list.emplace_back(name + ".amax", operand.amax == AmaxSource::kExact ? "exact" : "delayed");
     }
   }
   return list;

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "numerics/rounding.h"
+#include "numerics/window.h"
 #include "ufp4/dtype.h"
 
 namespace ufp4::reference {
@@ -189,7 +190,7 @@ Block two_level_exponent_rule(const Input& in) {
 
 float global_scale(const BlockFormat& format, float outer_amax) {
   if (!format.has_global_scale()) return 1;
-  if (format.rule == ScaleRule::kPow2Window && outer_amax < 0x1p-110F) return 0;
+  if (format.rule == ScaleRule::kPow2Window && outer_amax < kLeastOuterAmax) return 0;
   return outer_amax / format.global_divisor;
 }
 

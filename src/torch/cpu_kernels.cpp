@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "numerics/window.h"
 #include "torch/kernels.h"
 #include "ufp4/backend.h"
 
@@ -40,7 +41,7 @@ void share_rows(const ConstMatrix& in, std::span<const QuantizeTask> tasks, cons
   });
 }
 
-// The magnitudes that the second-level scales of a task follow from, of the whole matrix.
+// The magnitudes that the second-level scales of a task follow from, as they are in the whole matrix.
 std::vector<float> find_outer_amax(const Backend& backend, const ConstMatrix& in, const QuantizeTask& task) {
   const OuterShape shape = outer_shape(quantized_shape(in.rows, in.columns, task.spec), task.spec.outer);
   const auto size = static_cast<std::size_t>(shape.rows * shape.columns);
@@ -56,20 +57,30 @@ std::vector<float> find_outer_amax(const Backend& backend, const ConstMatrix& in
   return whole;
 }
 
+// What an operand is quantized for whose window is placed.
+float settle(const Window& window, float found) {
+  const bool again = leaves_window(*window.expected, found);
+  if (window.seen != nullptr) *window.seen = std::max(*window.seen, found);
+  if (window.left != nullptr && again && *window.expected >= kLeastOuterAmax) ++*window.left;
+  return again ? found : *window.expected;
+}
+
 }  // namespace
 
-void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks) {
+void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, std::span<const Window> windows) {
   const Backend& backend = default_backend();
-  const std::int64_t threads = at::get_num_threads();
-  if (threads == 1 || at::in_parallel_region() || in.rows * in.columns < kSerialElements) {
-    backend.quantize(in, tasks);
-    return;
-  }
   std::vector<QuantizeTask> known(tasks.begin(), tasks.end());
   std::vector<std::vector<float>> amax;
-  for (QuantizeTask& task : known) {
-    if (!task.spec.outer_amax_unknown()) continue;
-    task.spec.outer_amax = amax.emplace_back(find_outer_amax(backend, in, task)).data();
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    QuantizeSpec& spec = known[i].spec;
+    if (!spec.outer_amax_unknown()) continue;
+    std::vector<float>& found = amax.emplace_back(find_outer_amax(backend, in, known[i]));
+    if (!windows.empty() && windows[i].expected != nullptr) found[0] = settle(windows[i], found[0]);
+    spec.outer_amax = found.data();
+  }
+  const std::int64_t threads = at::get_num_threads();
+  if (threads == 1 || at::in_parallel_region() || in.rows * in.columns < kSerialElements) {
+    return backend.quantize(in, known);
   }
   // Every thread takes its rows for all tasks, and so reads them once.
   share_rows(in, known, [&](std::size_t, RowRange rows) { backend.quantize_rows(in, known, rows); });

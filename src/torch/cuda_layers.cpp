@@ -4,6 +4,7 @@
 #include "cuda/cross_entropy.h"
 #include "cuda/layers.h"
 #include "cuda/rotary.h"
+#include "torch/cuda_windows.h"
 #include "torch/layer_kernels.h"
 
 namespace ufp4::cuda_layers {
@@ -80,7 +81,7 @@ void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at
                       stream());
 }
 
-void quantize_source(const Source& source, std::span<const QuantizeTask> tasks) {
+void quantize_known(const Source& source, std::span<const QuantizeTask> tasks) {
   switch (source.kind()) {
     case Source::Kind::kMatrix: break;
     case Source::Kind::kRmsNorm:
@@ -89,6 +90,10 @@ void quantize_source(const Source& source, std::span<const QuantizeTask> tasks) 
     case Source::Kind::kSwigluBackward:
       return cuda::quantize(swiglu_backward_of(source.dy(), source.input()), tasks, nullptr, stream());
   }
+}
+
+void quantize_source(const Source& source, std::span<const QuantizeTask> tasks, std::span<const Window> windows) {
+  quantize_in_windows(tasks, windows, [&](std::span<const QuantizeTask> known) { quantize_known(source, known); });
 }
 
 }  // namespace

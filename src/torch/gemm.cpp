@@ -2,12 +2,15 @@
 
 #include <ATen/cpu/Utils.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <array>
 #include <utility>
 #include <vector>
+
+#include "torch/fp8.h"
 
 namespace ufp4 {
 namespace {
@@ -57,20 +60,34 @@ at::Tensor matmul_transposed(const at::Tensor& a, const at::Tensor& b) {
   return matmul_transposed(a, b, gemm_kind(a.device()));
 }
 
-at::Tensor matmul_transposed_f32(const at::Tensor& any_a, const at::Tensor& any_b) {
-  if (!any_a.is_cuda()) return matmul_transposed(any_a, any_b).to(at::kFloat);
-  const auto [a, b] = common_depth(any_a, any_b);
+at::Tensor matmul_transposed(const GemmOperand& a, const GemmOperand& b) {
+  if (!a.fp8()) return matmul_transposed(a.values, b.values);
+  at::Tensor out = at::empty({a.values.size(0), b.values.size(0)}, a.values.options().dtype(at::kBFloat16));
+  fp8_kernels_of(out.device()).gemm(out, a, b, Accumulate::kOverwrite);
+  return out;
+}
+
+at::Tensor matmul_transposed_f32(const GemmOperand& any_a, const GemmOperand& any_b) {
+  if (any_a.fp8()) {
+    at::Tensor out = at::empty({any_a.values.size(0), any_b.values.size(0)}, any_a.values.options().dtype(at::kFloat));
+    fp8_kernels_of(out.device()).gemm(out, any_a, any_b, Accumulate::kOverwrite);
+    return out;
+  }
+  if (!any_a.values.is_cuda()) return matmul_transposed(any_a, any_b).to(at::kFloat);
+  const auto [a, b] = common_depth(any_a.values, any_b.values);
   return at::mm(a, b.t(), at::kFloat);
 }
 
-void matmul_transposed_into(at::Tensor& out, const at::Tensor& any_a, const at::Tensor& any_b, Accumulate accumulate) {
+void matmul_transposed_into(at::Tensor& out, const GemmOperand& any_a, const GemmOperand& any_b,
+                            Accumulate accumulate) {
+  if (any_a.fp8()) return fp8_kernels_of(out.device()).gemm(out, any_a, any_b, accumulate);
   const bool add = accumulate == Accumulate::kAdd;
-  if (!any_a.is_cuda()) {
+  if (!any_a.values.is_cuda()) {
     const at::Tensor product = matmul_transposed(any_a, any_b);
     add ? out.add_(product) : out.copy_(product);
     return;
   }
-  const auto [a, b] = common_depth(any_a, any_b);
+  const auto [a, b] = common_depth(any_a.values, any_b.values);
   if (add) {
     at::addmm_out(out, out, a, b.t(), at::kFloat);
   } else {

@@ -1,4 +1,5 @@
-// The GEMMs under the emulated quantized linear: BF16 operands, FP32 accumulation.
+// The GEMMs under the quantized linear, all with FP32 accumulation: "emulated", of operands that were dequantized to
+// BF16, and "fp8", of int4_p2 operands as exact E4M3 numbers on tensor cores that multiply those.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,7 +10,15 @@
 
 namespace ufp4 {
 
-// What multiplies the BF16 operands.
+// One operand [rows, k], the contraction axis last.
+struct GemmOperand {
+  at::Tensor values;  // BF16, or Float8_e4m3fn
+  at::Tensor scale;   // of Float8_e4m3fn: F32, one value on the device, the factor of all; undefined for BF16
+
+  bool fp8() const { return scale.defined(); }
+};
+
+// What multiplies BF16 operands.
 enum class GemmKind : std::uint8_t {
   kBf16,  // BF16 instructions
   kFp32,  // the same values in FP32, the result rounded to BF16: for processors where BF16 is slow
@@ -30,15 +39,16 @@ at::Tensor matmul_transposed(const at::Tensor& a, const at::Tensor& b, GemmKind 
 
 // By what this machine takes on their device.
 at::Tensor matmul_transposed(const at::Tensor& a, const at::Tensor& b);
+at::Tensor matmul_transposed(const GemmOperand& a, const GemmOperand& b);
 
 // The same product in FP32. On a GPU the sums themselves; elsewhere rounded to BF16 on the way, as torch's product
 // does.
-at::Tensor matmul_transposed_f32(const at::Tensor& a, const at::Tensor& b);
+at::Tensor matmul_transposed_f32(const GemmOperand& a, const GemmOperand& b);
 
 // Whether a product overwrites what is there or is added to it.
 enum class Accumulate : std::uint8_t { kOverwrite, kAdd };
 
 // Writes that to `out` [m, n] FP32, or adds it: on a GPU within the product, without another pass over memory.
-void matmul_transposed_into(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, Accumulate accumulate);
+void matmul_transposed_into(at::Tensor& out, const GemmOperand& a, const GemmOperand& b, Accumulate accumulate);
 
 }  // namespace ufp4

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "torch/fp8.h"
 #include "torch/layer_kernels.h"
 #include "ufp4/error.h"
 
@@ -34,6 +35,25 @@ void check_built(const at::Device& device) {
 const Kernels& kernels_of(const at::Device& device) {
   check_built(device);
   return device.is_cpu() ? kCpuKernels : kCudaKernels;
+}
+
+bool has_fp8(const at::Device& device) {
+#ifdef UFP4_HAVE_CUDA
+  return device.is_cuda() && cuda_fp8::kKernels.available(device);
+#else
+  static_cast<void>(device);
+  return false;
+#endif
+}
+
+const Fp8Kernels& fp8_kernels_of(const at::Device& device) {
+  if (!has_fp8(device)) throw InputError("device '" + device.str() + "' has no FP8 tensor cores that this build knows");
+#ifdef UFP4_HAVE_CUDA
+  return cuda_fp8::kKernels;
+#else
+  static const Fp8Kernels none;
+  return none;
+#endif
 }
 
 const LayerKernels& layer_kernels_of(const at::Device& device) {

@@ -4,15 +4,19 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <span>
 
+#include "torch/window.h"
 #include "ufp4/quantize.h"
 
 namespace ufp4 {
 
 // What a device must do: pointers are of its memory; work may go on after the return, in the order of torch's stream.
 struct Kernels {
-  void (*quantize)(const ConstMatrix& in, std::span<const QuantizeTask> tasks) = nullptr;
+  // `windows`: one for each task, or none.
+  void (*quantize)(const ConstMatrix& in, std::span<const QuantizeTask> tasks,
+                   std::span<const Window> windows) = nullptr;
   void (*dequantize)(const ConstQuantized& in, void* out, DType out_dtype) = nullptr;
 };
 
@@ -27,7 +31,7 @@ const Kernels& kernels_of(const at::Device& device);
 namespace ufp4::cpu_kernels {
 
 // Backend::quantize over torch's threads: each takes some rows of the matrix and reads them once for all tasks.
-void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks);
+void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, std::span<const Window> windows);
 
 // Backend::dequantize over torch's threads.
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype);
@@ -37,7 +41,7 @@ void dequantize(const ConstQuantized& in, void* out, DType out_dtype);
 // Only in a build with CUDA: ufp4::cuda on torch's current stream.
 namespace ufp4::cuda_kernels {
 
-void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks);
+void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, std::span<const Window> windows);
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype);
 
 }  // namespace ufp4::cuda_kernels

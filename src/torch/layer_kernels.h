@@ -10,6 +10,7 @@
 
 #include "torch/layer_passes.h"
 #include "torch/source.h"
+#include "torch/window.h"
 #include "ufp4/quantize.h"
 
 namespace ufp4 {
@@ -28,8 +29,10 @@ struct LayerKernels {
   // hot) * scale.
   void (*cross_entropy)(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses, bool gradient,
                         double scale) = nullptr;
-  // Quantizes what `source` makes, without writing it; not for Source::Kind::kMatrix.
-  void (*quantize_source)(const Source& source, std::span<const QuantizeTask> tasks) = nullptr;
+  // Quantizes what `source` makes, without writing it; not for Source::Kind::kMatrix. `windows`: one for each task, or
+  // none.
+  void (*quantize_source)(const Source& source, std::span<const QuantizeTask> tasks,
+                          std::span<const Window> windows) = nullptr;
 };
 
 // Throws InputError for a device without kernels.

@@ -49,8 +49,8 @@ at::Tensor linear_op(const at::Tensor& x, const at::Tensor& weight, std::string_
                               to_u32("token_offset", token_offset, kLargest)};
   const std::uint32_t number = to_u32("layer", layer, kLargest / 8 - 1);
   const auto shared = std::make_shared<const Recipe>(parse_recipe(recipe));
-  return quantized_linear(x, weight, prepare_weight(weight, *shared, number, context),
-                          {shared, number, context, stash ? Stash::kPacked : Stash::kBf16});
+  const LinearCall call{shared, number, context, stash ? Stash::kPacked : Stash::kBf16};
+  return quantized_linear(x, weight, prepare_weight(weight, call), call);
 }
 
 }  // namespace ufp4::ops

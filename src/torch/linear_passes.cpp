@@ -2,19 +2,29 @@
 
 #include <c10/core/GradMode.h>
 
+#include <optional>
 #include <utility>
 
 #include "torch/gemm.h"
 #include "torch/linear_observer.h"
-#include "torch/ops.h"
+#include "torch/window.h"
 
 namespace ufp4 {
 namespace {
 
-ops::OperandArgs operand_args(const GemmRecipe& gemm, std::size_t operand, std::uint32_t number, Operand stream) {
-  const OperandRecipe& recipe = gemm.operand[operand];
-  return {recipe.format, recipe.block, gemm.hadamard, recipe.rounding, stream_of(number, stream),
-          recipe.outer,  recipe.tau};
+// Operand 0 or 1 of a GEMM; as `form` or, where that is not given, as its GEMM takes it.
+OperandRequest request_of(const LinearCall& call, Gemm gemm, std::size_t operand, Operand place,
+                          std::optional<Form> form = std::nullopt) {
+  const GemmRecipe& of = (*call.recipe)[gemm];
+  const OperandRecipe& recipe = of.operand[operand];
+  OperandRequest request;
+  request.args = {recipe.format, recipe.block, of.hadamard, recipe.rounding, stream_of(call.number, place),
+                  recipe.outer,  recipe.tau};
+  request.form = form.value_or(path_of(of, call.path) == GemmPath::kFp8 ? Form::kE4m3 : Form::kBf16);
+  if (recipe.amax == AmaxSource::kDelayed && call.context.windows != nullptr) {
+    request.window = call.context.windows->at(call.number, place);
+  }
+  return request;
 }
 
 // x and dy are [tokens, features]: the token offset is the offset of their rows.
@@ -27,35 +37,48 @@ ops::RandomArgs random_args(const RandomContext& context, std::uint32_t token_of
           context.device_step.defined() ? std::optional(context.device_step) : std::nullopt};
 }
 
+GemmOperand quantize_for_gemm(const at::Tensor& matrix, const OperandRequest& request, Axis axis,
+                              const ops::RandomArgs& random) {
+  return gemm_operand(quantize(Source::matrix(matrix), request, axis, random));
+}
+
 }  // namespace
 
-WeightOperands prepare_weight(const at::Tensor& weight, const Recipe& recipe, std::uint32_t number,
-                              const RandomContext& context) {
+GemmPath path_of(const GemmRecipe& gemm, GemmPath wanted) {
+  for (const OperandRecipe& operand : gemm.operand) {
+    const bool e4m3 = operand.quantized() && operand.format->rule == ScaleRule::kPow2Window;
+    if (!e4m3 || operand.outer != OuterScale::kTensor) return GemmPath::kEmulated;
+  }
+  return wanted;
+}
+
+WeightOperands prepare_weight(const at::Tensor& weight, const LinearCall& call) {
   const at::NoGradGuard no_grad;
+  const Recipe& recipe = *call.recipe;
   const at::Tensor bf16 = weight.detach().to(at::kBFloat16);
   const bool quantize_fprop = recipe[Gemm::kFprop].operand[1].quantized();
   const bool quantize_dgrad = recipe[Gemm::kDgrad].operand[1].quantized();
-  const ops::OperandArgs fprop = operand_args(recipe[Gemm::kFprop], 1, number, Operand::kFpropW);
-  const ops::OperandArgs dgrad = operand_args(recipe[Gemm::kDgrad], 1, number, Operand::kDgradW);
-  const ops::RandomArgs random = random_args(context, 0);
-  if (context.observer != nullptr) {
-    context.observer->operand(number, Gemm::kFprop, 1, bf16, Axis::kRow);
-    context.observer->operand(number, Gemm::kDgrad, 1, bf16, Axis::kColumn);
+  const OperandRequest fprop = request_of(call, Gemm::kFprop, 1, Operand::kFpropW);
+  const OperandRequest dgrad = request_of(call, Gemm::kDgrad, 1, Operand::kDgradW);
+  const ops::RandomArgs random = random_args(call.context, 0);
+  if (LinearObserver* const observer = call.context.observer; observer != nullptr) {
+    observer->operand(call.number, Gemm::kFprop, 1, bf16, Axis::kRow);
+    observer->operand(call.number, Gemm::kDgrad, 1, bf16, Axis::kColumn);
   }
   if (quantize_fprop && quantize_dgrad) {
-    ops::BothOrientations both = ops::quantize_both(bf16, fprop, dgrad, random, false);
-    return {std::move(both.row), std::move(both.column.codes)};
+    MadeOperands both = quantize_both(Source::matrix(bf16), fprop, dgrad, random);
+    return {gemm_operand(std::move(both.row)), gemm_operand(std::move(both.column))};
   }
-  return {quantize_fprop ? ops::quantize_dequantize(bf16, fprop, Axis::kRow, random) : bf16,
-          quantize_dgrad ? ops::quantize_dequantize(bf16, dgrad, Axis::kColumn, random) : bf16.t()};
+  return {quantize_fprop ? quantize_for_gemm(bf16, fprop, Axis::kRow, random) : GemmOperand{bf16, {}},
+          quantize_dgrad ? quantize_for_gemm(bf16, dgrad, Axis::kColumn, random) : GemmOperand{bf16.t(), {}}};
 }
 
 FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCall& call, bool keep) {
   const Recipe& recipe = *call.recipe;
   const bool quantize_x = recipe[Gemm::kFprop].operand[0].quantized();
   const bool pack = keep && call.stash == Stash::kPacked && recipe[Gemm::kWgrad].operand[1].quantized();
-  const ops::OperandArgs fprop_x = operand_args(recipe[Gemm::kFprop], 0, call.number, Operand::kFpropX);
-  const ops::OperandArgs wgrad_x = operand_args(recipe[Gemm::kWgrad], 1, call.number, Operand::kWgradX);
+  const OperandRequest fprop_x = request_of(call, Gemm::kFprop, 0, Operand::kFpropX);
+  const OperandRequest wgrad_x = request_of(call, Gemm::kWgrad, 1, Operand::kWgradX, Form::kPacked);
   const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
   LinearObserver* const observer = call.context.observer;
   if (observer != nullptr) {
@@ -64,19 +87,20 @@ FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCal
     observer->operand(call.number, Gemm::kWgrad, 1, matrix, Axis::kColumn);
   }
   FpropResult result;
+  GemmOperand operand;
   if (quantize_x && pack) {
-    ops::BothOrientations both = quantize_both(x, fprop_x, wgrad_x, random, true);
-    result = {matmul_transposed(both.row, weight.fprop), std::move(both.column)};
-    if (observer != nullptr) observer->result(call.number, Gemm::kFprop, result.y);
-    return result;
+    MadeOperands both = quantize_both(x, fprop_x, wgrad_x, random);
+    operand = gemm_operand(std::move(both.row));
+    result.kept = std::move(both.column);
+  } else {
+    const at::Tensor matrix = x.compute();
+    if (pack) {
+      result.kept = quantize(Source::matrix(matrix), wgrad_x, Axis::kColumn, random);
+    } else if (keep) {
+      result.kept.codes = matrix;
+    }
+    operand = quantize_x ? quantize_for_gemm(matrix, fprop_x, Axis::kRow, random) : GemmOperand{matrix, {}};
   }
-  const at::Tensor matrix = x.compute();
-  if (pack) {
-    result.kept = ops::quantize(matrix, wgrad_x, Axis::kColumn, random);
-  } else if (keep) {
-    result.kept.codes = matrix;
-  }
-  const at::Tensor operand = quantize_x ? ops::quantize_dequantize(matrix, fprop_x, Axis::kRow, random) : matrix;
   result.y = matmul_transposed(operand, weight.fprop);
   if (observer != nullptr) observer->result(call.number, Gemm::kFprop, result.y);
   return result;
@@ -86,8 +110,8 @@ DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, b
   const Recipe& recipe = *call.recipe;
   const bool quantize_dgrad = want_dx && recipe[Gemm::kDgrad].operand[0].quantized();
   const bool quantize_wgrad = want_dw && recipe[Gemm::kWgrad].operand[0].quantized();
-  const ops::OperandArgs dgrad = operand_args(recipe[Gemm::kDgrad], 0, call.number, Operand::kDgradDy);
-  const ops::OperandArgs wgrad = operand_args(recipe[Gemm::kWgrad], 0, call.number, Operand::kWgradDy);
+  const OperandRequest dgrad = request_of(call, Gemm::kDgrad, 0, Operand::kDgradDy);
+  const OperandRequest wgrad = request_of(call, Gemm::kWgrad, 0, Operand::kWgradDy);
   const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
   if (LinearObserver* const observer = call.context.observer; observer != nullptr) {
     const at::Tensor matrix = dy.compute();
@@ -95,25 +119,26 @@ DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, b
     if (want_dw) observer->operand(call.number, Gemm::kWgrad, 0, matrix, Axis::kColumn);
   }
   if (quantize_dgrad && quantize_wgrad) {
-    ops::BothOrientations both = quantize_both(dy, dgrad, wgrad, random, false);
-    return {std::move(both.row), std::move(both.column.codes)};
+    MadeOperands both = quantize_both(dy, dgrad, wgrad, random);
+    return {gemm_operand(std::move(both.row)), gemm_operand(std::move(both.column))};
   }
   const at::Tensor matrix = dy.compute();
   DyOperands result;
-  if (want_dx) result.dgrad = quantize_dgrad ? ops::quantize_dequantize(matrix, dgrad, Axis::kRow, random) : matrix;
+  if (want_dx) {
+    result.dgrad = quantize_dgrad ? quantize_for_gemm(matrix, dgrad, Axis::kRow, random) : GemmOperand{matrix, {}};
+  }
   if (want_dw) {
-    result.wgrad = quantize_wgrad ? ops::quantize_dequantize(matrix, wgrad, Axis::kColumn, random) : matrix.t();
+    result.wgrad =
+        quantize_wgrad ? quantize_for_gemm(matrix, wgrad, Axis::kColumn, random) : GemmOperand{matrix.t(), {}};
   }
   return result;
 }
 
-at::Tensor wgrad_x(const KeptInput& kept, const LinearCall& call) {
-  const GemmRecipe& gemm = (*call.recipe)[Gemm::kWgrad];
-  if (!gemm.operand[1].quantized()) return kept.codes.t();
-  const ops::OperandArgs args = operand_args(gemm, 1, call.number, Operand::kWgradX);
-  if (call.stash == Stash::kPacked) return ops::dequantize(kept, args);
-  return ops::quantize_dequantize(kept.codes, args, Axis::kColumn,
-                                  random_args(call.context, call.context.token_offset));
+GemmOperand wgrad_x(const KeptInput& kept, const LinearCall& call) {
+  if (!(*call.recipe)[Gemm::kWgrad].operand[1].quantized()) return {kept.codes.t(), {}};
+  const OperandRequest request = request_of(call, Gemm::kWgrad, 1, Operand::kWgradX);
+  if (call.stash == Stash::kPacked) return unpack(kept, request.args, request.form);
+  return quantize_for_gemm(kept.codes, request, Axis::kColumn, random_args(call.context, call.context.token_offset));
 }
 
 }  // namespace ufp4

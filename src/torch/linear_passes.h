@@ -5,9 +5,10 @@
 //   dgrad  dx = Q(dy)   Q(w^T)^T    contracted over `out`
 //   wgrad  dw = Q(dy^T) Q(x^T)^T    contracted over tokens
 //
-// Operands are quantized, dequantized to BF16 and multiplied with FP32 accumulation ("emulated"); an operand that the
-// recipe leaves in BF16 goes in as it is. The FP32 master weight is rounded to BF16 first, in every recipe, so that all
-// recipes start from the values that the BF16 baseline multiplies.
+// Operands are quantized, dequantized to BF16 and multiplied with FP32 accumulation ("emulated"), or, where both are
+// int4_p2, multiplied as the E4M3 numbers that they are ("fp8"); an operand that the recipe leaves in BF16 goes in as
+// it is. The FP32 master weight is rounded to BF16 first, in every recipe, so that all recipes start from the values
+// that the BF16 baseline multiplies.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +17,7 @@
 #include <memory>
 
 #include "torch/gemm.h"
+#include "torch/operand.h"
 #include "torch/random_context.h"
 #include "torch/source.h"
 #include "ufp4/recipe.h"
@@ -24,8 +26,8 @@ namespace ufp4 {
 
 // The weight as the GEMMs of fprop and dgrad take it, both made in one read.
 struct WeightOperands {
-  at::Tensor fprop;  // BF16 [out, in padded]
-  at::Tensor dgrad;  // BF16 [in, out padded]: the transpose
+  GemmOperand fprop;  // [out, in padded]
+  GemmOperand dgrad;  // [in, out padded]: the transpose
 };
 
 // What the backward pass of a linear keeps of x. The packed stash changes no bit of the result.
@@ -34,40 +36,50 @@ enum class Stash : std::uint8_t {
   kBf16,    // x itself; it is quantized in the backward pass
 };
 
+// What multiplies quantized operands.
+enum class GemmPath : std::uint8_t {
+  kEmulated,  // BF16 tensor cores, whatever the format
+  kFp8,       // FP8 tensor cores (has_fp8) where both operands of a GEMM are E4M3 numbers under one scale: int4_p2 with
+              // a second-level scale for the tensor; else emulated
+};
+
+// The path of one GEMM of a recipe.
+GemmPath path_of(const GemmRecipe& gemm, GemmPath wanted);
+
 // One use of a layer in a step.
 struct LinearCall {
   std::shared_ptr<const Recipe> recipe;
   std::uint32_t number = 0;  // of the layer: names its random streams
   RandomContext context;
   Stash stash = Stash::kPacked;
+  GemmPath path = GemmPath::kEmulated;
 
   // What becomes of a weight gradient that is written in place: the first micro-batch of a step begins it.
   Accumulate accumulate() const { return context.token_offset == 0 ? Accumulate::kOverwrite : Accumulate::kAdd; }
 };
 
 // What fprop keeps of x for wgrad: the packed operand, x itself (in `codes`), or nothing.
-using KeptInput = ops::PackedOperand;
+using KeptInput = MadeOperand;
 
 struct FpropResult {
   at::Tensor y;  // [tokens, out] BF16
   KeptInput kept;
 };
 
-// The weight of layer `number` quantized for fprop and dgrad.
-WeightOperands prepare_weight(const at::Tensor& weight, const Recipe& recipe, std::uint32_t number,
-                              const RandomContext& context);
+// The weight quantized for fprop and dgrad; of the call, the token offset plays no part.
+WeightOperands prepare_weight(const at::Tensor& weight, const LinearCall& call);
 
 // x [tokens, in]. `keep`: whether wgrad will follow.
 FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCall& call, bool keep);
 
-// Q(dy) of dgrad and Q(dy^T) of wgrad, made in one read if both are quantized; undefined where not wanted.
+// Q(dy) of dgrad and Q(dy^T) of wgrad, made in one read if both are quantized; empty where not wanted.
 struct DyOperands {
-  at::Tensor dgrad;
-  at::Tensor wgrad;
+  GemmOperand dgrad;
+  GemmOperand wgrad;
 };
 DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, bool want_dw);
 
-// Q(x^T) of wgrad from what fprop kept: BF16 [in, tokens padded].
-at::Tensor wgrad_x(const KeptInput& kept, const LinearCall& call);
+// Q(x^T) of wgrad from what fprop kept: [in, tokens padded].
+GemmOperand wgrad_x(const KeptInput& kept, const LinearCall& call);
 
 }  // namespace ufp4

@@ -195,7 +195,7 @@ void run(const at::Tensor& x, std::span<const QuantizeTask> tasks) {
   const at::Tensor dense = x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
   const ConstMatrix in{dense.const_data_ptr(), input_dtype(x.scalar_type()), x.size(0), x.size(1),
                        std::max(dense.stride(0), x.size(1))};
-  kernels_of(x.device()).quantize(in, tasks);
+  kernels_of(x.device()).quantize(in, tasks, {});
 }
 
 // The operators, with `Compute` false on Meta tensors.

@@ -18,9 +18,12 @@ using torch::autograd::variable_list;
 
 // What a call carries beside its tensors, to the backward pass too.
 struct CallHolder : torch::CustomClassHolder {
-  CallHolder(LinearCall c, at::Tensor g) : call(std::move(c)), gradient(std::move(g)) {}
+  CallHolder(LinearCall c, const WeightOperands& w, at::Tensor g)
+      : call(std::move(c)), fprop_scale(w.fprop.scale), dgrad_scale(w.dgrad.scale), gradient(std::move(g)) {}
 
   LinearCall call;
+  at::Tensor fprop_scale;  // of the weight's operands
+  at::Tensor dgrad_scale;
   at::Tensor gradient;  // where the weight's gradient is added in the backward pass; undefined: it is returned
 };
 
@@ -29,7 +32,8 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& fprop_weight, const at::Tensor& dgrad_weight,
                             const c10::intrusive_ptr<CallHolder>& holder) {
-    FpropResult result = fprop(Source::matrix(x), {fprop_weight, dgrad_weight}, holder->call, weight.requires_grad());
+    const WeightOperands operands{{fprop_weight, holder->fprop_scale}, {dgrad_weight, holder->dgrad_scale}};
+    FpropResult result = fprop(Source::matrix(x), operands, holder->call, weight.requires_grad());
     ctx->save_for_backward({result.kept.codes, result.kept.scales, result.kept.outer_scales,
                             x.requires_grad() ? dgrad_weight : at::Tensor()});
     ctx->saved_data["call"] = c10::IValue::make_capsule(holder);
@@ -47,12 +51,12 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     DyOperands dy = quantize_dy(Source::matrix(gradients[0]), holder->call, want_dx, want_dw);
     LinearObserver* const observer = holder->call.context.observer;
     if (want_dx) {
-      result[0] = matmul_transposed(dy.dgrad, saved[3]);
+      result[0] = matmul_transposed(dy.dgrad, {saved[3], holder->dgrad_scale});
       if (observer != nullptr) observer->result(holder->call.number, Gemm::kDgrad, result[0]);
     }
-    dy.dgrad.reset();
+    dy.dgrad = {};
     if (!want_dw) return result;
-    const at::Tensor x = wgrad_x({saved[0], saved[1], saved[2]}, holder->call);
+    const GemmOperand x = wgrad_x({saved[0], saved[1], saved[2]}, holder->call);
     if (holder->gradient.defined()) {
       matmul_transposed_into(holder->gradient, dy.wgrad, x, holder->call.accumulate());
     } else {
@@ -88,8 +92,8 @@ at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& weight, const
   const at::Tensor x_2d = x.dim() == 2 ? x : x.reshape_symint({-1, x.sym_size(-1)});
   at::Tensor y;
   if (at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad())) {
-    y = LinearFunction::apply(x_2d, weight, operands.fprop, operands.dgrad,
-                              c10::make_intrusive<CallHolder>(call, gradient));
+    y = LinearFunction::apply(x_2d, weight, operands.fprop.values, operands.dgrad.values,
+                              c10::make_intrusive<CallHolder>(call, operands, gradient));
   } else {
     y = fprop(Source::matrix(x_2d), operands, call, false).y;
   }
@@ -113,8 +117,8 @@ struct QuantizedLinear::PreparedWeight {
 };
 
 QuantizedLinear::QuantizedLinear(std::string name, std::uint32_t number, const Recipe& recipe, Stash stash,
-                                 WeightGradient gradient)
-    : name_(std::move(name)), number_(number), stash_(stash), gradient_(gradient) {
+                                 WeightGradient gradient, GemmPath path)
+    : name_(std::move(name)), number_(number), stash_(stash), gradient_(gradient), path_(path) {
   validate(recipe);
   if (recipe.quantized() && recipe.keeps_bf16(name_)) {
     Recipe bf16;
@@ -128,8 +132,8 @@ QuantizedLinear::QuantizedLinear(std::string name, std::uint32_t number, const R
 const WeightOperands& QuantizedLinear::prepare(const at::Tensor& weight, const RandomContext& context) {
   if (prepared_ == nullptr || !prepared_->matches(weight, context)) {
     prepared_.reset();  // before the new one takes memory
-    prepared_ = std::make_shared<PreparedWeight>(PreparedWeight{prepare_weight(weight, *recipe_, number_, context),
-                                                                context.seed, context.step, weight.const_data_ptr(),
+    prepared_ = std::make_shared<PreparedWeight>(PreparedWeight{prepare_weight(weight, call(context)), context.seed,
+                                                                context.step, weight.const_data_ptr(),
                                                                 static_cast<std::uint32_t>(weight._version())});
     ++preparations_;
   }

@@ -26,7 +26,7 @@ class QuantizedLinear {
   // `name` decides whether the recipe keeps the layer in BF16; `number` (0, 1, .. in model order) names its random
   // streams. Throws InputError for a recipe that is not valid.
   QuantizedLinear(std::string name, std::uint32_t number, const Recipe& recipe, Stash stash = Stash::kPacked,
-                  WeightGradient gradient = WeightGradient::kReturned);
+                  WeightGradient gradient = WeightGradient::kReturned, GemmPath path = GemmPath::kEmulated);
 
   // x [.., in] BF16, weight [out, in] FP32 or BF16: [.., out] BF16. Differentiable in both. The weight is quantized
   // once for all calls with the same seed and step while it is not modified.
@@ -34,7 +34,7 @@ class QuantizedLinear {
 
   // What a function of several layers needs of this one: its place in the step, the prepared weight, and where the
   // weight's gradient is added (undefined: nowhere).
-  LinearCall call(const RandomContext& context) const { return {recipe_, number_, context, stash_}; }
+  LinearCall call(const RandomContext& context) const { return {recipe_, number_, context, stash_, path_}; }
   const WeightOperands& prepare(const at::Tensor& weight, const RandomContext& context);
   at::Tensor gradient_of(const at::Tensor& weight) const;
 
@@ -53,11 +53,12 @@ class QuantizedLinear {
   std::shared_ptr<const Recipe> recipe_;
   Stash stash_;
   WeightGradient gradient_;
+  GemmPath path_;
   std::shared_ptr<PreparedWeight> prepared_;
   std::int64_t preparations_ = 0;
 };
 
-// One call without a layer object: the autograd function itself. `operands` comes from prepare_weight(weight, ..);
+// One call without a layer object: the autograd function itself. `operands` comes from prepare_weight(weight, call);
 // where `gradient` is defined the weight's gradient is added to it instead of being returned.
 at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& weight, const WeightOperands& operands,
                             const LinearCall& call, const at::Tensor& gradient = {});

@@ -23,6 +23,7 @@ constexpr std::uint32_t stream_of(std::uint32_t layer, Operand operand) {
 }
 
 class LinearObserver;
+class Windows;
 
 struct RandomContext {
   std::uint64_t seed = 0;              // of the run; it gives the Hadamard masks too
@@ -30,6 +31,7 @@ struct RandomContext {
   std::uint32_t token_offset = 0;      // of this micro-batch's first token among the tokens of the step
   at::Tensor device_step{};            // one int32 on a GPU that kernels read instead of `step`, for recorded work
   LinearObserver* observer = nullptr;  // told of every operand and result (torch/linear_observer.h); null: nobody
+  const Windows* windows = nullptr;    // what operands are expected to hold (torch/window.h); null: found in each
 };
 
 }  // namespace ufp4

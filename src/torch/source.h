@@ -7,7 +7,6 @@
 #include <cstdint>
 
 #include "torch/layer_passes.h"
-#include "torch/ops.h"
 
 namespace ufp4 {
 
@@ -43,10 +42,5 @@ class Source {
   Kind kind_;
   at::Tensor input_, rstd_, weight_, dy_;
 };
-
-// Both orientations of what `source` makes (ops::quantize_both); on a GPU by one kernel that does not write it, where
-// the kernels know the formats.
-ops::BothOrientations quantize_both(const Source& source, const ops::OperandArgs& row, const ops::OperandArgs& column,
-                                    const ops::RandomArgs& random, bool packed);
 
 }  // namespace ufp4

@@ -141,6 +141,15 @@ const std::vector<ConfigKey>& table() {
        {"fused", "separate"},
        true,
        "whether norm and SwiGLU quantize what they make in one kernel, where the device has such; changes no result"},
+      {"train.gemm",
+       UFP4_SLOT(train.gemm),
+       0,
+       0,
+       {"auto", "emulated"},
+       false,
+       "what multiplies quantized operands; auto: FP8 tensor cores where the device has them and both operands are "
+       "exact "
+       "E4M3 numbers (int4_p2), else BF16; emulated: BF16 always"},
       {"train.threads", UFP4_SLOT(train.threads), 0, 4096, {}, true, "threads of the CPU; 0: all cores"},
       {"train.log_every", UFP4_SLOT(train.log_every), 1, kMaxSteps, {}, true, "steps between lines of the log"},
       {"train.eval_every",

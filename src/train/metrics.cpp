@@ -28,7 +28,8 @@ void MetricsWriter::write(const StepMetrics& m) {
                     {"tokens_per_s", m.tokens_per_s},
                     {"tflops", m.tflops},
                     {"mfu", m.mfu},
-                    {"memory_bytes", m.memory_bytes}}
+                    {"memory_bytes", m.memory_bytes},
+                    {"requantized", m.requantized}}
                    .dump());
 }
 
@@ -52,7 +53,7 @@ MetricsHistory read_metrics(const std::filesystem::path& path) {
       } else {
         history.steps.push_back({step, line.at("loss"), line.at("grad_norm"), line.at("lr"), line.at("tokens"),
                                  line.at("tokens_per_s"), line.at("tflops"), line.value("mfu", 0.0),
-                                 line.at("memory_bytes")});
+                                 line.at("memory_bytes"), line.value("requantized", std::int64_t{0})});
       }
     } catch (const Json::exception& error) {
       throw InputError(path.string() + ":" + std::to_string(number) + ": not a line of metrics: " + error.what());

@@ -22,6 +22,7 @@ struct StepMetrics {
   double tflops = 0;              // model floating-point operations, 10^12 a second
   double mfu = 0;                 // those as a share of the device's peak (train/peak.h); 0 where it is not known
   std::int64_t memory_bytes = 0;  // peak: of the process (cpu), of the device's allocator (cuda)
+  std::int64_t requantized = 0;   // operands that did not fit what was expected of them (torch/window.h)
   bool skipped = false;           // loss or gradient was not finite: the weights did not change
 };
 

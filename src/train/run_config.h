@@ -51,6 +51,7 @@ struct TrainSettings {
   std::string attention = "reproducible";
   std::string graph = "on";
   std::string producers = "fused";
+  std::string gemm = "auto";
   std::int64_t threads = 0;
   std::int64_t log_every = 10;
   std::int64_t eval_every = 100;

@@ -13,9 +13,11 @@
 #include "data/dataset.h"
 #include "io/file.h"
 #include "model/transformer.h"
+#include "torch/fp8.h"
 #include "torch/gemm.h"
 #include "torch/kernels.h"
 #include "torch/phase.h"
+#include "torch/window.h"
 #include "train/checkpoint.h"
 #include "train/memory.h"
 #include "train/operand_analysis.h"
@@ -89,10 +91,53 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
+// Only where the recipe has operands whose amax is that of the step before.
+std::optional<Windows> make_windows(const RunConfig& config, const Transformer& model, const at::Device& device) {
+  for (const GemmRecipe& gemm : config.recipe.gemm) {
+    for (const OperandRecipe& operand : gemm.operand) {
+      if (operand.amax != AmaxSource::kDelayed) continue;
+      return Windows(static_cast<std::int64_t>(model.linears().size()), device);
+    }
+  }
+  return std::nullopt;
+}
+
+// What multiplies quantized operands, and how the log says it.
+struct GemmChoice {
+  GemmPath path = GemmPath::kEmulated;
+  std::string description;
+};
+
+// Leading dimensions of E4M3 matrices are multiples of 16.
+bool fits_fp8(const ModelConfig& model) {
+  const std::int64_t kv_heads = model.kv_heads == 0 ? model.heads : model.kv_heads;
+  const std::int64_t qkv = (model.heads + 2 * kv_heads) * model.head_size();
+  return model.d_model % 16 == 0 && model.ffn % 16 == 0 && qkv % 16 == 0;
+}
+
+GemmChoice choose_gemm(const RunConfig& config, const at::Device& device) {
+  std::string fp8;
+  bool all = true;
+  for (const GemmRecipe& gemm : config.recipe.gemm) {
+    if (path_of(gemm, GemmPath::kFp8) == GemmPath::kFp8) {
+      fp8 += (fp8.empty() ? "" : ", ") + std::string(gemm.name);
+    } else {
+      all = false;
+    }
+  }
+  const std::string emulated(description(gemm_kind(device)));
+  if (fp8.empty() || config.train.gemm == "emulated") return {GemmPath::kEmulated, emulated};
+  if (!has_fp8(device)) return {GemmPath::kEmulated, emulated + " (no FP8 tensor cores here)"};
+  if (!fits_fp8(config.model)) {
+    return {GemmPath::kEmulated, emulated + " (FP8 tensor cores need sides that are multiples of 16)"};
+  }
+  return {GemmPath::kFp8, all ? "fp8" : "fp8: " + fp8 + "; the rest " + emulated};
+}
+
 // A run whose settings are checked, from its last checkpoint on.
 class Run {
  public:
-  Run(const RunConfig& config, at::Device device, std::optional<double> peak_tflops, Dataset& data,
+  Run(const RunConfig& config, at::Device device, GemmPath path, std::optional<double> peak_tflops, Dataset& data,
       const std::filesystem::path& folder, const TrainEvents& events)
       : config_(config),
         device_(device),
@@ -100,12 +145,14 @@ class Run {
         data_(data),
         folder_(folder),
         events_(events),
-        model_(config.model, config.recipe, model_options()),
+        model_(config.model, config.recipe, model_options(path)),
         weights_(named_tensors(model_.parameters())),
         optimizer_(model_.parameters(), config.optimizer),
-        training_step_(config, device, model_, optimizer_),
+        windows_(make_windows(config, model_, device)),
+        training_step_(config, device, model_, optimizer_, windows_ ? &*windows_ : nullptr),
         checkpoints_(folder / "checkpoints", config.train.keep_checkpoints) {
-    if (auto state = checkpoints_.load_newest(weights_, optimizer_.state(), events.warning)) resume(std::move(*state));
+    if (windows_) frozen_windows_ = windows_->frozen();
+    if (auto state = checkpoints_.load_newest(weights_, training_state(), events.warning)) resume(std::move(*state));
   }
 
   TrainResult go(const std::atomic<bool>& stop) {
@@ -124,11 +171,19 @@ class Run {
   }
 
  private:
-  TransformerOptions model_options() const {
+  // What a checkpoint holds beside the weights.
+  NamedTensors training_state() const {
+    NamedTensors state = optimizer_.state();
+    if (windows_) state.emplace_back("window_amax", windows_->seen());
+    return state;
+  }
+
+  TransformerOptions model_options(GemmPath path) const {
     return {.seed = static_cast<std::uint64_t>(config_.train.seed),
             .device = device_,
             .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kBf16,
-            .fused = config_.train.producers == "fused"};
+            .fused = config_.train.producers == "fused",
+            .path = path};
   }
 
   void resume(RunState state) {
@@ -155,9 +210,12 @@ class Run {
     return tokens;
   }
 
+  // Of a validation, which leaves no trace in the training.
   RandomContext random_context(std::int64_t token_offset) const {
-    return {static_cast<std::uint64_t>(config_.train.seed), static_cast<std::uint32_t>(state_.step),
-            static_cast<std::uint32_t>(token_offset)};
+    return {.seed = static_cast<std::uint64_t>(config_.train.seed),
+            .step = static_cast<std::uint32_t>(state_.step),
+            .token_offset = static_cast<std::uint32_t>(token_offset),
+            .windows = frozen_windows_ ? &*frozen_windows_ : nullptr};
   }
 
   StepMetrics train_step() {
@@ -169,7 +227,7 @@ class Run {
     }();
     const double lr = config_.optimizer.lr * learning_rate_factor(config_.schedule, state_.step);
     const bool watch = operands_ && state_.step % config_.train.analyze_every == 0;
-    const AdamW::Result update = training_step_.run(state_.step, lr, tokens, watch ? &*operands_ : nullptr);
+    const auto [update, requantized] = training_step_.run(state_.step, lr, tokens, watch ? &*operands_ : nullptr);
     const std::int64_t step_tokens = config_.train.batch * config_.model.context;
     state_.tokens += step_tokens;
     state_.skipped += update.skipped ? 1 : 0;
@@ -178,9 +236,9 @@ class Run {
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     const double tokens_per_s = static_cast<double>(step_tokens) / seconds;
     const double tflops = tokens_per_s * model_.flops_per_token() * 1e-12;
-    return {state_.step,          update.loss,   update.grad_norm, lr,
-            state_.tokens,        tokens_per_s,  tflops,           peak_tflops_ ? tflops / *peak_tflops_ : 0,
-            peak_memory(device_), update.skipped};
+    return {state_.step,          update.loss,  update.grad_norm, lr,
+            state_.tokens,        tokens_per_s, tflops,           peak_tflops_ ? tflops / *peak_tflops_ : 0,
+            peak_memory(device_), requantized,  update.skipped};
   }
 
   // From here on, every train.analyze_every steps, the operands of the linears go to analysis.jsonl.
@@ -233,7 +291,7 @@ class Run {
     const Phase phase("checkpoint");
     state_.data = data_.state();
     state_.data_fingerprint = std::to_string(data_.fingerprint());
-    checkpoints_.save(state_, to_toml(config_), weights_, optimizer_.state());
+    checkpoints_.save(state_, to_toml(config_), weights_, training_state());
     saved_step_ = state_.step;
     if (events_.info) events_.info("saved " + checkpoints_.path_of(state_.step).string());
   }
@@ -266,6 +324,8 @@ class Run {
   Transformer model_;
   NamedTensors weights_;
   AdamW optimizer_;
+  std::optional<Windows> windows_;
+  std::optional<Windows> frozen_windows_;
   TrainingStep training_step_;
   CheckpointStore checkpoints_;
   RunState state_;
@@ -293,8 +353,9 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   at::set_num_threads(threads);
   choose_attention(config.train.attention);
   const std::string accelerator = device.is_cpu() ? "" : accelerator_name();
+  const GemmChoice gemm = choose_gemm(config, device);
   const RunFacts facts{device.is_cpu() ? "cpu" : "cuda",      accelerator,
-                       peak_bf16_tflops(accelerator),         std::string(description(gemm_kind(device))),
+                       peak_bf16_tflops(accelerator),         gemm.description,
                        std::string(default_backend().name()), data->entropy_rate()};
   write_run_folder(folder, config, facts);
   if (events.info) {
@@ -307,7 +368,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
     events.info("MFU is the share of " + number_text(*facts.peak_tflops) +
                 " TFLOP/s, the dense BF16 peak that the maker states for this device");
   }
-  Run run(config, device, facts.peak_tflops, *data, folder, events);
+  Run run(config, device, gemm.path, facts.peak_tflops, *data, folder, events);
   TrainResult result = run.go(stop);
   if (result.finished) write_result(folder, result);
   return result;

@@ -8,34 +8,38 @@
 
 namespace ufp4 {
 
-TrainingStep::TrainingStep(const RunConfig& config, const at::Device& device, Transformer& model, AdamW& optimizer)
+TrainingStep::TrainingStep(const RunConfig& config, const at::Device& device, Transformer& model, AdamW& optimizer,
+                           Windows* windows)
     : config_(config),
       model_(model),
       optimizer_(optimizer),
+      windows_(windows),
       work_(device, config.train.graph == "on"),
       tokens_(at::empty({config.train.batch, config.model.context + 1},
                         at::TensorOptions().dtype(at::kLong).device(device))),
       step_(at::zeros({1}, at::TensorOptions().dtype(at::kInt).device(device))) {}
 
-AdamW::Result TrainingStep::run(std::int64_t step, double lr, const at::Tensor& tokens, OperandAnalysis* watch) {
+TrainingStep::Result TrainingStep::run(std::int64_t step, double lr, const at::Tensor& tokens, OperandAnalysis* watch) {
   tokens_.copy_(tokens);
   step_.fill_(step);
   optimizer_.set_learning_rate(lr);
   const RandomContext context{.seed = static_cast<std::uint64_t>(config_.train.seed),
                               .step = static_cast<std::uint32_t>(step),
-                              .device_step = tokens_.is_cpu() ? at::Tensor() : step_};
+                              .device_step = tokens_.is_cpu() ? at::Tensor() : step_,
+                              .windows = windows_};
   if (watch != nullptr) {
     on_device(context, watch);
   } else {
     work_.run([&] { on_device(context, nullptr); });
   }
-  return optimizer_.result();
+  return {optimizer_.result(), windows_ != nullptr ? windows_->left().sum().item<std::int64_t>() : 0};
 }
 
 void TrainingStep::on_device(const RandomContext& context, OperandAnalysis* watch) {
   const std::int64_t micro_batch = config_.train.micro_batch;
   const std::int64_t micro_batches = config_.train.batch / micro_batch;
   optimizer_.zero_grad();
+  if (windows_ != nullptr) windows_->begin_step();
   at::Tensor total = at::zeros({}, tokens_.options().dtype(at::kFloat));
   for (std::int64_t i = 0; i < micro_batches; ++i) {
     RandomContext place = context;

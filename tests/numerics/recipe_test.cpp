@@ -46,6 +46,7 @@ TEST(Recipe, OneKeyChangesOneThing) {
                               : key.ends_with(".rounding") ? "sr"
                               : key.ends_with(".outer")    ? "row"
                               : key.ends_with(".tau")      ? "9/8"
+                              : key.ends_with(".amax")     ? "delayed"
                                                            : "32";
     Recipe recipe;
     set(recipe, key, other);
@@ -172,6 +173,20 @@ TEST(Recipe, OuterScalesAndTauHaveNames) {
   EXPECT_EQ(recipe[Gemm::kFprop].operand[0].tau, 1);
   expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.outer", "1x12"); }), {"'1x12'", "'1x128'"});
   expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.tau", "2"); }), {"fprop.x.tau", "'2'", "9/8"});
+  expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.amax", "late"); }),
+                  {"fprop.x.amax", "'late'", "'delayed'"});
+}
+
+TEST(Recipe, OnlyTheTensorsScaleOfInt4P2MayFollowADelayedAmax) {
+  Recipe recipe;
+  set(recipe, "*.*.format", "int4_p2");
+  set(recipe, "*.*.amax", "delayed");
+  EXPECT_NO_THROW(validate(recipe));
+  set(recipe, "dgrad.dy.outer", "row");
+  expect_mentions(message_of<InputError>([&] { validate(recipe); }), {"dgrad.dy", "delayed", "outer"});
+  set(recipe, "dgrad.dy.outer", "tensor");
+  set(recipe, "wgrad.x.format", "nvfp4");
+  expect_mentions(message_of<InputError>([&] { validate(recipe); }), {"wgrad.x", "delayed", "int4_p2"});
 }
 
 }  // namespace

@@ -86,6 +86,17 @@ TEST(Train, TheStashChangesNoBit) {
   EXPECT_EQ(losses(folder / "packed"), losses(folder / "bf16"));
 }
 
+// What operands are expected to hold is learnt from training alone.
+TEST(Train, ValidationLeavesNoTrace) {
+  const TemporaryFolder folder;
+  train(micro_run("ufp4_p2", {"train.eval_every=0"}), folder / "rarely", {}, never());
+  train(micro_run("ufp4_p2", {"train.eval_every=1"}), folder / "often", {}, never());
+  EXPECT_TRUE(file_of(folder / "rarely", "step-00000008", "model.safetensors") ==
+              file_of(folder / "often", "step-00000008", "model.safetensors"));
+  EXPECT_TRUE(file_of(folder / "rarely", "step-00000008", "optimizer.safetensors") ==
+              file_of(folder / "often", "step-00000008", "optimizer.safetensors"));
+}
+
 TEST(Train, EveryFormatTrainsAndItsStashChangesNoBit) {
   for (const BlockFormat& format : formats()) {
     if (format.rule == ScaleRule::kAmax) continue;

@@ -1,0 +1,22 @@
+// The second-level scale of int4_p2 places a window of 15 octaves and costs no precision, so it may follow from an amax
+// that is expected before the operand is read. What it takes for that window to fit.
+#pragma once
+
+namespace ufp4 {
+
+inline constexpr float kLeastOuterAmax = 0x1p-110F;  // below, the second-level scale is 0
+
+// What is expected of an operand, for what it had the last time: an octave more.
+inline constexpr float kWindowRoom = 2;
+
+// An operand may lie this far below what is expected of it: that leaves its blocks six octaves.
+inline constexpr float kWindowSlack = 256;
+
+// Whether an operand whose amax is `found` must be quantized for that instead of for `expected`: its blocks may be too
+// large for the window, or it is so far below that the window holds little of it.
+constexpr bool leaves_window(float expected, float found) {
+  if (found < kLeastOuterAmax) return false;  // zeros, whatever the window
+  return found > expected || found * kWindowSlack < expected;
+}
+
+}  // namespace ufp4

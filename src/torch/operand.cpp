@@ -1,0 +1,152 @@
+#include "torch/operand.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "torch/fp8.h"
+#include "torch/kernels.h"
+#include "torch/layer_kernels.h"
+
+namespace ufp4 {
+namespace {
+
+// The operators of torch (ops.h) serve matrices and can be traced; what they do not know goes to the kernels directly.
+bool for_operators(const Source& source, const OperandRequest& request) {
+  return source.kind() == Source::Kind::kMatrix && request.form != Form::kE4m3 && request.window.expected == nullptr;
+}
+
+// Whether a kernel makes and quantizes in one.
+bool fusible(const Source& source, std::span<const OperandRequest* const> requests) {
+  return source.kind() != Source::Kind::kMatrix && source.input().is_cuda() &&
+         std::all_of(requests.begin(), requests.end(), [](const OperandRequest* request) {
+           const ops::OperandArgs& args = request->args;
+           return args.format->rule == ScaleRule::kAmax ||
+                  (args.format->rule == ScaleRule::kPow2Window && args.outer == OuterScale::kTensor);
+         });
+}
+
+QuantizeSpec spec_of(const ops::OperandArgs& args, Axis axis, const ops::RandomArgs& random) {
+  const bool row = axis == Axis::kRow;
+  QuantizeSpec spec;
+  spec.format = args.format;
+  spec.block = args.block;
+  spec.axis = axis;
+  spec.rounding = args.rounding;
+  spec.outer = args.outer;
+  spec.tau = args.tau;
+  if (args.hadamard != 0) spec.hadamard = make_hadamard(args.hadamard, random.hadamard_seed);
+  spec.random = {random.seed, random.step, args.stream, row ? random.row_offset : random.column_offset,
+                 row ? random.column_offset : random.row_offset};
+  if (random.step_tensor && random.step_tensor->is_cuda()) {
+    spec.random.device_step = static_cast<const std::uint32_t*>(random.step_tensor->const_data_ptr());
+  }
+  return spec;
+}
+
+// An operand and where it goes, allocated.
+struct Allocated {
+  QuantizeTask task;
+  MadeOperand made;
+};
+
+Allocated allocate(const Source& source, const OperandRequest& request, Axis axis, const ops::RandomArgs& random) {
+  const QuantizeSpec spec = spec_of(request.args, axis, random);
+  const QuantizedShape shape = quantized_shape(source.rows(), source.columns(), spec);
+  const BlockFormat& format = *spec.format;
+  const at::TensorOptions options = source.input().options();
+  const at::TensorOptions f32 = options.dtype(at::kFloat);
+  Allocated result{{spec, {}}, {}};
+  auto& [task, made] = result;
+  switch (request.form) {
+    case Form::kBf16:
+      made.codes = at::empty({shape.rows, shape.columns}, options.dtype(at::kBFloat16));
+      task.out.dequantized = made.codes.mutable_data_ptr();
+      return result;
+    case Form::kE4m3:
+      made.codes = at::empty({shape.rows, shape.columns}, options.dtype(at::kFloat8_e4m3fn));
+      task.out.e4m3 = static_cast<std::uint8_t*>(made.codes.mutable_data_ptr());
+      break;
+    case Form::kPacked:
+      made.codes = at::empty({shape.rows, shape.codes_per_row()}, options.dtype(at::kByte));
+      task.out.codes = made.codes.mutable_data_ptr<std::uint8_t>();
+      if (format.scale == ScaleEncoding::kFp32) {
+        made.scales = at::empty({shape.rows, shape.scales_per_row}, f32);
+        task.out.scales = made.scales.mutable_data_ptr<float>();
+      } else {
+        made.scales =
+            at::empty({shape.rows, shape.scales_per_row * format.packed_scale_bytes()}, options.dtype(at::kByte));
+        task.out.packed_scales = made.scales.mutable_data_ptr<std::uint8_t>();
+      }
+  }
+  const OuterShape outer = format.has_global_scale() ? outer_shape(shape, spec.outer) : OuterShape{0, 0, 1, 1};
+  made.outer_scales = at::empty({outer.rows, outer.columns}, f32);
+  if (format.has_global_scale()) task.out.outer_scales = made.outer_scales.mutable_data_ptr<float>();
+  return result;
+}
+
+// Quantizes for all tasks by the kernels of the source's device.
+void run(const Source& source, std::span<const QuantizeTask> tasks, std::span<const Window> windows, bool fused) {
+  if (fused) return layer_kernels_of(source.input().device()).quantize_source(source, tasks, windows);
+  const at::Tensor matrix = source.compute().contiguous();
+  kernels_of(matrix.device())
+      .quantize({matrix.const_data_ptr(), DType::kBF16, matrix.size(0), matrix.size(1), matrix.size(1)}, tasks,
+                windows);
+}
+
+}  // namespace
+
+GemmOperand gemm_operand(MadeOperand made) {
+  const bool fp8 = made.codes.scalar_type() == at::kFloat8_e4m3fn;
+  return {std::move(made.codes), fp8 ? std::move(made.outer_scales) : at::Tensor()};
+}
+
+MadeOperand quantize(const Source& source, const OperandRequest& request, Axis axis, const ops::RandomArgs& random) {
+  if (for_operators(source, request)) {
+    if (request.form == Form::kPacked) return ops::quantize(source.input(), request.args, axis, random);
+    return {ops::quantize_dequantize(source.input(), request.args, axis, random), {}, {}};
+  }
+  Allocated one = allocate(source, request, axis, random);
+  const std::array<const OperandRequest*, 1> requests{&request};
+  run(source, {&one.task, 1}, {&request.window, 1}, fusible(source, requests));
+  return std::move(one.made);
+}
+
+MadeOperands quantize_both(const Source& source, const OperandRequest& row, const OperandRequest& column,
+                           const ops::RandomArgs& random) {
+  if (for_operators(source, row) && for_operators(source, column) && row.form == Form::kBf16) {
+    ops::BothOrientations both =
+        ops::quantize_both(source.input(), row.args, column.args, random, column.form == Form::kPacked);
+    return {{std::move(both.row), {}, {}}, std::move(both.column)};
+  }
+  Allocated rows = allocate(source, row, Axis::kRow, random);
+  Allocated columns = allocate(source, column, Axis::kColumn, random);
+  const std::array<const OperandRequest*, 2> requests{&row, &column};
+  const std::array<QuantizeTask, 2> tasks{rows.task, columns.task};
+  const std::array<Window, 2> windows{row.window, column.window};
+  run(source, tasks, windows, fusible(source, requests));
+  return {std::move(rows.made), std::move(columns.made)};
+}
+
+GemmOperand unpack(const MadeOperand& packed, const ops::OperandArgs& args, Form form) {
+  if (form != Form::kE4m3) return {ops::dequantize(packed, args), {}};
+  const at::Tensor& codes = packed.codes;
+  at::Tensor values = at::empty({codes.size(0), codes.size(1) * 2}, codes.options().dtype(at::kFloat8_e4m3fn));
+  ConstQuantized in;
+  in.format = args.format;
+  in.block = args.block;
+  in.rows = values.size(0);
+  in.columns = values.size(1);
+  in.codes = codes.const_data_ptr<std::uint8_t>();
+  in.packed_scales = packed.scales.const_data_ptr<std::uint8_t>();
+  in.outer = args.outer;
+  in.outer_scales = packed.outer_scales.const_data_ptr<float>();
+  fp8_kernels_of(codes.device()).dequantize(in, static_cast<std::uint8_t*>(values.mutable_data_ptr()));
+  return {values, packed.outer_scales};
+}
+
+}  // namespace ufp4

@@ -1,0 +1,43 @@
+#include "torch/window.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/zeros.h>
+
+#include "numerics/window.h"
+
+namespace ufp4 {
+namespace {
+
+constexpr std::int64_t kOperands = 6;
+
+}  // namespace
+
+Windows::Windows(std::int64_t linears, const at::Device& device) {
+  const at::TensorOptions options = at::TensorOptions().dtype(at::kFloat).device(device);
+  expected_ = at::zeros({linears, kOperands}, options);
+  seen_ = at::zeros({linears, kOperands}, options);
+  left_ = at::zeros({linears, kOperands}, options.dtype(at::kInt));
+  scratch_ = at::zeros({linears, kOperands, Window::kScratch}, options);
+}
+
+void Windows::begin_step() {
+  expected_.copy_(seen_).mul_(kWindowRoom);
+  seen_.zero_();
+  left_.zero_();
+}
+
+Window Windows::at(std::uint32_t number, Operand operand) const {
+  const std::int64_t place = std::int64_t{number} * kOperands + static_cast<std::int64_t>(operand);
+  return {.expected = expected_.const_data_ptr<float>() + place,
+          .scratch = scratch_.mutable_data_ptr<float>() + place * Window::kScratch,
+          .seen = record_ ? seen_.mutable_data_ptr<float>() + place : nullptr,
+          .left = record_ ? left_.mutable_data_ptr<std::int32_t>() + place : nullptr};
+}
+
+Windows Windows::frozen() const {
+  Windows copy = *this;
+  copy.record_ = false;
+  return copy;
+}
+
+}  // namespace ufp4

@@ -1,0 +1,224 @@
+// Second-level scales that follow from the step before, on the CPU and, where there is one, on a GPU with FP8 tensor
+// cores: codes, bookkeeping, and the products of both ways to run a linear.
+#include "torch/window.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "message_of.h"
+#include "numerics/reference.h"
+#include "torch/fp8.h"
+#include "torch/kernels.h"
+#include "torch/operand.h"
+#include "ufp4/backend.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+bool gpu_usable() {
+  for (const Backend* backend : backends()) {
+    if (backend->name() == "cuda") return backend->available() && has_fp8(at::Device(at::kCUDA, 0));
+  }
+  return false;
+}
+
+std::vector<at::Device> devices() {
+  std::vector<at::Device> list{at::kCPU};
+  if (gpu_usable()) list.emplace_back(at::kCUDA, 0);
+  return list;
+}
+
+ops::OperandArgs int4_p2(Rounding rounding = Rounding::kNearest) {
+  return {.format = &find_format("int4_p2"), .hadamard = 16, .rounding = rounding, .stream = 5};
+}
+
+constexpr std::uint64_t kSeed = 11;
+
+ops::RandomArgs random_args() { return {kSeed, kSeed, 3, 0, 0}; }
+
+QuantizeSpec spec_of(const ops::OperandArgs& args, Axis axis) {
+  QuantizeSpec spec;
+  spec.format = args.format;
+  spec.axis = axis;
+  spec.rounding = args.rounding;
+  spec.hadamard = make_hadamard(args.hadamard, kSeed);
+  spec.random = {kSeed, 3, args.stream};
+  return spec;
+}
+
+ConstMatrix view(const at::Tensor& matrix) {
+  return {matrix.const_data_ptr(), DType::kBF16, matrix.size(0), matrix.size(1), matrix.size(1)};
+}
+
+// What the reference makes of a matrix whose amax is said to be `amax`: values in FP32, without the second-level scale.
+at::Tensor reference_values(const at::Tensor& matrix, const ops::OperandArgs& args, Axis axis, float amax) {
+  QuantizeTask task;
+  task.spec = spec_of(args, axis);
+  task.spec.tensor_amax = amax;
+  const QuantizedShape shape = quantized_shape(matrix.size(0), matrix.size(1), task.spec);
+  at::Tensor e4m3 = at::empty({shape.rows, shape.columns}, at::kByte);
+  task.out.e4m3 = e4m3.mutable_data_ptr<std::uint8_t>();
+  reference::quantize(view(matrix), task);
+  return e4m3.view(at::kFloat8_e4m3fn).to(at::kFloat);
+}
+
+float amax_of(const at::Tensor& matrix, const ops::OperandArgs& args, Axis axis) {
+  return find_backend("scalar").tensor_amax(view(matrix), spec_of(args, axis));
+}
+
+at::Tensor values_of(const MadeOperand& made) { return made.codes.cpu().to(at::kFloat); }
+
+float seen(const Windows& windows, Operand operand) {
+  return windows.seen().cpu()[1][static_cast<std::int64_t>(operand)].item<float>();
+}
+
+std::int64_t left(const Windows& windows, Operand operand) {
+  return windows.left().cpu()[1][static_cast<std::int64_t>(operand)].item<std::int64_t>();
+}
+
+// A step that fits is quantized for twice what the step before held; one that does not, for what it holds itself.
+TEST(Windows, FollowTheStepBefore) {
+  for (const at::Device& device : devices()) {
+    for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
+      Windows windows(2, device);
+      float expected = 0;
+      for (const double size : {1.0, 1.5, 0.9, 40.0, 39.0, 1e-3, 1e-3, 0.0, 2.0}) {
+        const at::Tensor matrix = (at::randn({48, 80}) * size).to(at::kBFloat16);
+        windows.begin_step();
+        const OperandRequest row{int4_p2(rounding), Form::kE4m3, windows.at(1, Operand::kFpropX)};
+        const OperandRequest column{int4_p2(rounding), Form::kE4m3, windows.at(1, Operand::kWgradX)};
+        const MadeOperands made = quantize_both(Source::matrix(matrix.to(device)), row, column, random_args());
+        const float found = amax_of(matrix, row.args, Axis::kRow);
+        const bool again = found > 0 && (found > expected || found * 256 < expected);
+        const float used = again ? found : expected;
+        const std::string what = device.str() + ", size " + std::to_string(size);
+        EXPECT_TRUE(at::equal(values_of(made.row), reference_values(matrix, row.args, Axis::kRow, used))) << what;
+        EXPECT_EQ(made.row.outer_scales.cpu().item<float>(), used / 224) << what;
+        EXPECT_EQ(seen(windows, Operand::kFpropX), found) << what;
+        EXPECT_EQ(left(windows, Operand::kFpropX), again && expected > 0 ? 1 : 0) << what;
+        EXPECT_EQ(seen(windows, Operand::kWgradX), amax_of(matrix, column.args, Axis::kColumn)) << what;
+        EXPECT_EQ(seen(windows, Operand::kDgradW), 0);
+        expected = 2 * found;
+      }
+    }
+  }
+}
+
+TEST(Windows, FrozenOnesLeaveNoTrace) {
+  for (const at::Device& device : devices()) {
+    Windows windows(2, device);
+    const Windows frozen = windows.frozen();
+    const at::Tensor matrix = at::randn({32, 32}).to(at::kBFloat16);
+    const auto use = [&](const Windows& of) {
+      return quantize(Source::matrix(matrix.to(device)), {int4_p2(), Form::kE4m3, of.at(1, Operand::kDgradDy)},
+                      Axis::kRow, random_args());
+    };
+    use(frozen);
+    EXPECT_EQ(seen(windows, Operand::kDgradDy), 0);
+    use(windows);
+    windows.begin_step();
+    const MadeOperand made = use(frozen);
+    EXPECT_EQ(made.outer_scales.cpu().item<float>(), 2 * amax_of(matrix, int4_p2(), Axis::kRow) / 224);
+    EXPECT_EQ(seen(windows, Operand::kDgradDy), 0);
+    EXPECT_EQ(left(windows, Operand::kDgradDy), 0);
+  }
+}
+
+// A block that is not finite stays NaN, is no part of any amax and spoils no other block.
+TEST(Windows, NanStaysWhereItIs) {
+  for (const at::Device& device : devices()) {
+    at::Tensor matrix = at::randn({16, 64}).to(at::kBFloat16);
+    matrix[3][20] = std::nan("");
+    matrix[4][0] = INFINITY;
+    Windows windows(2, device);
+    const OperandRequest request{int4_p2(), Form::kE4m3, windows.at(1, Operand::kFpropX)};
+    const MadeOperand made = quantize(Source::matrix(matrix.to(device)), request, Axis::kRow, random_args());
+    const at::Tensor nan = values_of(made).isnan();
+    EXPECT_EQ(nan.sum().item<std::int64_t>(), 32) << device;
+    EXPECT_TRUE(nan[3][16].item<bool>() && nan[3][31].item<bool>() && nan[4][0].item<bool>()) << device;
+    const float amax = seen(windows, Operand::kFpropX);
+    EXPECT_TRUE(std::isfinite(amax) && amax == amax_of(matrix, request.args, Axis::kRow)) << device;
+  }
+}
+
+TEST(Windows, WithoutOneTheAmaxIsExact) {
+  for (const at::Device& device : devices()) {
+    const at::Tensor matrix = at::randn({40, 48}).to(at::kBFloat16);
+    for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+      const MadeOperand made =
+          quantize(Source::matrix(matrix.to(device)), {int4_p2(), Form::kE4m3, {}}, axis, random_args());
+      const float amax = amax_of(matrix, int4_p2(), axis);
+      EXPECT_EQ(made.outer_scales.cpu().item<float>(), amax / 224);
+      EXPECT_TRUE(at::equal(values_of(made), reference_values(matrix, int4_p2(), axis, amax)));
+    }
+  }
+}
+
+// The rest needs the tensor cores.
+class Fp8 : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!gpu_usable()) GTEST_SKIP() << "no GPU with FP8 tensor cores, or a build without CUDA";
+  }
+
+  static GemmOperand operand(const at::Tensor& matrix) {
+    return gemm_operand(quantize(Source::matrix(matrix.to(at::kBFloat16).to(at::kCUDA)), {int4_p2(), Form::kE4m3, {}},
+                                 Axis::kRow, random_args()));
+  }
+
+  static at::Tensor exact(const GemmOperand& a) {
+    return a.values.cpu().to(at::kFloat).to(at::kDouble) * a.scale.cpu().to(at::kDouble).item<double>();
+  }
+};
+
+TEST_F(Fp8, ProductsAreExactToTheRoundingOfTheSum) {
+  for (const auto& [m, n, k] : {std::array{64, 96, 128}, std::array{17, 48, 4096}, std::array{1, 16, 16}}) {
+    const GemmOperand a = operand(at::randn({m, k}));
+    const GemmOperand b = operand(at::randn({n, k}) * 0.02);
+    const at::Tensor sum = at::mm(exact(a), exact(b).t());
+    const double size = sum.abs().max().item<double>();
+    const at::Tensor f32 = matmul_transposed_f32(a, b);
+    EXPECT_LT((f32.cpu().to(at::kDouble) - sum).abs().max().item<double>(), 2e-6 * size) << m << " " << n << " " << k;
+    EXPECT_TRUE(at::equal(matmul_transposed(a, b), f32.to(at::kBFloat16))) << m << " " << n << " " << k;
+    at::Tensor into = at::ones_like(f32);
+    matmul_transposed_into(into, a, b, Accumulate::kAdd);
+    EXPECT_LT((into - f32 - 1).abs().max().item<double>(), 2e-6 * (1 + size));
+    matmul_transposed_into(into, a, b, Accumulate::kOverwrite);
+    EXPECT_TRUE(at::equal(into, f32));
+  }
+}
+
+TEST_F(Fp8, AnOperandThatWasPackedIsTheSame) {
+  const Source source = Source::matrix(at::randn({80, 112}).to(at::kBFloat16).to(at::kCUDA));
+  const MadeOperand direct = quantize(source, {int4_p2(), Form::kE4m3, {}}, Axis::kColumn, random_args());
+  const MadeOperand packed = quantize(source, {int4_p2(), Form::kPacked, {}}, Axis::kColumn, random_args());
+  const GemmOperand unpacked = unpack(packed, int4_p2(), Form::kE4m3);
+  EXPECT_TRUE(at::equal(unpacked.values.view(at::kByte), direct.codes.view(at::kByte)));
+  EXPECT_TRUE(at::equal(unpacked.scale, direct.outer_scales));
+  const double bytes = static_cast<double>(packed.codes.nbytes() + packed.scales.nbytes());
+  EXPECT_LE(bytes, 0.29 * 2 * 80 * 112);
+}
+
+TEST_F(Fp8, ShapesThatTensorCoresDoNotTakeAreNamed) {
+  const GemmOperand a = operand(at::randn({16, 32}));
+  const GemmOperand b = operand(at::randn({20, 32}));
+  EXPECT_NE(message_of<InputError>([&] { matmul_transposed(a, b); }).find("20 rows of b"), std::string::npos);
+}
+
+TEST(Fp8OnTheCpu, IsRefused) {
+  EXPECT_FALSE(has_fp8(at::kCPU));
+  EXPECT_NE(message_of<InputError>([] { fp8_kernels_of(at::kCPU); }).find("'cpu'"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ufp4
