@@ -46,6 +46,21 @@ function(ufp4_layer name)
   target_link_libraries(${name} PUBLIC ${ARG_LINK} PRIVATE $<BUILD_INTERFACE:ufp4_options> ${ARG_PRIVATE_LINK})
 endfunction()
 
+# ufp4_simd_sources(sources... [DEFINITIONS definitions...]): files that Highway compiles once for every instruction set.
+# They are vectors already. Highway's portable target is miscompiled by the vectorizer of GCC before 12.3 (GCC bug
+# 106322), and Highway therefore leaves it out there, unless told that the vectorizer is off. Optimized in debug builds
+# too, but not more than the rest under sanitizers, where it would take three times as long.
+function(ufp4_simd_sources)
+  cmake_parse_arguments(ARG "" "" "DEFINITIONS" ${ARGN})
+  if(UFP4_SANITIZE)
+    set(optimization "")
+  else()
+    set(optimization -O2)
+  endif()
+  set_source_files_properties(${ARG_UNPARSED_ARGUMENTS} PROPERTIES
+    COMPILE_OPTIONS "-fno-tree-vectorize;${optimization}" COMPILE_DEFINITIONS "HWY_BROKEN_EMU128=0;${ARG_DEFINITIONS}")
+endfunction()
+
 # ufp4_test(NAME sources... LINK libs...): a GoogleTest program whose cases ctest lists one by one.
 function(ufp4_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "LINK" ${ARGN})

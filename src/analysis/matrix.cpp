@@ -1,11 +1,13 @@
 #include "analysis/matrix.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <exception>
 #include <limits>
 #include <mutex>
+#include <numeric>
 #include <thread>
 #include <utility>
 
@@ -106,6 +108,22 @@ std::int64_t load_tile(const MatrixSource& source, const Rectangle& tile, std::v
   return nonfinite;
 }
 
+// In several sums, so that one addition need not wait for the one before.
+double sum_of_squares(std::span<const float> values) {
+  std::array<double, 8> sums{};
+  const std::size_t whole = values.size() / sums.size() * sums.size();
+  for (std::size_t i = 0; i < whole; i += sums.size()) {
+    for (std::size_t k = 0; k < sums.size(); ++k) {
+      const auto value = static_cast<double>(values[i + k]);
+      sums[k] += value * value;
+    }
+  }
+  for (std::size_t i = whole; i < values.size(); ++i) {
+    sums[0] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+  }
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
 Part transformed_part(const Rectangle& tile, const Hadamard& hadamard, Buffers& buffers) {
   Part part{buffers.values, tile.rows, tile.columns, tile.row, tile.column};
   if (hadamard.size == 0) return part;
@@ -158,7 +176,7 @@ struct Gathered {
   Buffers buffers;
   std::int64_t nonfinite = 0;
   double squares = 0;
-  double amax = 0;
+  float amax = 0;
   std::vector<FormatMeasurement> measurements;
 };
 
@@ -246,11 +264,8 @@ MatrixReport analyze_matrix(const MatrixSource& source, const MatrixAnalysis& an
       tiles, analysis.threads, initial,
       [&](const Rectangle& tile, Gathered& own) {
         own.nonfinite += load_tile(source, tile, own.buffers.values);
-        for (const float value : own.buffers.values) {
-          const auto magnitude = std::fabs(static_cast<double>(value));
-          own.squares += magnitude * magnitude;
-          own.amax = std::max(own.amax, magnitude);
-        }
+        own.squares += sum_of_squares(own.buffers.values);
+        for (const float value : own.buffers.values) own.amax = std::max(own.amax, std::fabs(value));
         for (const Group& group : groups) {
           const Part part = transformed_part(tile, group.hadamard, own.buffers);
           for (const std::size_t i : group.members) own.measurements[i].add(part, own.buffers.measurement);
@@ -268,7 +283,7 @@ MatrixReport analyze_matrix(const MatrixSource& source, const MatrixAnalysis& an
   report.rows = source.rows;
   report.columns = source.columns;
   report.nonfinite = all.nonfinite;
-  report.amax = all.amax;
+  report.amax = static_cast<double>(all.amax);
   const std::int64_t finite = report.rows * report.columns - report.nonfinite;
   report.rms = finite > 0 ? std::sqrt(all.squares / static_cast<double>(finite)) : 0;
   for (std::size_t i = 0; i < analysis.schemes.size(); ++i) {

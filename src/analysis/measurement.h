@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "analysis/code_sums.h"
 #include "analysis/statistics.h"
 #include "ufp4/quantize.h"
 
@@ -30,6 +31,7 @@ struct MeasurementBuffers {
   std::vector<float> image;
   std::vector<float> scales;
   std::vector<std::uint8_t> codes;
+  std::vector<double> inverse_scales;
 };
 
 class FormatMeasurement {
@@ -46,18 +48,16 @@ class FormatMeasurement {
   FormatMeasurement& operator+=(const FormatMeasurement& other);
 
   const QuantizeSpec& spec() const { return spec_; }
-  std::int64_t count() const { return sums_.count; }
 
   // level_share and level_mean_error go by the code's magnitude, the code -8 as an eighth level; they are empty for
   // formats whose blocks choose between grids.
   Figures figures() const;
 
  private:
+  void add_row(const float* values, std::int64_t columns, std::size_t at, MeasurementBuffers& buffers);
+
   QuantizeSpec spec_;
-  Sums sums_;
-  std::array<double, 16> code_count_{};
-  std::array<double, 16> code_magnitude_{};  // sum of |value| / scale, by code
-  double clamped_ = 0;
+  CodeSums sums_;
 };
 
 }  // namespace ufp4::analysis

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
-#include <map>
 #include <span>
 #include <vector>
 
@@ -28,27 +26,5 @@ double effective_bucket_ratio(std::span<const double> shares);
 
 // Shares of the signed values of a symmetric grid, from the shares of its magnitude levels (the first is zero's).
 std::vector<double> signed_shares(std::span<const double> level_shares);
-
-// Sums over values x and their images q, in FP64; partial sums of threads add up.
-struct Sums {
-  double xx = 0, xq = 0, qq = 0;
-  std::int64_t count = 0;
-
-  void add(double x, double q) {
-    xx += x * x;
-    xq += x * q;
-    qq += q * q;
-    ++count;
-  }
-  Sums& operator+=(const Sums& other) {
-    xx += other.xx;
-    xq += other.xq;
-    qq += other.qq;
-    count += other.count;
-    return *this;
-  }
-  double alpha() const { return xx == 0 ? 1 : xq / xx; }
-  double nmse() const { return xx == 0 ? 0 : (qq - 2 * xq + xx) / xx; }
-};
 
 }  // namespace ufp4::analysis
