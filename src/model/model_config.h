@@ -63,7 +63,7 @@ std::int64_t non_embedding_parameter_count(const ModelConfig& config);
 double training_flops_per_token(const ModelConfig& config);
 
 // Bytes that a forward and backward pass over a micro-batch keeps: an estimate from above, with or without the packed
-// stash, all of BF16, without parameters, gradients and optimizer state.
-double activation_bytes(const ModelConfig& config, std::int64_t tokens, bool packed_stash);
+// stash (all of BF16), with the result of fc1 kept or made anew; without parameters, gradients and optimizer state.
+double activation_bytes(const ModelConfig& config, std::int64_t tokens, bool packed_stash, bool recompute = false);
 
 }  // namespace ufp4

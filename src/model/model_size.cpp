@@ -44,7 +44,7 @@ double training_flops_per_token(const ModelConfig& c) {
   return 6 * gemm_parameters + attention;
 }
 
-double activation_bytes(const ModelConfig& c, std::int64_t tokens, bool packed_stash) {
+double activation_bytes(const ModelConfig& c, std::int64_t tokens, bool packed_stash, bool recompute) {
   const auto d = static_cast<double>(c.d_model);
   const auto f = static_cast<double>(c.ffn);
   const auto qkv = static_cast<double>(qkv_size(c));
@@ -54,7 +54,7 @@ double activation_bytes(const ModelConfig& c, std::int64_t tokens, bool packed_s
   const double layer = 2 * (2 * d)                                       // inputs of the two norms
                        + stash * (2 * d + d + f)                         // inputs of the four linears
                        + 2 * (qkv + d + repeated)                        // queries, keys, values, attention output
-                       + 2 * (2 * f);                                    // gate and up
+                       + (recompute ? 0 : 2 * (2 * f));                  // gate and up
   const double working = 2 * (6 * f + 4 * d + 2 * qkv);                  // of the layer at hand, forward or backward
   const double logits_tokens = static_cast<double>(c.vocab_size) * 10;
   const double chunk = c.vocab_size > 0 ? std::min<double>(static_cast<double>(tokens), 4096) : 0;

@@ -11,6 +11,7 @@
 #include "torch/linear_observer.h"
 #include "torch/linear_passes.h"
 #include "torch/source.h"
+#include "torch/window.h"
 
 namespace ufp4 {
 namespace {
@@ -29,6 +30,15 @@ struct LinearState {
     FpropResult result = fprop(x, weight, call, keep);
     kept = std::move(result.kept);
     return result.y;
+  }
+
+  // The result of an earlier forward(x, ..) once more, to the bit; nobody is told of it.
+  at::Tensor repeat(const Source& x) const {
+    LinearCall again = call;
+    again.context.observer = nullptr;
+    std::optional<Windows> frozen;
+    if (call.context.windows != nullptr) again.context.windows = &frozen.emplace(call.context.windows->frozen());
+    return fprop(x, weight, again, false).y;
   }
 
   // dx, and the gradient of the weight (undefined if it was added in place).
@@ -65,7 +75,7 @@ struct State : torch::CustomClassHolder {
   at::Tensor norm_weight;
   LinearState first;
   LinearState second;  // feed_forward: fc2
-  at::Tensor h;        // feed_forward: the result of fc1
+  at::Tensor h;        // feed_forward: the result of fc1; undefined if it is made anew
 
   Source normed() const {
     return options.fused ? Source::rms_norm(norm, norm_weight) : Source::matrix(rms_norm_forward(norm, norm_weight));
@@ -73,8 +83,8 @@ struct State : torch::CustomClassHolder {
   Source activated(const at::Tensor& of) const {
     return options.fused ? Source::swiglu(of) : Source::matrix(swiglu_forward(of));
   }
-  Source activated_backward(const at::Tensor& dy) const {
-    return options.fused ? Source::swiglu_backward(dy, h) : Source::matrix(swiglu_backward(dy, h));
+  Source activated_backward(const at::Tensor& dy, const at::Tensor& of) const {
+    return options.fused ? Source::swiglu_backward(dy, of) : Source::matrix(swiglu_backward(dy, of));
   }
 };
 
@@ -93,7 +103,7 @@ at::Tensor norm_linear_forward(State& state, bool keep) { return state.first.for
 at::Tensor feed_forward_forward(State& state, bool keep) {
   const at::Tensor h = state.first.forward(state.normed(), keep);
   at::Tensor y = state.second.forward(state.activated(h), keep);
-  if (keep) state.h = h;
+  if (keep && !state.options.recompute) state.h = h;
   return y;
 }
 
@@ -144,7 +154,8 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
     const bool branch = ctx->saved_data["branch"].toBool();
     const StatePointer state = take(ctx);
     auto [dactivated, dfc2] = state->second.backward(Source::matrix(gradients[1]));
-    const auto [dnormed, dfc1] = state->first.backward(state->activated_backward(dactivated));
+    if (!state->h.defined()) state->h = state->first.repeat(state->normed());
+    const auto [dnormed, dfc1] = state->first.backward(state->activated_backward(dactivated, state->h));
     dactivated.reset();
     const RmsNormGradients norm = rms_norm_backward(dnormed, state->norm, state->norm_weight, gradients[0]);
     return {norm.dx, branch ? norm.dx : at::Tensor(), norm.dweight, dfc1, dfc2, {}};

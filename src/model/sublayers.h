@@ -27,6 +27,9 @@ struct SublayerOptions {
   // Whether kernels that quantize what a norm or a SwiGLU makes, without writing it, are used where there are such.
   // They change no bit.
   bool fused = true;
+  // Whether the backward pass makes the result of fc1 anew instead of keeping it: a GEMM more, and the largest of all
+  // kept activations less. It changes no bit.
+  bool recompute = false;
 };
 
 // Adds the branch, and applies linear(rms_norm(x)): {x + branch, [tokens, out]}.

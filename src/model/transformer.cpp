@@ -135,7 +135,7 @@ at::Tensor Transformer::Impl::hidden(const at::Tensor& tokens_BT, const RandomCo
     table_TS = rotary_table(std::max(tokens_BT.size(1), config.context), config.head_size(), config.rope_theta,
                             options.device);
   }
-  const SublayerOptions sublayer{config.norm_epsilon, options.fused};
+  const SublayerOptions sublayer{config.norm_epsilon, options.fused, options.recompute};
   Residual stream{at::embedding(embedding, tokens_BT.reshape({-1})).to(at::kBFloat16), {}};
   for (Block& block : blocks) {
     const Residual qkv = norm_linear(stream, block.attention_norm, block.qkv, context, sublayer);

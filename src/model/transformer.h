@@ -22,7 +22,8 @@ struct TransformerOptions {
   std::uint64_t seed = 0;  // of the initial weights
   at::Device device = at::kCPU;
   Stash stash = Stash::kPacked;
-  bool fused = true;  // SublayerOptions::fused
+  bool fused = true;       // SublayerOptions::fused
+  bool recompute = false;  // SublayerOptions::recompute
   GemmPath path = GemmPath::kEmulated;
   std::int64_t loss_chunk = 0;  // tokens whose logits exist at a time; 0: chosen from the vocabulary
 };

@@ -57,8 +57,9 @@ MemoryEstimate estimate_memory(const RunConfig& config) {
   const auto parameters = static_cast<double>(parameter_count(config.model));
   MemoryEstimate estimate;
   estimate.state = parameters * (4 * 4 + 2 * 2);
-  estimate.activations = activation_bytes(config.model, config.train.micro_batch * config.model.context,
-                                          config.train.stash == "packed" && config.recipe.quantized());
+  estimate.activations =
+      activation_bytes(config.model, config.train.micro_batch * config.model.context,
+                       config.train.stash == "packed" && config.recipe.quantized(), config.train.recompute == "ffn");
   return estimate;
 }
 

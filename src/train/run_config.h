@@ -52,6 +52,7 @@ struct TrainSettings {
   std::string graph = "on";
   std::string producers = "fused";
   std::string gemm = "auto";
+  std::string recompute = "none";
   std::int64_t threads = 0;
   std::int64_t log_every = 10;
   std::int64_t eval_every = 100;

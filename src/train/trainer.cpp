@@ -183,6 +183,7 @@ class Run {
             .device = device_,
             .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kBf16,
             .fused = config_.train.producers == "fused",
+            .recompute = config_.train.recompute == "ffn",
             .path = path};
   }
 
@@ -377,7 +378,9 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   const std::string message = error.what_without_backtrace();
   throw RunError(message.substr(0, message.find(" If reserved but unallocated")) + " Lower train.micro_batch (" +
                  std::to_string(config.train.micro_batch) + "; train.batch may stay) or model.context (" +
-                 std::to_string(config.model.context) + "), or choose a smaller model");
+                 std::to_string(config.model.context) + ")" +
+                 (config.train.recompute == "none" ? ", set train.recompute to ffn" : "") +
+                 ", or choose a smaller model");
 } catch (const c10::Error& error) {
   // The first line says what is wrong; the rest is a stack of torch's own functions.
   const std::string message = error.what_without_backtrace();

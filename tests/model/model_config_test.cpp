@@ -86,6 +86,7 @@ TEST(ModelConfig, ThePackedStashTakesLess) {
   ModelConfig config = load_model_config("10m");
   config.vocab_size = 320;
   EXPECT_LT(activation_bytes(config, 4096, true), activation_bytes(config, 4096, false));
+  EXPECT_LT(activation_bytes(config, 4096, true, true), activation_bytes(config, 4096, true));
 }
 
 }  // namespace

@@ -62,10 +62,10 @@ class GpuTrain : public testing::Test {
   int runs_ = 0;
 };
 
-TEST_F(GpuTrain, NeitherStashNorGraphNorFusedProducersChangeABit) {
+TEST_F(GpuTrain, NeitherStashNorGraphNorFusedProducersNorRecomputationChangeABit) {
   for (const char* recipe : {"ufp4", "e2m1", "ufp4_full", "ufp4_p2", "bf16"}) {
     const fs::path all = run(recipe);
-    for (const char* off : {"train.stash=bf16", "train.graph=off", "train.producers=separate"}) {
+    for (const char* off : {"train.stash=bf16", "train.graph=off", "train.producers=separate", "train.recompute=ffn"}) {
       const fs::path without = run(recipe, {off});
       EXPECT_EQ(losses(without), losses(all)) << recipe << ", " << off;
       EXPECT_TRUE(weights(without) == weights(all)) << recipe << ", " << off;

@@ -97,6 +97,21 @@ TEST(Train, ValidationLeavesNoTrace) {
               file_of(folder / "often", "step-00000008", "optimizer.safetensors"));
 }
 
+TEST(Train, RecomputationChangesNoBit) {
+  const TemporaryFolder folder;
+  for (const char* recipe : {"bf16", "ufp4", "ufp4_p2"}) {
+    const fs::path kept = folder / (std::string(recipe) + "-kept");
+    const fs::path anew = folder / (std::string(recipe) + "-anew");
+    train(micro_run(recipe, {"train.micro_batch=2"}), kept, {}, never());
+    train(micro_run(recipe, {"train.micro_batch=2", "train.recompute=ffn", "train.analyze_every=2"}), anew, {},
+          never());
+    EXPECT_EQ(losses(kept), losses(anew)) << recipe;
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+      EXPECT_TRUE(file_of(kept, "step-00000008", file) == file_of(anew, "step-00000008", file)) << recipe;
+    }
+  }
+}
+
 TEST(Train, EveryFormatTrainsAndItsStashChangesNoBit) {
   for (const BlockFormat& format : formats()) {
     if (format.rule == ScaleRule::kAmax) continue;
