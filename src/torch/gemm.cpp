@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,11 @@ GemmKind this_cpu() {
   return cpu_gemm_kind(features);
 }
 
+std::atomic<GemmKind>& on_cpu() {
+  static std::atomic<GemmKind> kind{this_cpu()};
+  return kind;
+}
+
 // The part of the contraction axis that both operands have.
 std::pair<at::Tensor, at::Tensor> common_depth(const at::Tensor& a, const at::Tensor& b) {
   const c10::SymInt depth = std::min(a.sym_size(1), b.sym_size(1));
@@ -41,10 +47,11 @@ GemmKind cpu_gemm_kind(std::span<const std::string_view> features) {
   return fast ? GemmKind::kBf16 : GemmKind::kFp32;
 }
 
-GemmKind gemm_kind(const at::Device& device) {
-  static const GemmKind on_cpu = this_cpu();
-  return device.is_cpu() ? on_cpu : GemmKind::kBf16;
-}
+GemmKind gemm_kind(const at::Device& device) { return device.is_cpu() ? on_cpu().load() : GemmKind::kBf16; }
+
+ForcedCpuGemm::ForcedCpuGemm(GemmKind kind) : before_(on_cpu().exchange(kind)) {}
+
+ForcedCpuGemm::~ForcedCpuGemm() { on_cpu() = before_; }
 
 std::string_view description(GemmKind kind) {
   return kind == GemmKind::kBf16 ? "emulated: bf16" : "emulated: fp32 (no fast bf16 here)";

@@ -30,6 +30,19 @@ GemmKind cpu_gemm_kind(std::span<const std::string_view> features);
 // What this machine takes on `device`.
 GemmKind gemm_kind(const at::Device& device);
 
+// While it lives, the CPU takes this kind, whatever it is good at: shows here what another machine would compute. For
+// the whole process, and one at a time.
+class ForcedCpuGemm {
+ public:
+  explicit ForcedCpuGemm(GemmKind kind);
+  ~ForcedCpuGemm();
+  ForcedCpuGemm(const ForcedCpuGemm&) = delete;
+  ForcedCpuGemm& operator=(const ForcedCpuGemm&) = delete;
+
+ private:
+  GemmKind before_;
+};
+
 // For the log: "emulated: bf16" or "emulated: fp32 (no fast bf16 here)".
 std::string_view description(GemmKind kind);
 

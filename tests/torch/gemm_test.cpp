@@ -24,6 +24,16 @@ TEST(Gemm, TheProcessorsFeaturesChooseIt) {
   EXPECT_EQ(gemm_kind(at::Device(at::kCUDA, 0)), GemmKind::kBf16);
 }
 
+TEST(Gemm, IsForcedUntilTheEndOfAScope) {
+  const GemmKind own = gemm_kind(at::kCPU);
+  for (const GemmKind kind : {GemmKind::kFp32, GemmKind::kBf16}) {
+    const ForcedCpuGemm forced(kind);
+    EXPECT_EQ(gemm_kind(at::kCPU), kind);
+    EXPECT_EQ(gemm_kind(at::Device(at::kCUDA, 0)), GemmKind::kBf16);
+  }
+  EXPECT_EQ(gemm_kind(at::kCPU), own);
+}
+
 TEST(Gemm, TheLogSaysWhichItIs) {
   EXPECT_EQ(description(GemmKind::kBf16), "emulated: bf16");
   EXPECT_EQ(description(GemmKind::kFp32), "emulated: fp32 (no fast bf16 here)");

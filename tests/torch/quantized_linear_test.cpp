@@ -142,7 +142,11 @@ void expect_same(const Gradients& a, const Gradients& b, const std::string& what
   EXPECT_TRUE(at::equal(a.dw, b.dw)) << what << ": dw";
 }
 
-TEST(QuantizedLinear, OneStepIsTheCompositionOfReferenceAndProduct) {
+// On this machine, and as on one whose products run the other way.
+class QuantizedLinearStep : public testing::TestWithParam<GemmKind> {};
+
+TEST_P(QuantizedLinearStep, IsTheCompositionOfReferenceAndProduct) {
+  const ForcedCpuGemm forced(GetParam());
   const RandomContext context{77, 5, 48};
   for (const std::int64_t tokens : {1, 37, 300}) {
     const at::Tensor x = at::randn({tokens, 100}).to(at::kBFloat16);
@@ -157,8 +161,11 @@ TEST(QuantizedLinear, OneStepIsTheCompositionOfReferenceAndProduct) {
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(Gemms, QuantizedLinearStep, testing::Values(GemmKind::kBf16, GemmKind::kFp32),
+                         [](const auto& kind) { return kind.param == GemmKind::kBf16 ? "bf16" : "fp32"; });
+
 TEST(QuantizedLinear, WithoutQuantizationItIsTorchsLinear) {
-  if (gemm_kind(at::kCPU) != GemmKind::kBf16) GTEST_SKIP() << "no fast BF16: the products run in FP32";
+  const ForcedCpuGemm forced(GemmKind::kBf16);
   const at::Tensor x = at::randn({3, 50, 64}).to(at::kBFloat16);
   const at::Tensor w = at::randn({96, 64}).to(at::kBFloat16).to(at::kFloat);
   const at::Tensor dy = at::randn({3, 50, 96}).to(at::kBFloat16);
