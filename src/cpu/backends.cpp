@@ -40,8 +40,15 @@ class HighwayBackend final : public Backend {
 
   void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const override {
     const int block = in.block == 0 ? in.format->block : in.block;
-    kernels_.dequantize(all_code_values(in.format->element), in.codes, in.scales, in.global_scale, block,
-                        static_cast<std::size_t>(in.rows * in.columns / block), out, out_dtype);
+    Expansion expansion = expansion_of(*in.format, block);
+    expansion.codes = in.codes;
+    expansion.scales = in.scales;
+    expansion.selectors = in.selectors;
+    expansion.global_scale = in.global_scale;
+    expansion.blocks = static_cast<std::size_t>(in.rows * in.columns / block);
+    expansion.out = out;
+    expansion.out_dtype = out_dtype;
+    kernels_.dequantize(expansion);
   }
 
  private:

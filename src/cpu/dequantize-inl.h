@@ -71,28 +71,49 @@ HWY_INLINE VU to_bf16(VF value) {
   return hn::IfThenElse(hn::RebindMask(u, hn::IsNaN(value)), hn::Or(upper, hn::Set(u, 0x40u)), rounded);
 }
 
-template <DType kOutput>
-HWY_INLINE void dequantize_blocks(const std::array<float, 16>& code_values, const std::uint8_t* HWY_RESTRICT codes,
-                                  const float* HWY_RESTRICT scales, float global_scale, int block, std::size_t blocks,
-                                  std::uint8_t* HWY_RESTRICT out) {
+// 2^selector for each four of the elements from `first` on, of the selectors of sixteen.
+HWY_INLINE VF exponents_of_four(std::uint32_t selectors, std::size_t first, VU byte_shift) {
+  const U32 u;
+  const VU here = hn::Shr(hn::Set(u, selectors >> (2 * first)), byte_shift);
+  return hn::BitCast(F32(), hn::ShiftLeft<23>(hn::Add(hn::And(here, hn::Set(u, 0xFFu)), hn::Set(u, 127u))));
+}
+
+template <DType kOutput, Expansion::Selectors kMeaning>
+void dequantize_blocks(const Expansion& in) {
   using U64 = hn::ScalableTag<std::uint64_t>;
   const U64 u64;
-  const CodeValues value_of(code_values);
-  const VF global = hn::Set(F32(), global_scale);
+  const CodeValues value_of[] = {CodeValues(in.code_values[0]), CodeValues(in.code_values[1])};
+  const VF global = hn::Set(F32(), in.global_scale);
   // Lanes 2m and 2m + 1 of a vector take the byte m of the codes.
   const auto byte_shift = hn::ShiftLeft<3>(hn::Iota(u64, 0));
-  for (std::size_t b = 0; b < blocks; ++b) {
-    const VF scale = hn::Set(F32(), scales[b]);
-    for (int run = 0; run < block; run += kRun) {
+  const VU selector_shift = hn::ShiftLeft<3>(hn::ShiftRight<2>(hn::Iota(U32(), 0)));
+  const std::uint8_t* HWY_RESTRICT codes = in.codes;
+  const std::uint8_t* HWY_RESTRICT selectors = in.selectors;
+  auto* HWY_RESTRICT out = static_cast<std::uint8_t*>(in.out);
+  for (std::size_t b = 0; b < in.blocks; ++b) {
+    const VF of_block = hn::Set(F32(), in.scales[b]);
+    for (int run = 0; run < in.block; run += kRun) {
       std::uint64_t packed = 0;
       std::memcpy(&packed, codes, sizeof packed);
       codes += sizeof packed;
+      std::size_t table = 0;
+      std::uint32_t exponents = 0;
+      if constexpr (kMeaning == Expansion::Selectors::kTable) {
+        table = *selectors++ == 0 ? 0 : 1;
+      } else if constexpr (kMeaning == Expansion::Selectors::kExponent) {
+        std::memcpy(&exponents, selectors, sizeof exponents);
+        selectors += sizeof exponents;
+      }
       UFP4_UNROLL
       for (std::size_t part = 0; part < kRun / kLanes; ++part) {
         const auto bytes = hn::Shr(hn::Set(u64, packed >> (4 * kLanes * part)), byte_shift);
         const auto nibbles =
             hn::Or(hn::And(bytes, hn::Set(u64, 0xFull)), hn::And(hn::ShiftLeft<28>(bytes), hn::Set(u64, 0xFull << 32)));
-        const VF value = hn::Mul(hn::Mul(value_of(hn::BitCast(U32(), nibbles)), scale), global);
+        VF scale = of_block;
+        if constexpr (kMeaning == Expansion::Selectors::kExponent) {
+          scale = hn::Mul(scale, exponents_of_four(exponents, kLanes * part, selector_shift));
+        }
+        const VF value = hn::Mul(hn::Mul(value_of[table](hn::BitCast(U32(), nibbles)), scale), global);
         if constexpr (kOutput == DType::kF32) {
           hn::StoreU(value, F32(), reinterpret_cast<float*>(out));
           out += kLanes * sizeof(float);
@@ -106,15 +127,21 @@ HWY_INLINE void dequantize_blocks(const std::array<float, 16>& code_values, cons
   }
 }
 
+template <DType kOutput>
+void dequantize_to(const Expansion& in) {
+  switch (in.meaning) {
+    case Expansion::Selectors::kNone: return dequantize_blocks<kOutput, Expansion::Selectors::kNone>(in);
+    case Expansion::Selectors::kTable: return dequantize_blocks<kOutput, Expansion::Selectors::kTable>(in);
+    case Expansion::Selectors::kExponent: return dequantize_blocks<kOutput, Expansion::Selectors::kExponent>(in);
+  }
+}
+
 // As Kernels::dequantize.
-void dequantize(const std::array<float, 16>& code_values, const std::uint8_t* codes, const float* scales,
-                float global_scale, int block, std::size_t blocks, void* out, DType out_dtype) {
-  if (out_dtype == DType::kF32) {
-    dequantize_blocks<DType::kF32>(code_values, codes, scales, global_scale, block, blocks,
-                                   static_cast<std::uint8_t*>(out));
+inline void dequantize(const Expansion& in) {
+  if (in.out_dtype == DType::kF32) {
+    dequantize_to<DType::kF32>(in);
   } else {
-    dequantize_blocks<DType::kBF16>(code_values, codes, scales, global_scale, block, blocks,
-                                    static_cast<std::uint8_t*>(out));
+    dequantize_to<DType::kBF16>(in);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "numerics/hadamard.h"
 #include "numerics/philox.h"
@@ -14,6 +15,21 @@ namespace {
 bool is_power_of_two(float x) {
   int exponent = 0;
   return x > 0 && std::frexp(x, &exponent) == 0.5F;
+}
+
+// What follows from the levels and their codes.
+void set_element(Job& job, const ElementFormat& element) {
+  job.lattice = *find_lattice(element);
+  job.uniform = job.lattice.stretches == 1;
+  job.reciprocal = 1 / element.largest();
+  job.largest_exponent = std::ilogb(element.largest());
+  job.limit = element.largest() / element.levels[1];
+  job.negative_limit = job.limit + (element.code_kind == CodeKind::kFullTwosComplement ? 1 : 0);
+  job.code_kind = element.code_kind;
+  job.largest = element.largest();
+  job.inverse_unit = 1 / element.levels[1];
+  job.code_values = all_code_values(element);
+  job.base_divisor = element.largest();
 }
 
 }  // namespace
@@ -55,11 +71,26 @@ std::array<float, 16> all_code_values(const ElementFormat& element) {
 }
 
 bool has_kernels(const BlockFormat& format) {
-  if (format.rule == ScaleRule::kBestOfTwo || format.rule == ScaleRule::kTwoLevelExponent) return false;
-  const ElementFormat& element = format.element;
-  const std::optional<Lattice> lattice = find_lattice(element);
-  if (!lattice) return false;
-  return element.code_kind != CodeKind::kFullTwosComplement || (lattice->stretches == 1 && element.levels[1] == 1);
+  const auto known = [](const ElementFormat& element) {
+    const std::optional<Lattice> lattice = find_lattice(element);
+    if (!lattice) return false;
+    return element.code_kind != CodeKind::kFullTwosComplement || (lattice->stretches == 1 && element.levels[1] == 1);
+  };
+  return known(format.element) && (format.rule != ScaleRule::kBestOfTwo || known(format.alternative.element));
+}
+
+Expansion expansion_of(const BlockFormat& format, int block) {
+  Expansion expansion;
+  expansion.block = block;
+  expansion.code_values[0] = all_code_values(format.element);
+  if (format.selector_block == 0) return expansion;
+  if (format.rule == ScaleRule::kTwoLevelExponent) {
+    expansion.meaning = Expansion::Selectors::kExponent;
+  } else {
+    expansion.meaning = Expansion::Selectors::kTable;
+    expansion.code_values[1] = all_code_values(format.alternative.element);
+  }
+  return expansion;
 }
 
 OuterTerms outer_terms(const Job& job, float amax) {
@@ -69,6 +100,7 @@ OuterTerms outer_terms(const Job& job, float amax) {
   switch (job.rule) {
     case ScaleRule::kTensorE4m3: return {ratio * job.reciprocal, 1 / ratio};
     case ScaleRule::kTensorE4m3Int: return {ratio, 1 / ratio};
+    case ScaleRule::kBestOfTwo: return {ratio, amax};
     case ScaleRule::kPow2Window: {
       const float outer = reference::global_scale(*job.format, amax);
       return {outer == 0 ? 0 : 1 / outer, outer};
@@ -80,7 +112,6 @@ OuterTerms outer_terms(const Job& job, float amax) {
 std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task) {
   const QuantizeSpec& spec = task.spec;
   const ElementFormat& element = spec.format->element;
-  const std::optional<Lattice> lattice = find_lattice(element);
   if (!has_kernels(*spec.format) || spec.hadamard.round_to_bf16) return std::nullopt;
   // What a GPU's FP8 product reads the kernels do not write.
   if (task.out.e4m3 != nullptr || task.out.amax != nullptr || task.out.clipped != nullptr) return std::nullopt;
@@ -89,19 +120,10 @@ std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task) {
   job.format = spec.format;
   job.rule = spec.format->rule;
   job.bounded = job.rule != ScaleRule::kAmax;
-  job.reciprocal = 1 / element.largest();
-  job.largest_exponent = std::ilogb(element.largest());
   job.least_divisor = job.rule == ScaleRule::kExponentFloor ? 0x1p-126F : 0;
   job.tau = reference::tau_of(spec);
-  job.limit = element.largest() / element.levels[1];
-  job.negative_limit = job.limit + (element.code_kind == CodeKind::kFullTwosComplement ? 1 : 0);
-  job.code_kind = element.code_kind;
-  job.uniform = lattice->stretches == 1;
   job.stochastic = spec.rounding == Rounding::kStochastic;
-  job.largest = element.largest();
-  job.inverse_unit = 1 / element.levels[1];
-  job.lattice = *lattice;
-  job.code_values = all_code_values(element);
+  set_element(job, element);
 
   job.block = spec.block_size();
   job.transform = spec.hadamard.size;
@@ -131,6 +153,14 @@ std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task) {
   }
   job.shape = quantized_shape(in.rows, in.columns, spec);
   job.out = task.out;
+  if (job.rule == ScaleRule::kBestOfTwo) {
+    const Alternative& other = spec.format->alternative;
+    Job second = job;
+    set_element(second, other.element);
+    // Scaling the same elements to a lower level enlarges the scale; another grid has its own largest level.
+    if (other.element.name == element.name) second.base_factor = element.largest() / other.largest;
+    job.alternative = std::make_shared<const Job>(std::move(second));
+  }
   return job;
 }
 

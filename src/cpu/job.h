@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -51,6 +52,8 @@ struct Job {
   int largest_exponent = 0;  // of L
   float least_divisor = 0;   // of the exponent rules
   float tau = 0;             // of the window of powers of two
+  float base_divisor = 0;    // of the best of two: largest magnitude / base_divisor is brought to E4M3 ..
+  float base_factor = 1;     // .. times this
   float limit = 0;           // L in steps
   float negative_limit = 0;  // the same for negative values
 
@@ -62,6 +65,9 @@ struct Job {
   float inverse_unit = 0;  // 1 / first level above zero
   Lattice lattice;
   std::array<float, 16> code_values{};
+
+  // The second way, for the rule that chooses between two: the same job with its element format.
+  std::shared_ptr<const Job> alternative;
 
   // Sizes, in elements. A unit is the least multiple of block and transform: what one lane works on.
   int block = 0;
@@ -103,11 +109,33 @@ struct Span {
   // `stage_stride` entries from one to the next.
   std::uint32_t* codes = nullptr;
   float* scales = nullptr;
+  std::uint32_t* selectors = nullptr;  // for formats that have them: a word a block, in the order of the scales
   std::size_t stage_stride = 0;
   // The OuterTerms of a group: each for all lanes, one after the other; `outer_stride` floats from group to group.
   const float* outer = nullptr;
   std::size_t outer_stride = 0;
 };
+
+// Blocks that lie one after another, to be expanded to level * scale * global scale.
+struct Expansion {
+  // What selectors say. kTable: which code values the next 16 elements have; kExponent: the power of two that four
+  // elements have beside their scale.
+  enum class Selectors : std::uint8_t { kNone, kTable, kExponent };
+
+  Selectors meaning = Selectors::kNone;
+  std::array<std::array<float, 16>, 2> code_values{};  // of the format's elements and their alternative
+  int block = 0;
+  const std::uint8_t* codes = nullptr;
+  const float* scales = nullptr;
+  const std::uint8_t* selectors = nullptr;
+  float global_scale = 1;
+  std::size_t blocks = 0;
+  void* out = nullptr;
+  DType out_dtype = DType::kBF16;
+};
+
+// What does not depend on the blocks at hand.
+Expansion expansion_of(const BlockFormat& format, int block);
 
 // The kernels of one instruction set.
 struct Kernels {
@@ -121,9 +149,7 @@ struct Kernels {
   // `past_caches` says that nobody will read the result soon.
   void (*transpose)(const std::uint32_t* source, std::size_t source_stride, std::size_t words, std::size_t columns,
                     std::uint8_t* target, std::size_t target_stride, bool past_caches) = nullptr;
-  // Expands blocks that lie one after another: level * scale * global scale.
-  void (*dequantize)(const std::array<float, 16>& code_values, const std::uint8_t* codes, const float* scales,
-                     float global_scale, int block, std::size_t blocks, void* out, DType out_dtype) = nullptr;
+  void (*dequantize)(const Expansion& expansion) = nullptr;
 };
 
 // Of every target that was compiled, the widest first.

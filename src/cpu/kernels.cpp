@@ -77,6 +77,7 @@ void measure_span(const Job& job, const Span& span) {
 
 Kernels::SpanFunction find_span(const Job& job) {
   if (job.measure) return measure_span;
+  if (job.rule == ScaleRule::kBestOfTwo || job.rule == ScaleRule::kTwoLevelExponent) return find_selector_span(job);
   return job.bounded ? find_rule_span(job) : find_amax_span(job);
 }
 

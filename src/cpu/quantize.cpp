@@ -38,7 +38,8 @@ class Worker {
         span_(kernels.find_span(job_)),
         element_(size_of(in.dtype)),
         amax_(amax),
-        outer_(job_, spec, kernels.lanes) {}
+        outer_(job_, spec, kernels.lanes),
+        expansion_(expansion_of(*job_.format, job_.block)) {}
 
   const Job& job() const { return job_; }
   const OuterScales& outer() const { return outer_; }
@@ -57,11 +58,19 @@ class Worker {
   }
   // Whether somebody reads the scales that the kernels write, and the codes.
   bool scales_are_read() const {
-    return job_.measure || job_.out.packed_scales != nullptr || outer_.in_scales() || values_are_made();
+    return job_.measure || job_.out.packed_scales != nullptr || outer_.in_scales() || selectors_are_read();
+  }
+  bool selectors_are_read() const {
+    const bool any = job_.out.selectors != nullptr || job_.out.packed_scales != nullptr;
+    return (any && job_.format->selector_block != 0) || values_are_made();
   }
   bool values_are_made() const { return job_.out.dequantized != nullptr; }
   // All that is made of a piece of row r besides codes and raw scales.
-  void finish(const std::uint8_t* codes, float* scales, std::int64_t r, std::int64_t begin, std::int64_t count);
+  // `selectors`: a word a block, of formats that have them.
+  void finish(const std::uint8_t* codes, float* scales, const std::uint32_t* selectors, std::int64_t r,
+              std::int64_t begin, std::int64_t count);
+  // A byte for each selector of these words.
+  const std::uint8_t* unpack_selectors(const std::uint32_t* words, std::size_t blocks);
 
   const Kernels& kernels_;
   const ConstMatrix& in_;
@@ -70,13 +79,17 @@ class Worker {
   std::size_t element_;
   float* amax_;
   OuterScales outer_;
+  const Expansion expansion_;
 
   // Of rows: results that the caller does not want but dequantization reads. Of columns: those of a tile, transposed.
   std::vector<std::uint8_t> codes_;
   std::vector<float> scales_;
+  std::vector<std::uint32_t> selectors_;
+  std::vector<std::uint8_t> selector_bytes_;
   // Columns: what the kernels wrote, not yet transposed.
   std::vector<std::uint32_t> stage_codes_;
   std::vector<float> stage_scales_;
+  std::vector<std::uint32_t> stage_selectors_;
   std::int64_t tile_row_ = 0;
   std::int64_t tile_column_ = 0;
   std::int64_t tile_columns_ = 0;
@@ -86,7 +99,20 @@ class Worker {
   alignas(64) std::array<std::uint8_t, kMaxLanes * kMaxUnit * sizeof(float)> edge_{};
 };
 
-void Worker::finish(const std::uint8_t* codes, float* scales, std::int64_t r, std::int64_t begin, std::int64_t count) {
+const std::uint8_t* Worker::unpack_selectors(const std::uint32_t* words, std::size_t blocks) {
+  const int each = job_.format->selector_block;
+  if (each == 0) return nullptr;
+  const int parts = job_.block / each;
+  selector_bytes_.resize(blocks * to_size(parts));
+  std::uint8_t* to = selector_bytes_.data();
+  for (std::size_t i = 0; i < blocks; ++i) {
+    for (int part = 0; part < parts; ++part) *to++ = words[i] >> (2 * part) & 3u;
+  }
+  return selector_bytes_.data();
+}
+
+void Worker::finish(const std::uint8_t* codes, float* scales, const std::uint32_t* selectors, std::int64_t r,
+                    std::int64_t begin, std::int64_t count) {
   const std::int64_t blocks = count / job_.block;
   if (job_.measure) {
     for (std::int64_t i = 0; i < blocks; ++i) {
@@ -96,19 +122,30 @@ void Worker::finish(const std::uint8_t* codes, float* scales, std::int64_t r, st
     return;
   }
   const Quantized& out = job_.out;
+  const std::uint8_t* selector_bytes = unpack_selectors(selectors, to_size(blocks));
+  if (out.selectors != nullptr && selector_bytes != nullptr) {
+    const std::int64_t each = job_.format->selector_block;
+    std::copy_n(selector_bytes, count / each, out.selectors + (r * job_.shape.columns + begin) / each);
+  }
   if (out.packed_scales != nullptr) {
     const std::int64_t first = r * job_.shape.scales_per_row + begin / job_.block;
-    pack_scales(*job_.format, scales, nullptr, to_size(blocks),
+    pack_scales(*job_.format, scales, selector_bytes, to_size(blocks),
                 out.packed_scales + first * job_.format->packed_scale_bytes());
   }
   if (outer_.in_scales()) {
     for (std::int64_t i = 0; i < blocks; ++i) scales[i] *= outer_.scale(r, begin + i * job_.block);
   }
   if (!values_are_made()) return;
-  auto* to = static_cast<std::uint8_t*>(out.dequantized) +
-             to_size(r * job_.shape.columns + begin) * size_of(out.dequantized_dtype);
-  kernels_.dequantize(job_.code_values, codes, scales, outer_.in_scales() ? 1 : outer_.scale(0, 0), job_.block,
-                      to_size(blocks), to, out.dequantized_dtype);
+  Expansion expansion = expansion_;
+  expansion.codes = codes;
+  expansion.scales = scales;
+  expansion.selectors = selector_bytes;
+  expansion.global_scale = outer_.in_scales() ? 1 : outer_.scale(0, 0);
+  expansion.blocks = to_size(blocks);
+  expansion.out = static_cast<std::uint8_t*>(out.dequantized) +
+                  to_size(r * job_.shape.columns + begin) * size_of(out.dequantized_dtype);
+  expansion.out_dtype = out.dequantized_dtype;
+  kernels_.dequantize(expansion);
 }
 
 void Worker::row(std::int64_t r, std::int64_t begin, std::int64_t end) {
@@ -128,6 +165,8 @@ void Worker::row(std::int64_t r, std::int64_t begin, std::int64_t end) {
     scales_.resize(to_size(count / job_.block));
     scales = scales_.data();
   }
+  selectors_.resize(to_size(count / job_.block));
+  std::uint32_t* selectors = selectors_.data();
 
   const auto group = static_cast<std::int64_t>(kernels_.lanes) * unit;
   Span span;
@@ -137,6 +176,7 @@ void Worker::row(std::int64_t r, std::int64_t begin, std::int64_t end) {
   span.source = element_at(r, begin);
   span.codes = reinterpret_cast<std::uint32_t*>(codes);
   span.scales = scales;
+  span.selectors = selectors;
   const std::int64_t groups = (std::min(end, job_.shape.valid_columns) - begin) / group;
   const std::int64_t done = groups * group;
   outer_.fill(span, r, 0, begin, unit, groups + (done < count ? 1 : 0));
@@ -150,16 +190,20 @@ void Worker::row(std::int64_t r, std::int64_t begin, std::int64_t end) {
     std::memset(edge_.data() + to_size(valid) * element_, 0, to_size(group - valid) * element_);
     alignas(64) std::array<std::uint32_t, kMaxLanes * kMaxUnit / 8> edge_codes;
     alignas(64) std::array<float, kMaxLanes * kMaxUnit / kRun> edge_scales;
+    alignas(64) std::array<std::uint32_t, kMaxLanes * kMaxUnit / kRun> edge_selectors;
     span.column += static_cast<std::uint32_t>(done);
     span.source = edge_.data();
     span.codes = edge_codes.data();
     span.scales = edge_scales.data();
+    span.selectors = edge_selectors.data();
     span.groups = 1;
     span_(job_, span);
     std::memcpy(codes + done / 2, edge_codes.data(), to_size((count - done) / 2));
-    std::memcpy(scales + done / job_.block, edge_scales.data(), to_size((count - done) / job_.block) * sizeof(float));
+    const std::size_t blocks = to_size((count - done) / job_.block);
+    std::copy_n(edge_scales.data(), blocks, scales + done / job_.block);
+    if (job_.format->selector_block != 0) std::copy_n(edge_selectors.data(), blocks, selectors + done / job_.block);
   }
-  if (scales_are_read()) finish(codes, scales, r, begin, count);
+  if (scales_are_read()) finish(codes, scales, selectors, r, begin, count);
 }
 
 void Worker::begin_tile(std::int64_t first_row, std::int64_t first_column, std::int64_t columns) {
@@ -170,6 +214,7 @@ void Worker::begin_tile(std::int64_t first_row, std::int64_t first_column, std::
   stage_stride_ = (to_size(columns) + kernels_.lanes - 1) / kernels_.lanes * kernels_.lanes;
   stage_codes_.resize(to_size(kTileRows / 8) * stage_stride_);
   stage_scales_.resize(to_size(kTileRows / job_.block) * stage_stride_);
+  stage_selectors_.resize(stage_scales_.size());
 }
 
 void Worker::column_unit(std::int64_t r) {
@@ -182,6 +227,7 @@ void Worker::column_unit(std::int64_t r) {
   span.source = element_at(r, tile_column_);
   span.codes = stage_codes_.data() + to_size(tile_units_ * unit / 8) * stage_stride_;
   span.scales = stage_scales_.data() + to_size(tile_units_ * unit / job_.block) * stage_stride_;
+  span.selectors = stage_selectors_.data() + to_size(tile_units_ * unit / job_.block) * stage_stride_;
   span.stage_stride = stage_stride_;
   const std::int64_t rows = std::min(unit, in_.rows - r);
   const std::int64_t groups = rows == unit ? tile_columns_ / lanes : 0;
@@ -203,6 +249,7 @@ void Worker::column_unit(std::int64_t r) {
     edge.row += static_cast<std::uint32_t>(done);
     edge.codes += done;
     edge.scales += done;
+    edge.selectors += done;
     edge.outer += to_size(done / lanes) * span.outer_stride;
     span_(job_, edge);
   }
@@ -248,9 +295,14 @@ void Worker::end_tile() {
   }
 
   if (!scales_are_read()) return;
+  selectors_.resize(blocks * columns);
+  if (job_.format->selector_block != 0) {
+    kernels_.transpose(stage_selectors_.data(), stage_stride_, blocks, columns,
+                       reinterpret_cast<std::uint8_t*>(selectors_.data()), blocks * sizeof(std::uint32_t), false);
+  }
   for (std::size_t c = 0; c < columns; ++c) {
-    finish(codes + c * codes_stride, scales + c * scales_stride, tile_column_ + static_cast<std::int64_t>(c), tile_row_,
-           elements);
+    finish(codes + c * codes_stride, scales + c * scales_stride, selectors_.data() + c * blocks,
+           tile_column_ + static_cast<std::int64_t>(c), tile_row_, elements);
   }
 }
 

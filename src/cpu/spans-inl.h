@@ -14,8 +14,9 @@ HWY_BEFORE_NAMESPACE();
 namespace ufp4::cpu::HWY_NAMESPACE {
 
 // Each is defined in a file of its own, since the kernels take long to compile.
-Kernels::SpanFunction find_amax_span(const Job& job);  // jobs of the rule kAmax
-Kernels::SpanFunction find_rule_span(const Job& job);  // jobs of the other rules
+Kernels::SpanFunction find_amax_span(const Job& job);      // jobs of the rule kAmax
+Kernels::SpanFunction find_rule_span(const Job& job);      // jobs of the rules that find a scale
+Kernels::SpanFunction find_selector_span(const Job& job);  // jobs of the rules that choose something besides
 
 // How far ahead a row kernel asks for memory: about the latency at the speed of a copy.
 inline constexpr std::size_t kRowPrefetchBytes = 4096;

@@ -46,22 +46,16 @@ class BackendTest : public ::testing::TestWithParam<std::string> {
   }
 };
 
-// The formats that the kernels know.
-const std::vector<BlockFormat>& kernel_formats() {
-  static const std::vector<BlockFormat> list = [] {
-    std::vector<BlockFormat> chosen;
-    std::copy_if(formats().begin(), formats().end(), std::back_inserter(chosen), cpu::has_kernels);
-    return chosen;
-  }();
-  return list;
-}
+// Formats whose blocks choose something have blocks of their own size only.
+bool has_block(const BlockFormat& format, int block) { return format.selector_block == 0 || format.block == block; }
 
 QuantizeSpec random_spec(std::mt19937& random) {
   QuantizeSpec spec;
-  spec.format = &kernel_formats()[random() % kernel_formats().size()];
+  spec.format = &formats()[random() % formats().size()];
   if (spec.format->outer_is_free()) spec.outer = kOuterScales[random() % kOuterScales.size()];
   if (spec.format->outer_is_free()) spec.tau = std::array{0.0F, 1.0F, 1.125F}[random() % 3];
-  spec.block = kBlockSizes[random() % 4];
+  const int block = kBlockSizes[random() % 4];
+  if (has_block(*spec.format, block)) spec.block = block;
   spec.axis = random() % 2 == 0 ? Axis::kRow : Axis::kColumn;
   spec.rounding = random() % 2 == 0 ? Rounding::kNearest : Rounding::kStochastic;
   spec.hadamard = make_hadamard(std::array{0, 16, 32, 64, 128}[random() % 5], random());
@@ -74,9 +68,10 @@ DType random_dtype(std::mt19937& random) { return std::array{DType::kF32, DType:
 
 TEST_P(BackendTest, EveryKindOfOperand) {
   std::uint32_t seed = 1;
-  for (const BlockFormat& format : kernel_formats()) {
+  for (const BlockFormat& format : formats()) {
     for (const int hadamard : {0, 16, 32, 64, 128}) {
       for (const int block : kBlockSizes) {
+        if (!has_block(format, block)) continue;
         for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
           for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
             const DType dtype = std::array{DType::kF32, DType::kBF16, DType::kF16}[seed % 3];
@@ -134,7 +129,7 @@ TEST_P(BackendTest, HostileValuesInEveryInputType) {
 TEST_P(BackendTest, EveryMagnitudeOfABlock) {
   std::mt19937 random(5);
   std::normal_distribution<float> normal;
-  for (const BlockFormat& format : kernel_formats()) {
+  for (const BlockFormat& format : formats()) {
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
       for (const int hadamard : {0, 16, 64}) {
         std::vector<float> values;
@@ -142,7 +137,7 @@ TEST_P(BackendTest, EveryMagnitudeOfABlock) {
           for (int i = 0; i < 64; ++i) values.push_back(std::ldexp(normal(random) / 3, exponent));
         }
         const auto size = static_cast<std::int64_t>(values.size());
-        const QuantizeSpec spec{&format, 16, Axis::kRow, rounding, make_hadamard(hadamard, 9), {1, 2, 3, 4, 5}};
+        const QuantizeSpec spec{&format, 0, Axis::kRow, rounding, make_hadamard(hadamard, 9), {1, 2, 3, 4, 5}};
         expect_same({values.data(), DType::kF32, 1, size, size}, spec);
         if (HasFatalFailure()) return;
       }
@@ -155,7 +150,7 @@ TEST_P(BackendTest, EveryMagnitudeOfABlock) {
 TEST_P(BackendTest, EveryMagnitudeBelowASecondLevelScale) {
   std::mt19937 random(15);
   std::normal_distribution<float> normal;
-  for (const BlockFormat& format : kernel_formats()) {
+  for (const BlockFormat& format : formats()) {
     if (!format.has_global_scale()) continue;
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
       for (const int largest : {-140, -115, -60, 0, 60, 127}) {
@@ -195,6 +190,31 @@ TEST_P(BackendTest, EveryE4m3Boundary) {
       if (HasFatalFailure()) return;
     }
   }
+}
+
+// Values whose products with the reciprocal of the scale are one bit beside the middle of two levels of hif4, where a
+// rounded product would be in the middle.
+TEST_P(BackendTest, EveryMiddleOfHif4) {
+  std::mt19937 random(18);
+  std::vector<float> values;
+  for (int block = 0; block < 200; ++block) {
+    const float amax = 4 + static_cast<float>(random() % 4096) / 1024;
+    const float sf = bf16_to_float(float_to_bf16(amax * bf16_to_float(float_to_bf16(1.0F / 7))));
+    const int exponent = std::ilogb(sf) - 2;
+    const float scale = std::ldexp(std::nearbyint(std::ldexp(sf, -exponent)), exponent);
+    const double r = static_cast<double>(bf16_to_float(float_to_bf16(1 / scale)));
+    values.push_back(amax);
+    for (int i = 1; i < 64; ++i) {
+      // Parts with and without exponents of their own.
+      const double middle = (static_cast<double>(random() % 7) + 0.5) / 4 / r * (i < 24 ? 4 : i < 40 ? 2 : 1);
+      const auto nearest = static_cast<float>(middle);
+      const float beside = std::nextafter(nearest, random() % 2 == 0 ? 100.0F : 0.0F);
+      values.push_back((random() % 3 == 0 ? nearest : beside) * (random() % 2 == 0 ? 1.0F : -1.0F));
+    }
+  }
+  const auto size = static_cast<std::int64_t>(values.size());
+  expect_same({values.data(), DType::kF32, 1, size, size},
+              {&find_format("hif4"), 0, Axis::kRow, Rounding::kNearest, {}, {}});
 }
 
 TEST_P(BackendTest, OuterMagnitudesOfAnyRange) {
@@ -308,8 +328,9 @@ TEST_P(BackendTest, ShardsGiveTheBitsOfTheWhole) {
 
 TEST_P(BackendTest, Dequantize) {
   std::mt19937 random(7);
-  for (const BlockFormat& format : kernel_formats()) {
+  for (const BlockFormat& format : formats()) {
     for (const int block : kBlockSizes) {
+      if (!has_block(format, block)) continue;
       const std::int64_t rows = 3;
       const std::int64_t columns = std::int64_t{block} * 7;
       std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows * columns / 2));
@@ -319,7 +340,10 @@ TEST_P(BackendTest, Dequantize) {
         scale = random() % 4 == 0 ? testing::hostile_value(random) : testing::draw_value(Values::kNormal, random);
       }
       const float global_scale = format.has_global_scale() ? 0.37F : 1.0F;
-      const ConstQuantized in{&format, block, rows, columns, codes.data(), scales.data(), global_scale};
+      std::vector<std::uint8_t> selectors(static_cast<std::size_t>(rows * columns / 4));
+      for (auto& selector : selectors) selector = static_cast<std::uint8_t>(random() % (format.block == 16 ? 2 : 3));
+      ConstQuantized in{&format, block, rows, columns, codes.data(), scales.data(), global_scale};
+      in.selectors = selectors.data();
       std::vector<float> got(static_cast<std::size_t>(rows * columns));
       std::vector<float> want(got.size());
       backend().dequantize(in, got.data(), DType::kF32);
@@ -367,8 +391,12 @@ TEST(Backends, UnknownNameListsTheKnownOnes) {
   }
 }
 
+TEST(Backends, EveryFormatHasKernels) {
+  for (const BlockFormat& format : formats()) EXPECT_TRUE(cpu::has_kernels(format)) << format.name;
+}
+
 TEST(Lattice, EveryFormatHasOne) {
-  for (const BlockFormat& format : kernel_formats()) {
+  for (const BlockFormat& format : formats()) {
     const auto lattice = cpu::find_lattice(format.element);
     ASSERT_TRUE(lattice) << format.name;
     EXPECT_EQ(lattice->stretches == 1, format.element.uniform()) << format.name;

@@ -88,6 +88,7 @@ struct OwnedResult {
   std::vector<float> f32;
   std::vector<std::uint16_t> bf16;
   float global_scale = 0;
+  std::vector<std::uint8_t> selectors;
   std::vector<std::uint8_t> packed_scales;
   std::vector<float> outer_scales;
 };
@@ -98,6 +99,7 @@ struct Wanted {
   bool f32 = true;
   bool bf16 = false;
   bool packed = true;
+  bool selectors = true;
 };
 
 inline OwnedResult make_result(const ConstMatrix& in, const QuantizeSpec& spec, const Wanted& wanted) {
@@ -109,6 +111,9 @@ inline OwnedResult make_result(const ConstMatrix& in, const QuantizeSpec& spec, 
   if (wanted.f32) result.f32.assign(elements, -1.0F);
   if (wanted.bf16) result.bf16.assign(elements, 0xEEEE);
   const BlockFormat& format = *spec.format;
+  if (wanted.selectors && format.selector_block != 0) {
+    result.selectors.assign(elements / static_cast<std::size_t>(format.selector_block), 0xEE);
+  }
   if (wanted.packed) {
     result.packed_scales.assign(
         elements / static_cast<std::size_t>(spec.block_size()) * static_cast<std::size_t>(format.packed_scale_bytes()),
@@ -131,6 +136,7 @@ inline QuantizeTask make_task(const QuantizeSpec& spec, OwnedResult& result) {
     task.out.dequantized_dtype = DType::kBF16;
   }
   task.out.global_scale = &result.global_scale;
+  if (!result.selectors.empty()) task.out.selectors = result.selectors.data();
   if (!result.packed_scales.empty()) task.out.packed_scales = result.packed_scales.data();
   if (!result.outer_scales.empty()) task.out.outer_scales = result.outer_scales.data();
   return task;
@@ -157,6 +163,7 @@ inline std::string first_difference(const OwnedResult& got, const OwnedResult& w
                                         first_difference("codes", got.codes, want.codes, want.shape.rows),
                                         first_difference("dequantized F32", got.f32, want.f32, want.shape.rows),
                                         first_difference("dequantized BF16", got.bf16, want.bf16, want.shape.rows),
+                                        first_difference("selectors", got.selectors, want.selectors, want.shape.rows),
                                         first_difference("packed scales", got.packed_scales, want.packed_scales, 1),
                                         first_difference("outer scales", got.outer_scales, want.outer_scales, 1)}) {
     if (!difference.empty()) return difference;
