@@ -61,7 +61,7 @@ nlohmann::ordered_json to_json(const bench::DeviceRow& row) {
 void run_device(const Backend& backend, const Options& options, const bench::BenchOptions& measured) {
   if (options.json) {
     nlohmann::ordered_json result{{"version", UFP4_VERSION},
-                                  {"device", backend.description()},
+                                  {"device", backend.device()},
                                   {"backend", backend.name()},
                                   {"rows", measured.rows},
                                   {"columns", measured.columns},

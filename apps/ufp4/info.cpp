@@ -37,6 +37,7 @@ nlohmann::ordered_json collect() {
   for (const Backend* backend : backends()) {
     info["backends"].push_back({{"name", backend->name()},
                                 {"description", backend->description()},
+                                {"device", backend->device()},
                                 {"available", backend->available()},
                                 {"chosen", backend == &default_backend()}});
   }

@@ -6,17 +6,15 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <csignal>
 #include <cstring>
-#include <exception>
 #include <mutex>
 #include <span>
 #include <system_error>
-#include <thread>
 
 #include "io/safetensors.h"
 #include "io/tensor_name.h"
+#include "io/workers.h"
 #include "progress.h"
 #include "tensor_tiles.h"
 #include "ufp4/error.h"
@@ -205,13 +203,8 @@ void run_tiles(const QuantizeFileJob& job, const char* what, std::span<const Wor
 
   std::atomic<std::size_t> next{0};
   std::atomic<std::uint64_t> done{0};
-  std::mutex mutex;
-  std::condition_variable finished;
-  std::exception_ptr failure;
-  const auto threads =
-      static_cast<unsigned>(std::min<std::size_t>(job.threads, std::max<std::size_t>(1, tiles.size())));
-  unsigned running = threads;
-  const auto worker = [&] {
+  Progress progress(what, total);
+  io::Workers workers(std::min<std::size_t>(job.threads, tiles.size()), [&](std::size_t) {
     try {
       auto work = make_worker();
       for (std::size_t i = next++; i < tiles.size() && !SignalGuard::stopped(); i = next++) {
@@ -220,21 +213,11 @@ void run_tiles(const QuantizeFileJob& job, const char* what, std::span<const Wor
       }
     } catch (...) {
       next = tiles.size();
-      const std::lock_guard lock(mutex);
-      if (!failure) failure = std::current_exception();
+      throw;
     }
-    const std::lock_guard lock(mutex);
-    --running;
-    finished.notify_one();
-  };
-  {
-    std::vector<std::jthread> pool;
-    for (unsigned i = 0; i < threads; ++i) pool.emplace_back(worker);
-    Progress progress(what, total);
-    std::unique_lock lock(mutex);
-    while (!finished.wait_for(lock, std::chrono::milliseconds(200), [&] { return running == 0; })) progress.show(done);
-  }
-  if (failure) std::rethrow_exception(failure);
+  });
+  while (!workers.end_within(std::chrono::milliseconds(200))) progress.show(done);
+  workers.join();
   if (SignalGuard::stopped()) throw RunError("interrupted; '" + job.out.string() + "' was not written");
 }
 

@@ -19,6 +19,8 @@ class Backend {
   // "scalar", or the name of an instruction set: "avx3_zen4", "avx2", ..
   virtual std::string_view name() const = 0;
   virtual std::string_view description() const = 0;
+  // The device that computes, as its maker calls it; empty where this machine's processor does, or none is usable.
+  virtual std::string_view device() const { return {}; }
   // False if this machine lacks what the backend needs; calling it is then an error.
   virtual bool available() const = 0;
 

@@ -4,14 +4,12 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <exception>
 #include <limits>
-#include <mutex>
 #include <numeric>
-#include <thread>
 #include <utility>
 
 #include "analysis/measurement.h"
+#include "io/workers.h"
 #include "ufp4/backend.h"
 
 namespace ufp4::analysis {
@@ -39,23 +37,11 @@ void for_tiles(const std::vector<Rectangle>& tiles, int threads, const State& in
   const auto count =
       static_cast<std::size_t>(std::clamp<std::int64_t>(threads, 1, static_cast<std::int64_t>(tiles.size())));
   std::vector<State> states(count, initial);
-  std::exception_ptr failure;
-  std::mutex mutex;
-  {
-    std::vector<std::jthread> pool;
-    for (std::size_t t = 0; t < count; ++t) {
-      pool.emplace_back([&, t] {
-        try {
-          // A fixed share each, so that the sums do not depend on the threads' timing.
-          for (std::size_t i = t; i < tiles.size(); i += count) work(tiles[i], states[t]);
-        } catch (...) {
-          const std::lock_guard lock(mutex);
-          if (!failure) failure = std::current_exception();
-        }
-      });
-    }
-  }
-  if (failure) std::rethrow_exception(failure);
+  io::Workers workers(count, [&](std::size_t t) {
+    // A fixed share each, so that the sums do not depend on the threads' timing.
+    for (std::size_t i = t; i < tiles.size(); i += count) work(tiles[i], states[t]);
+  });
+  workers.join();
   for (const State& state : states) merge(state);
 }
 

@@ -113,6 +113,7 @@ class CudaBackend final : public Backend {
 
   std::string_view name() const override { return "cuda"; }
   std::string_view description() const override { return description_; }
+  std::string_view device() const override { return status_.usable ? status_.sentence : std::string_view{}; }
   bool available() const override { return status_.usable; }
 
  protected:

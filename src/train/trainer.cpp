@@ -49,13 +49,6 @@ at::Device choose_device(std::string& name) {
   return name == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
 }
 
-// As the driver calls it.
-std::string accelerator_name() {
-  constexpr std::string_view kPrefix = "CUDA kernels: ";
-  const std::string_view description = find_backend("cuda").description();
-  return std::string(description.substr(description.starts_with(kPrefix) ? kPrefix.size() : 0));
-}
-
 // cuDNN's backward pass adds in an order that varies, whatever it is told.
 void choose_attention(const std::string& name) { at::globalContext().setSDPUseCuDNN(name == "fast"); }
 
@@ -353,7 +346,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
                                                : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   at::set_num_threads(threads);
   choose_attention(config.train.attention);
-  const std::string accelerator = device.is_cpu() ? "" : accelerator_name();
+  const std::string accelerator = device.is_cpu() ? "" : std::string(find_backend("cuda").device());
   const GemmChoice gemm = choose_gemm(config, device);
   const RunFacts facts{device.is_cpu() ? "cpu" : "cuda",      accelerator,
                        peak_bf16_tflops(accelerator),         gemm.description,

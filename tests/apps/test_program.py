@@ -61,6 +61,7 @@ def test_info(program):
     available = [backend["name"] for backend in info["backends"] if backend["available"]]
     assert chosen == available[:1]
     assert "scalar" in available
+    assert [b["name"] for b in info["backends"] if b["device"]] == [name for name in available if name == "cuda"]
     text = program.succeeds("info").stdout
     for backend in info["backends"]:
         assert backend["name"] in text

@@ -16,6 +16,7 @@ TEST(Backends, HaveUniqueNamesAndTheScalarOneAlways) {
   for (const Backend* backend : backends()) {
     EXPECT_TRUE(names.insert(backend->name()).second) << backend->name();
     EXPECT_FALSE(backend->description().empty()) << backend->name();
+    EXPECT_EQ(backend->device().empty(), backend->name() != "cuda" || !backend->available()) << backend->name();
   }
   EXPECT_TRUE(find_backend("scalar").available());
 }

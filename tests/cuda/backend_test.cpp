@@ -35,6 +35,8 @@ class CudaBackendOnDevice : public ::testing::Test {
   }
 };
 
+TEST_F(CudaBackendOnDevice, NamesTheDevice) { EXPECT_EQ(cuda::backend().device(), cuda::device_status().sentence); }
+
 // Wide rows make several slabs: offsets and places in the results are then not zero.
 TEST_F(CudaBackendOnDevice, SlabsGiveTheBitsOfTheWhole) {
   const testing::HostMatrix in = testing::hostile_matrix(DType::kBF16, 300, 262144 + 24, 8, 0, 9);
