@@ -286,17 +286,21 @@ def grid_bins(document: dict) -> go.Figure:
 
 
 def grid_scores(document: dict) -> go.Figure:
-    """SQNR and alpha of a grid under each distribution."""
+    """SQNR and alpha of a grid under each distribution, before and after the transform."""
     names = list(document["expected"])
+    groups = [("before", document["expected"], 1.0), ("after the transform", document.get("after_transform", {}).get("measured", {}), 0.45)]
+    groups = [group for group in groups if group[1]]
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05)
     for column, (key, title) in enumerate((("sqnr_db", "SQNR, dB"), ("delta", "delta = 1 − alpha")), 1):
-        values = [document["expected"][n][key] for n in names]
-        figure.add_trace(go.Bar(x=values, y=names, orientation="h", marker={"color": "#0072b2" if column == 1 else "#d55e00"}, width=0.6, showlegend=False,
-                                text=[f"{v:.2f}" if column == 1 else f"{v:+.5f}" for v in values], textposition="auto",
-                                hovertemplate="%{y}: %{x}<extra></extra>"), 1, column)
+        for label, figures, opacity in groups:
+            values = [figures[n][key] for n in names]
+            figure.add_trace(go.Bar(x=values, y=names, orientation="h", name=label, marker={"color": "#0072b2" if column == 1 else "#d55e00", "opacity": opacity},
+                                    showlegend=column == 1 and len(groups) > 1, text=[f"{v:.2f}" if column == 1 else f"{v:+.5f}" for v in values], textposition="auto",
+                                    hovertemplate=f"%{{y}}, {label}: %{{x}}<extra></extra>"), 1, column)
         figure.update_xaxes(title={"text": title, "standoff": 6}, row=1, col=column)
-    _layout(figure, "", "", height=110 + 34 * len(names))
+    _layout(figure, "", "", height=110 + 26 * len(groups) * len(names))
     _axes(figure)
+    figure.update_layout(barmode="group", bargap=0.25)
     figure.update_xaxes(title={"text": "SQNR, dB", "standoff": 6}, col=1)
     figure.update_xaxes(title={"text": "delta = 1 − alpha", "standoff": 6}, col=2, zeroline=True, zerolinecolor=_SOFT)
     figure.update_yaxes(title=None, autorange="reversed", showgrid=False)

@@ -148,7 +148,7 @@ def _grid(document: dict):
     facts = [("levels", " ".join(f"{v:g}" for v in document["levels"])), ("block", str(document["block"]))]
     text = section("Bias of each bin", "Bars: Eq. 2, with a density constant inside the bin. Points: exactly, for independent values whose block is scaled by its largest. "
                    "Below zero the bin pulls toward zero.", figure_html("bins", figures.grid_bins(document)))
-    text += section("What it comes to", "Positive delta is shrinkage.", figure_html("scores", figures.grid_scores(document)))
+    text += section("What it comes to", "Positive delta is shrinkage. Before the random Hadamard transform exactly; after it measured, on draws through the quantizer.", figure_html("scores", figures.grid_scores(document)))
     return facts, [], text
 
 
