@@ -1,6 +1,7 @@
 #include "torch/fp8.h"
 
 #include <ATen/cuda/CUDAContextLight.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cublasLt.h>
 
@@ -113,6 +114,7 @@ void check_operand(const char* name, const GemmOperand& operand) {
 }
 
 bool available(const at::Device& device) {
+  if (device.index() >= c10::cuda::device_count()) return false;
   const cudaDeviceProp* properties = at::cuda::getDeviceProperties(device.index());
   return properties->major * 10 + properties->minor >= 89;
 }
