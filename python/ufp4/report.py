@@ -41,6 +41,18 @@ def _count(number: float) -> str:
     return f"{number:g}"
 
 
+def _products(experiment: Experiment) -> str:
+    """What multiplied: once if it was the same for all, else with the recipes of each."""
+    recipes: dict[str, list[str]] = {}
+    for run in experiment.runs:
+        named = recipes.setdefault(str(run.info.get("gemm", "?")), [])
+        if run.recipe not in named:
+            named.append(run.recipe)
+    if len(recipes) == 1:
+        return next(iter(recipes))
+    return "; ".join(f"{gemm} ({', '.join(names)})" for gemm, names in recipes.items())
+
+
 def _lead(experiment: Experiment, recipes: list[str]) -> list[tuple[str, str]]:
     info = experiment.runs[0].info
     model = info.get("model") if isinstance(info.get("model"), dict) else {}
@@ -54,7 +66,7 @@ def _lead(experiment: Experiment, recipes: list[str]) -> list[tuple[str, str]]:
         ("seeds", str(seeds)),
         ("steps", f"{steps:,} ({_count(tokens)} tokens)"),
         ("device", str(info.get("device", "?"))),
-        ("products", str(info.get("gemm", "?"))),
+        ("products", _products(experiment)),
     ]
     return facts
 

@@ -73,6 +73,15 @@ def test_colours_belong_to_recipes(tmp_path):
     assert [{colour} for colour in bars["marker"]["color"]] == [colours[name] for name in bars["y"]]
 
 
+def test_products_are_named_by_recipe_where_they_differ(tmp_path):
+    folder = write_comparison(tmp_path / "cmp")
+    assert "fast bf16 here) (bf16" not in page_of(folder)
+    for info in folder.glob("runs/ufp4-seed*/run.json"):
+        info.write_text(json.dumps({**json.loads(info.read_text()), "gemm": "fp8"}))
+    page = page_of(folder)
+    assert "emulated: fp32 (no fast bf16 here) (bf16, e2m1); fp8 (ufp4)" in page
+
+
 def test_word_of_uncertainty(tmp_path):
     folder = write_comparison(tmp_path / "books")
     comparison = json.loads((folder / "compare.json").read_text())
