@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <tuple>
+#include <type_traits>
 
 #include "cuda/quantize.h"
 #include "ufp4/error.h"
@@ -31,60 +33,54 @@ void check(cublasStatus_t status, const char* what, const Problem& problem) {
                  cublasLtGetStatusString(status));
 }
 
-class Layout {
- public:
-  Layout(cudaDataType_t type, std::int64_t rows, std::int64_t columns, std::int64_t leading, const Problem& problem) {
-    check(cublasLtMatrixLayoutCreate(&layout_, type, static_cast<std::uint64_t>(rows),
-                                     static_cast<std::uint64_t>(columns), leading),
-          "matrix layout", problem);
+template <auto kDestroy>
+struct Destroy {
+  template <typename T>
+  void operator()(T* object) const {
+    kDestroy(object);
   }
-  ~Layout() { cublasLtMatrixLayoutDestroy(layout_); }
-  Layout(const Layout&) = delete;
-  Layout& operator=(const Layout&) = delete;
-  cublasLtMatrixLayout_t get() const { return layout_; }
-
- private:
-  cublasLtMatrixLayout_t layout_ = nullptr;
 };
+template <typename Pointer, auto kDestroy>
+using Owned = std::unique_ptr<std::remove_pointer_t<Pointer>, Destroy<kDestroy>>;
+using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Product = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
-class Product {
- public:
-  Product(const void* first_scale, const void* second_scale, const Problem& problem) {
-    check(cublasLtMatmulDescCreate(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "product", problem);
-    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
-      check(cublasLtMatmulDescSetAttribute(product_, attribute, &value, sizeof value), "attribute", problem);
-    };
-    set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
-    set(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
-    set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, first_scale);
-    set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, second_scale);
-    set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{0});
-  }
-  ~Product() { cublasLtMatmulDescDestroy(product_); }
-  Product(const Product&) = delete;
-  Product& operator=(const Product&) = delete;
-  cublasLtMatmulDesc_t get() const { return product_; }
+// Column-major, as all of cuBLASLt's.
+Layout make_layout(cudaDataType_t type, std::int64_t rows, std::int64_t columns, std::int64_t leading,
+                   const Problem& problem) {
+  cublasLtMatrixLayout_t layout = nullptr;
+  check(cublasLtMatrixLayoutCreate(&layout, type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns),
+                                   leading),
+        "matrix layout", problem);
+  return Layout(layout);
+}
 
- private:
-  cublasLtMatmulDesc_t product_ = nullptr;
-};
+// The transpose of the first matrix times the second, with their scales.
+Product make_product(const void* first_scale, const void* second_scale, const Problem& problem) {
+  cublasLtMatmulDesc_t created = nullptr;
+  check(cublasLtMatmulDescCreate(&created, CUBLAS_COMPUTE_32F, CUDA_R_32F), "product", problem);
+  Product product(created);
+  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
+    check(cublasLtMatmulDescSetAttribute(created, attribute, &value, sizeof value), "attribute", problem);
+  };
+  set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+  set(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
+  set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, first_scale);
+  set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, second_scale);
+  set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{0});
+  return product;
+}
 
-class Preference {
- public:
-  Preference(std::size_t workspace, const Problem& problem) {
-    check(cublasLtMatmulPreferenceCreate(&preference_), "preference", problem);
-    check(cublasLtMatmulPreferenceSetAttribute(preference_, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
-                                               sizeof workspace),
-          "workspace", problem);
-  }
-  ~Preference() { cublasLtMatmulPreferenceDestroy(preference_); }
-  Preference(const Preference&) = delete;
-  Preference& operator=(const Preference&) = delete;
-  cublasLtMatmulPreference_t get() const { return preference_; }
-
- private:
-  cublasLtMatmulPreference_t preference_ = nullptr;
-};
+Preference make_preference(std::size_t workspace, const Problem& problem) {
+  cublasLtMatmulPreference_t created = nullptr;
+  check(cublasLtMatmulPreferenceCreate(&created), "preference", problem);
+  Preference preference(created);
+  check(cublasLtMatmulPreferenceSetAttribute(created, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
+                                             sizeof workspace),
+        "workspace", problem);
+  return preference;
+}
 
 // cuBLASLt's first choice, which depends on the problem alone; asked for once.
 cublasLtMatmulAlgo_t algorithm(const Problem& problem, cublasLtHandle_t handle, const Product& product, const Layout& b,
@@ -93,7 +89,7 @@ cublasLtMatmulAlgo_t algorithm(const Problem& problem, cublasLtHandle_t handle, 
   static std::map<Problem, cublasLtMatmulAlgo_t> known;
   const std::lock_guard lock(mutex);
   if (const auto found = known.find(problem); found != known.end()) return found->second;
-  const Preference preference(workspace, problem);
+  const Preference preference = make_preference(workspace, problem);
   cublasLtMatmulHeuristicResult_t result{};
   int count = 0;
   check(cublasLtMatmulAlgoGetHeuristic(handle, product.get(), b.get(), a.get(), out.get(), out.get(), preference.get(),
@@ -131,10 +127,10 @@ void gemm(const at::Tensor& out, const GemmOperand& a, const GemmOperand& b, Acc
   const bool add = accumulate == Accumulate::kAdd;
   const Problem problem{m, n, k, a.values.stride(0), b.values.stride(0), f32, add, out.device().index()};
   // cuBLASLt's matrices are column-major: it makes the transpose of `out`, b times the transpose of a.
-  const Product product(b.scale.const_data_ptr(), a.scale.const_data_ptr(), problem);
-  const Layout first(CUDA_R_8F_E4M3, k, n, b.values.stride(0), problem);
-  const Layout second(CUDA_R_8F_E4M3, k, m, a.values.stride(0), problem);
-  const Layout result(f32 ? CUDA_R_32F : CUDA_R_16BF, n, m, out.stride(0), problem);
+  const Product product = make_product(b.scale.const_data_ptr(), a.scale.const_data_ptr(), problem);
+  const Layout first = make_layout(CUDA_R_8F_E4M3, k, n, b.values.stride(0), problem);
+  const Layout second = make_layout(CUDA_R_8F_E4M3, k, m, a.values.stride(0), problem);
+  const Layout result = make_layout(f32 ? CUDA_R_32F : CUDA_R_16BF, n, m, out.stride(0), problem);
   const auto handle = at::cuda::getCurrentCUDABlasLtHandle();
   const std::size_t workspace = at::cuda::getCUDABlasLtWorkspaceSize();
   const cublasLtMatmulAlgo_t algo = algorithm(problem, handle, product, first, second, result, workspace);
