@@ -27,7 +27,7 @@ TrainLog::TrainLog()
 
 TrainLog::~TrainLog() { clear_line(); }
 
-void TrainLog::start(const RunConfig& config, std::string label) {
+void TrainLog::start(const RunConfig& config, const std::string& label) {
   label_ = label.empty() ? "" : label + ": ";
   steps_ = config.train.steps;
   log_every_ = config.train.log_every;

@@ -23,7 +23,7 @@ class TrainLog {
   TrainLog& operator=(const TrainLog&) = delete;
 
   // A run of `config` starts; `label` stands before its lines.
-  void start(const RunConfig& config, std::string label);
+  void start(const RunConfig& config, const std::string& label);
   void info(const std::string& message);
   // For train(): they write to this log and must not outlive it.
   TrainEvents events();
