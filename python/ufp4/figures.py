@@ -46,16 +46,16 @@ def _layout(figure: go.Figure, y_title: str, x_title: str = "step", height: int 
 
 
 def _line(run: Run, x: list, y: list, palette: dict, first: bool, meta: str | None = None, **options) -> go.Scatter:
-    alone = options.pop("seeds") < 2
+    seeds = options.pop("seeds")
     return go.Scatter(
         x=x, y=y, mode=options.pop("mode", "lines"), name=run.recipe, legendgroup=run.recipe, showlegend=first, meta=meta,
-        line={"color": palette[run.recipe], "width": options.pop("width", 1.8), "dash": _DASHES[run.seed % len(_DASHES)]},
-        hovertemplate=f"{run.recipe}{'' if alone else f', seed {run.seed}'}<br>step %{{x}}<br>%{{y:.4f}}<extra></extra>", **options,
+        line={"color": palette[run.recipe], "width": options.pop("width", 1.8), "dash": _DASHES[seeds.index(run.seed) % len(_DASHES)]},
+        hovertemplate=f"{run.recipe}{f', seed {run.seed}' if len(seeds) > 1 else ''}<br>step %{{x}}<br>%{{y:.4f}}<extra></extra>", **options,
     )
 
 
-def _seed_count(experiment: Experiment) -> int:
-    return len({run.seed for run in experiment.runs})
+def _seeds(experiment: Experiment) -> list[int]:
+    return sorted({run.seed for run in experiment.runs})
 
 
 def loss_curves(experiment: Experiment, palette: dict, offset_of=None) -> go.Figure | None:
@@ -71,7 +71,7 @@ def loss_curves(experiment: Experiment, palette: dict, offset_of=None) -> go.Fig
         smooth = running_mean(losses, window_of(len(losses)))
         first = run.recipe not in seen
         seen.add(run.recipe)
-        seeds = _seed_count(experiment)
+        seeds = _seeds(experiment)
         raw = _line(run, *_thin(steps, losses), palette, first, "raw", width=0.9, visible=False, opacity=0.75, seeds=seeds)
         figure.add_trace(raw)
         figure.add_trace(_line(run, *_thin(steps, smooth), palette, first, "smooth", seeds=seeds))
@@ -152,7 +152,7 @@ def validation(experiment: Experiment, palette: dict) -> go.Figure | None:
         first = run.recipe not in seen
         seen.add(run.recipe)
         figure.add_trace(_line(run, steps, [run.validation[s] for s in steps], palette, first, mode="lines+markers",
-                               seeds=_seed_count(experiment)))
+                               seeds=_seeds(experiment)))
     if not figure.data:
         return None
     figure.update_layout(showlegend=True)

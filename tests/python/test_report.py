@@ -73,6 +73,14 @@ def test_colours_belong_to_recipes(tmp_path):
     assert [{colour} for colour in bars["marker"]["color"]] == [colours[name] for name in bars["y"]]
 
 
+def test_dashes_belong_to_seeds_from_solid_on(tmp_path):
+    for recipe in ("bf16", "ufp4"):
+        for seed in (1, 5):  # `ufp4 compare` counts from 1
+            write_run(tmp_path / "books" / "runs" / f"{recipe}-seed{seed}", recipe, seed)
+    lines = [trace["line"]["dash"] for trace in figures_of(page_of(tmp_path / "books"))["loss"]["data"]]
+    assert lines == 2 * ["solid", "solid", "dot", "dot"]  # raw and smoothed
+
+
 def test_products_are_named_by_recipe_where_they_differ(tmp_path):
     folder = write_comparison(tmp_path / "cmp")
     assert "fast bf16 here) (bf16" not in page_of(folder)
