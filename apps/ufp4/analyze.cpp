@@ -43,6 +43,7 @@ struct Options {
   bool chain = false, operands = false;
   std::vector<std::string> data, recipes;
   std::int64_t sequences = 4;
+  std::string device = "auto";
 };
 
 // The safetensors files of a path: itself, or those of a folder in the order of their names. A checkpoint of ours holds
@@ -118,7 +119,8 @@ void analyze_files(const Options& options) {
 
 void run(const Options& options) {
 #ifdef UFP4_TORCH
-  const CheckpointRun checkpoint{options.input, options.data, options.sequences, threads_of(options), options.json};
+  const CheckpointRun checkpoint{options.input,       options.data, options.sequences,
+                                 threads_of(options), options.json, options.device};
   if (options.chain) return print_chain(checkpoint, schemes_of(options), options.recipes);
   if (options.operands) return print_operands(checkpoint, schemes_of(options));
 #endif
@@ -179,6 +181,9 @@ void add_analyze(CLI::App& program) {
       ->needs(chain);
   verb->add_option("--data", options->data, "With --operands or --chain: text as for 'ufp4 train' (that of the run)")
       ->type_name("FILE...");
+  verb->add_option("--device", options->device,
+                   "With --operands or --chain: where the model runs; auto: cuda where there is one (auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   verb->add_option("--sequences", options->sequences, "With --operands or --chain: sequences of the text (4)")
       ->check(whole_number(1, 65536));
 #endif

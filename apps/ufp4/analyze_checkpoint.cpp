@@ -16,7 +16,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-BatchSettings settings_of(const CheckpointRun& run) { return {run.checkpoint, run.data, run.sequences, run.threads}; }
+BatchSettings settings_of(const CheckpointRun& run) {
+  return {run.checkpoint, run.data, run.sequences, run.threads, run.device};
+}
 
 const ChainGemm& of(const ChainLinear& linear, Gemm gemm) { return linear.gemm[static_cast<std::size_t>(gemm)]; }
 

@@ -125,7 +125,7 @@ def gain_map(measurements: Measurements, names: list[str]) -> go.Figure | None:
     figure.update_xaxes(title=None, side="bottom", tickangle=-40, ticks="")
     figure.update_yaxes(title=None, autorange="reversed", showgrid=False, ticks="", type="category")
     figure.update_annotations(font={"size": 13, "color": _INK}, yshift=4)
-    figure.update_layout(margin={"l": 10, "r": 10, "t": 34, "b": 10})
+    figure.update_layout(margin={"l": 10, "r": 10, "t": 54, "b": 10})
     return figure
 
 
@@ -257,7 +257,7 @@ def chain_single(document: dict, palette: dict) -> go.Figure:
     figure.update_yaxes(title=None)
     figure.update_yaxes(title={"text": "alpha of the product", "standoff": 6}, col=1)
     figure.update_annotations(font={"size": 13, "color": _INK})
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0}, margin={"l": 10, "r": 12, "t": 30, "b": 10})
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0}, margin={"l": 10, "r": 12, "t": 54, "b": 10})
     return figure
 
 
@@ -288,13 +288,14 @@ def grid_bins(document: dict) -> go.Figure:
 def grid_scores(document: dict) -> go.Figure:
     """SQNR and alpha of a grid under each distribution, before and after the transform."""
     names = list(document["expected"])
-    groups = [("before", document["expected"], 1.0), ("after the transform", document.get("after_transform", {}).get("measured", {}), 0.45)]
+    groups = [("before", document["expected"], ("#0072b2", "#d55e00"), "#ffffff"),
+              ("after the transform", document.get("after_transform", {}).get("measured", {}), ("#9cc9e6", "#f2b98f"), _INK)]
     groups = [group for group in groups if group[1]]
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05)
     for column, (key, title) in enumerate((("sqnr_db", "SQNR, dB"), ("delta", "delta = 1 − alpha")), 1):
-        for label, figures, opacity in groups:
+        for label, figures, colours, ink in groups:
             values = [figures[n][key] for n in names]
-            figure.add_trace(go.Bar(x=values, y=names, orientation="h", name=label, marker={"color": "#0072b2" if column == 1 else "#d55e00", "opacity": opacity},
+            figure.add_trace(go.Bar(x=values, y=names, orientation="h", name=label, marker={"color": colours[column - 1]}, insidetextfont={"color": ink},
                                     showlegend=column == 1 and len(groups) > 1, text=[f"{v:.2f}" if column == 1 else f"{v:+.5f}" for v in values], textposition="auto",
                                     hovertemplate=f"%{{y}}, {label}: %{{x}}<extra></extra>"), 1, column)
         figure.update_xaxes(title={"text": title, "standoff": 6}, row=1, col=column)

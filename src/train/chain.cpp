@@ -94,7 +94,7 @@ double operand_alpha(const at::Tensor& stored, Axis axis, const GemmRecipe& gemm
   analysis.hadamard_seed = context.seed;
   analysis.random.seed = context.seed;
   analysis.threads = threads;
-  const at::Tensor dense = stored.contiguous();
+  const at::Tensor dense = stored.contiguous().cpu();
   return analysis::analyze_matrix(analysis::source_of(matrix_of(dense), axis), analysis).schemes[0].figures.alpha;
 }
 

@@ -20,6 +20,7 @@ struct BatchSettings {
   std::vector<std::string> data;     // as data.train; empty: what the run was validated on, or else trained on
   std::int64_t sequences = 4;        // of the model's context
   int threads = 1;
+  std::string device = "cpu";  // or cuda, or auto; what is measured on values is measured on the CPU
 };
 
 // The six operands of every linear of the model in BF16, in the order of the passes. Throws InputError for a checkpoint

@@ -7,6 +7,7 @@
 #include "data/dataset.h"
 #include "io/file.h"
 #include "train/checkpoint.h"
+#include "train/device.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -27,7 +28,8 @@ fs::path checkpoint_folder(const fs::path& path) {
 
 }  // namespace
 
-LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings) : folder_(checkpoint_folder(settings.checkpoint)) {
+LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings)
+    : device_(choose_device(settings.device, "--device")), folder_(checkpoint_folder(settings.checkpoint)) {
   verify_checkpoint(folder_);
   config_ = make_run_config(read_toml(folder_ / "config.toml"));
   step_ = nlohmann::json::parse(io::read_text_file(folder_ / "state.json")).at("step");
@@ -46,11 +48,11 @@ LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings) : folder_(chec
   }
   const at::Tensor tokens = at::empty({settings.sequences, config_.model.context + 1}, at::kInt);
   dataset->next({tokens.mutable_data_ptr<std::int32_t>(), static_cast<std::size_t>(tokens.numel())});
-  tokens_ = tokens.to(at::kLong);
+  tokens_ = tokens.to(device_, at::kLong);
 }
 
 Transformer LoadedCheckpoint::model(const Recipe& recipe) const {
-  Transformer model(config_.model, recipe, {.seed = 0, .device = at::kCPU, .stash = Stash::kPacked});
+  Transformer model(config_.model, recipe, {.seed = 0, .device = device_, .stash = Stash::kPacked});
   NamedTensors weights;
   for (const NamedParameter& parameter : model.parameters()) weights.emplace_back(parameter.name, parameter.tensor);
   load_tensors(folder_ / "model.safetensors", weights);

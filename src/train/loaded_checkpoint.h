@@ -18,10 +18,11 @@ class LoadedCheckpoint {
   std::int64_t step() const { return step_; }
   const at::Tensor& tokens() const { return tokens_; }  // [sequences, context + 1], int64
 
-  // The model with the checkpoint's weights under a recipe, on the CPU.
+  // The model with the checkpoint's weights under a recipe, on the device of the settings, as the tokens.
   Transformer model(const Recipe& recipe) const;
 
  private:
+  at::Device device_;
   std::filesystem::path folder_;
   RunConfig config_;
   std::int64_t step_ = 0;

@@ -13,10 +13,10 @@
 #include "data/dataset.h"
 #include "io/file.h"
 #include "model/transformer.h"
-#include "torch/kernels.h"
 #include "torch/phase.h"
 #include "torch/window.h"
 #include "train/checkpoint.h"
+#include "train/device.h"
 #include "train/gemm_choice.h"
 #include "train/memory.h"
 #include "train/operand_analysis.h"
@@ -32,21 +32,6 @@ namespace ufp4 {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-at::Device choose_device(std::string& name) {
-  const bool cuda = at::hasCUDA() && at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount() > 0;
-  const bool built = has_kernels(at::Device(at::kCUDA, 0));
-  if (name == "auto") name = cuda && built ? "cuda" : "cpu";
-  if (name == "cuda" && !built) {
-    throw InputError(
-        "train.device is 'cuda', but this build has no CUDA kernels: configure with -DUFP4_CUDA=ON, or use the CPU");
-  }
-  if (name == "cuda" && !cuda)
-    throw InputError("train.device is 'cuda', but no CUDA device is usable here; use the CPU");
-  // FP32 accumulation throughout: cuBLAS may otherwise add partial sums of a product in BF16.
-  if (name == "cuda") at::globalContext().setAllowBF16ReductionCuBLAS(false);
-  return name == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
-}
 
 // cuDNN's backward pass adds in an order that varies, whatever it is told.
 void choose_attention(const std::string& name) { at::globalContext().setSDPUseCuDNN(name == "fast"); }
@@ -299,7 +284,8 @@ class Run {
 
 TrainResult train(RunConfig config, const std::filesystem::path& folder, const TrainEvents& events,
                   const std::atomic<bool>& stop) try {
-  const at::Device device = choose_device(config.train.device);
+  const at::Device device = choose_device(config.train.device, "train.device");
+  config.train.device = device.is_cpu() ? "cpu" : "cuda";
   if (config.model.vocab_size > 0) check_memory(config, device);
   const std::unique_ptr<Dataset> data = Dataset::open(data_config(config));
   check_vocabulary(config, *data);

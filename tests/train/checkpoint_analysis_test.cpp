@@ -103,6 +103,12 @@ TEST_F(CheckpointAnalysis, WhatCannotBeUsedIsNamed) {
     return std::string();
   };
   BatchSettings wrong = settings();
+  if (!gpu_usable()) {
+    wrong.device = "cuda";
+    EXPECT_NE(message(wrong).find("--device is 'cuda'"), std::string::npos) << message(wrong);
+    EXPECT_NE(message(wrong).find("use the CPU"), std::string::npos) << message(wrong);
+    wrong = settings();
+  }
   wrong.checkpoint = *folder_ / "nothing";
   EXPECT_NE(message(wrong).find("nothing' is no checkpoint"), std::string::npos) << message(wrong);
   wrong = settings();

@@ -7,22 +7,15 @@
 
 #include "io/file.h"
 #include "io/temporary_folder.h"
+#include "train/checkpoint_analysis.h"
 #include "train/micro_run.h"
 #include "train/trainer.h"
-#include "ufp4/backend.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool gpu_usable() {
-  for (const Backend* backend : backends()) {
-    if (backend->name() == "cuda") return backend->available();
-  }
-  return false;
-}
 
 std::vector<std::string> losses(const fs::path& run) {
   std::vector<std::string> lines;
@@ -109,6 +102,50 @@ TEST_F(GpuTrain, TheLossFalls) {
   for (const char* recipe : {"bf16", "ufp4", "ufp4_p2"}) {
     const MetricsHistory history = read_metrics(run(recipe) / "metrics.jsonl");
     EXPECT_LT(history.steps.back().loss, 0.9 * history.steps.front().loss) << recipe;
+  }
+}
+
+// The chain of a checkpoint on the GPU is that on the CPU, but for the order of sums in the products.
+TEST_F(GpuTrain, AChainAgreesWithTheCpus) {
+  BatchSettings settings{run("bf16"), {}, 1, 2};
+  const std::vector<Recipe> recipes{recipe_of_format(find_format("e2m1"), 0),
+                                    recipe_of_format(find_format("e1m2"), 16)};
+  const ChainReport cpu = measure_chain(settings, recipes, {});
+  settings.device = "cuda";
+  const ChainReport gpu = measure_chain(settings, recipes, {});
+  EXPECT_NEAR(gpu.loss, cpu.loss, 5e-3);
+  for (std::size_t r = 0; r < recipes.size(); ++r) {
+    EXPECT_NEAR(gpu.recipes[r].loss, cpu.recipes[r].loss, 2e-2) << recipes[r].name;
+    ASSERT_EQ(gpu.recipes[r].linears.size(), cpu.recipes[r].linears.size());
+    for (std::size_t i = 0; i < cpu.recipes[r].linears.size(); ++i) {
+      for (std::size_t g = 0; g < 3; ++g) {
+        const ChainGemm& a = gpu.recipes[r].linears[i].gemm[g];
+        const ChainGemm& b = cpu.recipes[r].linears[i].gemm[g];
+        EXPECT_NEAR(a.eta(), b.eta(), 5e-3) << cpu.recipes[r].linears[i].linear;
+        EXPECT_NEAR(a.alone.alpha, b.alone.alpha, 1e-2) << cpu.recipes[r].linears[i].linear;
+        EXPECT_NEAR(a.in_chain.cosine, b.in_chain.cosine, 2e-2) << cpu.recipes[r].linears[i].linear;
+      }
+    }
+  }
+}
+
+TEST_F(GpuTrain, OperandsOfACheckpointAreMeasured) {
+  BatchSettings settings{run("bf16"), {}, 1, 2, "cuda"};
+  const BlockFormat* const format = &find_format("hif4");  // measured on the CPU, whatever the GPU has
+  std::size_t operands = 0;
+  analyze_operands(settings, analysis::schemes_of({&format, 1}, 16), [&](const OperandReport& report) {
+    ++operands;
+    EXPECT_GT(report.figures.rms, 0) << report.linear;
+  });
+  EXPECT_EQ(operands, 48u);
+}
+
+TEST_F(GpuTrain, AFormatWithoutKernelsIsRefusedByName) {
+  try {
+    run("nvfp4");
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("format 'nvfp4' has no GPU kernels"), std::string::npos) << error.what();
   }
 }
 
