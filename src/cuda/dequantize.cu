@@ -10,7 +10,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kResident = 6;
 
-enum class Output : std::uint8_t { kF32, kBf16, kE4m3 };
+enum class Result : std::uint8_t { kF32, kBf16, kE4m3 };
 
 struct Packed {
   const uint2* codes;
@@ -19,7 +19,7 @@ struct Packed {
   const float* outer_scale;  // null: global_scale
   float global_scale;
   void* out;
-  Output output;
+  Result result;
   int lanes_shift;
   std::int64_t runs;
   float values[16];
@@ -55,12 +55,12 @@ __global__ void __launch_bounds__(kThreads, kResident) dequantize_runs(const __g
     const bool write = index < p.runs;
     float v[kRun];
     look_up(codes, scale, lane_value, v);
-    if (p.output == Output::kE4m3) {
+    if (p.result == Result::kE4m3) {
       if (write) store_e4m3_run(static_cast<std::uint8_t*>(p.out) + index * kRun, v, isnan(scale));
     } else {
 #pragma unroll
       for (int i = 0; i < kRun; ++i) v[i] *= outer;
-      if (write) store_values(p.out, p.output == Output::kF32, index * kRun, v, scale);
+      store_values(p.out, p.result == Result::kF32, index * kRun, v, scale, write);
     }
     index = ahead;
   }
@@ -72,7 +72,7 @@ __global__ void set_global_scale(float* to, const float* amax_at, float amax, bo
   *to = window ? outer_scale(amax) : 1.0F;
 }
 
-void start_dequantize(const ConstQuantized& in, void* out, Output output, Stream stream) {
+void start_dequantize(const ConstQuantized& in, void* out, Result result, Stream stream) {
   Packed p{};
   p.codes = reinterpret_cast<const uint2*>(in.codes);
   p.scales = in.scales;
@@ -85,7 +85,7 @@ void start_dequantize(const ConstQuantized& in, void* out, Output output, Stream
     p.global_scale = 1;
   }
   p.out = out;
-  p.output = output;
+  p.result = result;
   p.runs = in.rows * in.columns / kRun;
   for (unsigned code = 0; code < 16; ++code) p.values[code] = code_value(in.format->element, code);
   const int block = in.block == 0 ? in.format->block : in.block;
@@ -98,11 +98,11 @@ void start_dequantize(const ConstQuantized& in, void* out, Output output, Stream
 }  // namespace
 
 void launch_dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream stream) {
-  start_dequantize(in, out, out_dtype == DType::kF32 ? Output::kF32 : Output::kBf16, stream);
+  start_dequantize(in, out, out_dtype == DType::kF32 ? Result::kF32 : Result::kBf16, stream);
 }
 
 void launch_dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream stream) {
-  start_dequantize(in, out, Output::kE4m3, stream);
+  start_dequantize(in, out, Result::kE4m3, stream);
 }
 
 int probe_kernel() {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -24,7 +25,7 @@ bool power_of_two(float x) {
 Grid grid_of(const BlockFormat& format) {
   const ElementFormat& element = format.element;
   if (format.rule == ScaleRule::kPow2Window) return Grid::kWindow;
-  if (element.code_kind == CodeKind::kFullTwosComplement) return Grid::kUniform;
+  if (element.code_kind == CodeKind::kFullTwosComplement) return Grid::kSigned;
   if (element.uniform() && power_of_two(element.levels[1])) return Grid::kUniform;
   const auto count = static_cast<std::ptrdiff_t>(element.level_count);
   if (std::equal(kFloatLevels.begin(), kFloatLevels.begin() + count, element.levels.begin())) return Grid::kFloat;
@@ -36,6 +37,17 @@ float boundary(const ElementFormat& element, int below) {
   const auto i = static_cast<std::size_t>(below);
   const float middle = (element.levels[i] + element.levels[i + 1]) / 2;
   return below % 2 == 0 ? middle : std::nextafter(middle, -std::numeric_limits<float>::infinity());
+}
+
+Output output_of(const Operand& p) {
+  const bool window = p.grid == Grid::kWindow;
+  const bool packed = p.codes != nullptr && (window ? p.packed_scales != nullptr : p.scales != nullptr);
+  const bool anything_packed = p.codes != nullptr || p.scales != nullptr || p.packed_scales != nullptr;
+  if (packed && !(window && p.scales != nullptr) && p.dequantized == nullptr && p.e4m3 == nullptr)
+    return Output::kPacked;
+  if (anything_packed || (p.dequantized == nullptr) == (p.e4m3 == nullptr)) return Output::kAny;
+  if (p.e4m3 != nullptr) return Output::kE4m3;
+  return p.dequantized_f32 ? Output::kAny : Output::kBf16;
 }
 
 }  // namespace
@@ -65,12 +77,12 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
   p.grid = grid_of(*spec.format);
   p.stochastic = spec.rounding == Rounding::kStochastic;
   p.sign_magnitude = element.code_kind == CodeKind::kSignMagnitude;
-  p.signed_scale = element.code_kind == CodeKind::kFullTwosComplement;
   p.largest = element.largest();
   p.reciprocal = 1 / p.largest;
-  p.step = p.signed_scale ? 1 : element.levels[1];
+  p.reciprocal_rest = static_cast<float>(1 / static_cast<double>(p.largest) - static_cast<double>(p.reciprocal));
+  p.step = element.code_kind == CodeKind::kFullTwosComplement ? 1 : element.levels[1];
   p.index_factor = 1 / p.step;
-  if (p.stochastic) p.index_factor *= 1 - 0x1p-24F;
+  if (p.stochastic) p.index_factor *= -(1 - 0x1p-24F);
   for (unsigned code = 0; code < 16; ++code) p.values[code] = code_value(element, code);
   p.level_count = element.level_count;
   for (int i = 0; i < element.level_count; ++i) p.levels[i] = element.levels[static_cast<std::size_t>(i)];
@@ -88,11 +100,14 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
   p.lanes = spec.block_size() / kRun;
   while ((1 << p.lanes_shift) < p.lanes) ++p.lanes_shift;
   p.span = Span::kLanes;
-  if (p.grid != Grid::kTable && p.lanes == 1 && p.hadamard <= kRun) p.span = Span::kOneRun;
+  const bool whole_groups = !p.stochastic || spec.random.column_offset % 8 == 0;
+  if (p.grid != Grid::kTable && p.lanes == 1 && p.hadamard <= kRun && whole_groups) p.span = Span::kOneRun;
 
   p.tensor_amax_at = spec.outer_amax;
   p.tensor_amax = spec.tensor_amax;
   p.tau = reference::tau_of(spec);
+  p.round_up = p.tau > 1 ? 0x6FFFFFu : 0x7FFFFFu;
+  p.reach_span = std::bit_cast<std::uint32_t>(32 * p.tau) - kLeastReach;
 
   philox::Key key = philox::make_key(spec.random.seed);
   for (unsigned word = 0; word < 2 * philox::kRounds; word += 2) {
@@ -120,6 +135,7 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
     if (p.scales != nullptr) throw InputError("quantize: the GPU kernels write scales or packed scales, not both");
     p.scales = reinterpret_cast<float*>(task.out.packed_scales);
   }
+  p.output = output_of(p);
   p.amax = task.out.amax;
   p.clipped = task.out.clipped;
   p.only_if = window ? task.only_if : nullptr;

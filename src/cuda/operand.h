@@ -17,15 +17,33 @@ inline constexpr int kRun = 16;
 // How the levels are laid out, which decides how a value becomes the index of a level.
 enum class Grid : std::uint8_t {
   kUniform,  // 0, d, 2d, .. with d a power of two: the index is t / d, rounded
+  kSigned,   // all sixteen codes of two's complement: the larger extreme takes -8 (int4_full)
   kFloat,    // the levels of e2m1, or the first few: a piecewise linear map to the index, rounded
   kTable,    // anything else: compared with every boundary
-  kWindow,   // kUniform with scales that are powers of two in a window (int4_p2)
+  kWindow,   // kSigned with scales that are powers of two in a window (int4_p2)
 };
+
+// Whether the scale has a sign.
+template <Grid kGrid>
+inline constexpr bool kSignedScale = kGrid == Grid::kSigned || kGrid == Grid::kWindow;
 
 // How far blocks and transforms reach, which decides what a kernel leaves out.
 enum class Span : std::uint8_t {
   kOneRun,  // blocks of a run, transforms of a run or none
   kLanes,   // any: they may span adjacent lanes
+};
+
+// Bits of FP32 numbers of kWindow: the ends of the window, and an r below which blocks are rare.
+inline constexpr std::uint32_t kLeastPower = 0x3B000000u;    // 2^-9
+inline constexpr std::uint32_t kLargestPower = 0x42000000u;  // 2^5
+inline constexpr std::uint32_t kLeastReach = 0x35800000u;    // 2^-20
+
+// The results that are written, where kernels know them in advance.
+enum class Output : std::uint8_t {
+  kAny,
+  kPacked,  // codes and scales, of kWindow as bytes
+  kBf16,    // BF16 values
+  kE4m3,    // E4M3 values
 };
 
 struct Matrix {
@@ -40,14 +58,14 @@ struct Operand {
   Grid grid;
   Span span;
   bool stochastic;
-  bool sign_magnitude;  // else two's complement
-  bool signed_scale;    // full two's complement: the larger extreme takes -8
-  float largest;        // L
-  float reciprocal;     // 1 / L
-  float index_factor;   // kUniform: 1 / d, less half an ulp for stochastic rounding (see round_to_index)
-  float step;           // kUniform: d
-  float values[16];     // of the 16 codes
-  int level_count;      // kTable: entries of `levels`
+  bool sign_magnitude;    // else two's complement
+  float largest;          // L
+  float reciprocal;       // 1 / L
+  float reciprocal_rest;  // 1 / L less `reciprocal`
+  float index_factor;     // kUniform: 1 / d, or for stochastic rounding -1 / d less half an ulp (see round_to_index)
+  float step;             // kUniform: d
+  float values[16];       // of the 16 codes
+  int level_count;        // kTable: entries of `levels`
   float levels[8];
   float boundaries[7];  // kTable: the index for nearest is the number of boundaries below t
 
@@ -64,6 +82,8 @@ struct Operand {
   const float* tensor_amax_at;
   float tensor_amax;
   float tau;
+  std::uint32_t round_up;    // what carries into the exponent of r if its mantissa is beyond that of tau
+  std::uint32_t reach_span;  // the bits of the largest r in the window, 32 tau, less kLeastReach
 
   // Random bits.
   std::uint32_t round_keys[20];             // of the ten Philox rounds, two a round
@@ -72,6 +92,7 @@ struct Operand {
   std::uint32_t row_offset, column_offset;
 
   // The results and their shape: null is not written.
+  Output output;
   std::uint8_t* codes;
   float* scales;
   void* dequantized;

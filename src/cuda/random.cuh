@@ -97,11 +97,12 @@ struct RunGroups {
   const uint4* second;
 };
 
-// The random words of a run's elements from kFirst (0 or 8) on; `row`, `column` of the run, offsets already added.
-template <int kFirst>
+// The random words of a run's elements from kFirst (0 or 8) on; `row`, `column` of the run, offsets already added. In
+// operands of Span::kOneRun whole groups lie.
+template <Span kSpan, int kFirst>
 __device__ inline uint4 random_words(const Operand& p, const StepStart& step, const RunGroups& groups,
                                      std::uint32_t row, std::uint32_t column) {
-  if ((p.column_offset & 7u) != 0) return words_across_groups(&p, step, row, column + kFirst);
+  if (kSpan != Span::kOneRun && (p.column_offset & 7u) != 0) return words_across_groups(&p, step, row, column + kFirst);
   return philox_words(p, kFirst == 0 ? *groups.first : *groups.second, row_start(step, row));
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cuda/kernels.h"
+#include "cuda/policy.h"
 #include "cuda/run.cuh"
 #include "cuda/store.cuh"
 #include "cuda/values.cuh"
@@ -55,12 +56,12 @@ template <DType kType>
 inline constexpr int kRowResident = kType == DType::kF32 ? 3 : 4;  // blocks on a multiprocessor
 
 // A thread keeps its column of runs and goes down the rows. A block is 2^width_log2 runs wide.
-template <DType kType, Grid kGrid, bool kStochastic, Span kSpan>
+template <DType kType, Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
 __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
     quantize_rows(const __grid_constant__ Matrix in, const __grid_constant__ Operand p, int width_log2) {
   using Element = typename Values<kType>::Element;
   if (!wanted<kGrid>(p)) return;
-  Running running = begin<kGrid, kStochastic>(p);
+  Running running = begin<kGrid, kStochastic, kSpan>(p);
   const unsigned rows_per_block = kRowThreads >> width_log2;
   const std::uint32_t run = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));
   const std::uint32_t column = run * kRun;
@@ -91,11 +92,11 @@ __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
     from += advance;
     if (i + 1 < own_count) next = load_run<kType>(from, vectors, valid);
     const RunIndices result =
-        quantize_run<kGrid, kStochastic, kSpan>(v, p, running, groups, row, column, i < own_count);
-    store_run<kGrid, kStochastic, kSpan>(p, row, run, result, running, i < own_count);
+        quantize_run<kGrid, kStochastic, kSpan, kOutput>(v, p, running, groups, row, column, i < own_count);
+    store_run<kGrid, kStochastic, kSpan, kOutput>(p, row, run, result, running, i < own_count);
     row += step;
   }
-  end<kGrid>(p, running);
+  end<kGrid, kSpan>(p, running);
 }
 
 // The widest block that leaves few threads idle. Blocks and transforms span a power of two of runs that divides a row.
@@ -109,18 +110,22 @@ inline int row_width_log2(std::int64_t runs_per_row) {
   return width_log2;
 }
 
-template <DType kType, Grid kGrid, bool kStochastic, Span kSpan>
+template <DType kType, Grid kGrid, bool kStochastic>
 void start_rows(const Matrix& in, const Operand& p, Stream stream) {
   const std::int64_t runs_per_row = p.columns / kRun;
   const int width_log2 = row_width_log2(runs_per_row);
   const std::int64_t across = (runs_per_row + (1 << width_log2) - 1) >> width_log2;
   const std::int64_t rows_per_block = kRowThreads >> width_log2;
   const std::int64_t down = (std::int64_t{p.rows} + rows_per_block - 1) / rows_per_block;
-  // Threads that stay, for rows few blocks wide; else a few waves, which balance what does not divide evenly.
+  // Threads that stay, for rows few blocks wide and where memory is the limit; else a few waves, which balance what
+  // does not divide evenly and blocks that do not progress evenly.
   const std::int64_t filling = resident_blocks(kRowResident<kType>);
-  const std::int64_t wanted = std::max<std::int64_t>(1, (across * 8 <= filling ? 1 : 4) * filling / across);
+  const int waves = across * 8 <= filling && !kStochastic ? 1 : 4;
+  const std::int64_t wanted = std::max<std::int64_t>(1, waves * filling / across);
   const dim3 grid(static_cast<unsigned>(across), static_cast<unsigned>(std::min({down, wanted, std::int64_t{65535}})));
-  quantize_rows<kType, kGrid, kStochastic, kSpan><<<grid, kRowThreads, 0, stream>>>(in, p, width_log2);
+  with_output<kGrid>(p, [&]<Span kSpan, Output kOutput>() {
+    quantize_rows<kType, kGrid, kStochastic, kSpan, kOutput><<<grid, kRowThreads, 0, stream>>>(in, p, width_log2);
+  });
   check_launch("quantize_rows", in.rows, in.columns);
 }
 

@@ -51,7 +51,9 @@ struct MatrixSource {
     const TileVector first = first_vector();
     const std::uint32_t column = column0 + static_cast<std::uint32_t>(first.word * Values<kType>::kPerWord);
     std::uint32_t row = row0 + static_cast<std::uint32_t>(first.row);
-    const auto* from = static_cast<const Element*>(in.data) + row * in.row_stride + column;
+    // The corner is the same for all threads, and what a thread adds to it for all tiles.
+    const auto* corner = static_cast<const Element*>(in.data) + (row0 * in.row_stride + column0);
+    const auto* from = corner + (first.row * in.row_stride + first.word * Values<kType>::kPerWord);
     std::uint32_t* to = tile + tile_word(first.row, first.word);
     const std::int64_t step = kTileStepRows * in.row_stride;
     if (in.vector_rows && row0 + kTileRows <= in.rows && column + kPerVector <= in.columns) {

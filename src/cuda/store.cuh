@@ -27,21 +27,27 @@ __device__ inline void store_f32_run(void* out, std::int64_t at, const float (&v
   }
 }
 
-// Writes the values v[0..16) of a run, or NaN where its scale is that, to element `at` of `out`: FP32 or BF16. The
-// halves of a sector of memory that a BF16 run fills meet in the cache: that is faster than exchanging them between
-// lanes.
-__device__ inline void store_values(void* out, bool f32, std::int64_t at, const float (&v)[kRun], float scale) {
-  if (f32) return store_f32_run(out, at, v, isnan(scale));
+// Writes the values v[0..16) of a run, or NaN where its scale is that, to element `at` of `out`. All lanes call it;
+// those with `write` store. The halves of a sector
+// of memory that a run fills meet in the cache: that is faster than exchanging them between lanes.
+__device__ inline void store_bf16_run(void* out, std::int64_t at, const float (&v)[kRun], float scale, bool write) {
   std::uint32_t words[kRun / 2];
 #pragma unroll
   for (int i = 0; i < kRun / 2; ++i) words[i] = bf16x2(v[2 * i], v[2 * i + 1]);
-  if (isnan(scale)) {
+  if (__any_sync(kFullWarp, isnan(scale))) {  // seldom any: a branch for the warp, not a choice for every word
 #pragma unroll
-    for (int i = 0; i < kRun / 2; ++i) words[i] = kNanBf16x2;
+    for (int i = 0; i < kRun / 2; ++i) words[i] = isnan(scale) ? kNanBf16x2 : words[i];
   }
+  if (!write) return;
   auto* to = reinterpret_cast<uint4*>(static_cast<std::uint16_t*>(out) + at);
   to[0] = make_uint4(words[0], words[1], words[2], words[3]);
   to[1] = make_uint4(words[4], words[5], words[6], words[7]);
+}
+
+__device__ inline void store_values(void* out, bool f32, std::int64_t at, const float (&v)[kRun], float scale,
+                                    bool write) {
+  if (!f32) return store_bf16_run(out, at, v, scale, write);
+  if (write) store_f32_run(out, at, v, isnan(scale));
 }
 
 // The values of the codes, times `scale`.
@@ -69,33 +75,78 @@ __device__ inline void store_e4m3_run(std::uint8_t* to, const float (&v)[kRun], 
       nan ? make_uint4(kNan, kNan, kNan, kNan) : make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// Writes the results of a run of a row. All lanes call it; those with `write` store.
+// Two F16 numbers times a number plus another, both exact.
+__device__ inline std::uint32_t multiply_add_pair(std::uint32_t pair, std::uint32_t factor, std::uint32_t term) {
+  std::uint32_t result;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(pair), "r"(factor), "r"(term));
+  return result;
+}
+
+// Four E4M3 bytes of two pairs of F16 numbers.
+__device__ inline std::uint32_t e4m3x4(std::uint32_t low, std::uint32_t high) {
+  std::uint32_t result;
+  asm("{\n .reg .b16 low, high;\n"
+      " cvt.rn.satfinite.e4m3x2.f16x2 low, %1;\n"
+      " cvt.rn.satfinite.e4m3x2.f16x2 high, %2;\n"
+      " mov.b32 %0, {low, high};\n}"
+      : "=r"(result)
+      : "r"(low), "r"(high));
+  return result;
+}
+
+// All ones if x has its sign bit set.
+__device__ inline std::uint32_t sign_mask(float x) { return static_cast<std::uint32_t>(__float_as_int(x) >> 31); }
+
+// Index * scale of a run as E4M3 bytes. The indices are pairs of F16 numbers 1032 + k, so that k * |scale| is
+// (1032 + k) * |scale| - 1032 * |scale|; a scale of NaN makes NaN of it. The sign comes last: that of 0 * scale too.
+template <bool kStochastic>
+__device__ inline uint4 e4m3_of(const RunIndices& run) {
+  const __half2 twice = __floats2half2_rn(fabsf(run.scale), fabsf(run.scale));
+  const auto factor = *reinterpret_cast<const std::uint32_t*>(&twice);
+  const std::uint32_t term = multiply_add_pair(factor, 0xE408E408u, 0x80008000u);  // -1032 * |scale| - 0
+  const std::uint32_t sign = sign_mask(run.scale);
+  std::uint32_t pairs[kRun / 2];
+#pragma unroll
+  for (int i = 0; i < kRun / 2; ++i) {
+    const std::uint32_t pair = pair_of<!kStochastic>(run.x, 2 * i, 2 * i + 1);
+    pairs[i] = multiply_add_pair(kStochastic ? pair : clip_pair<Output::kE4m3>(pair), factor, term);
+  }
+  const auto word = [&](int i) { return e4m3x4(pairs[i], pairs[i + 1]) ^ (sign & 0x80808080u); };
+  return {word(0), word(2), word(4), word(6)};
+}
+
+// The levels times the scale of a run that is not looked up.
+template <Grid kGrid, bool kStochastic>
+__device__ inline void values_of(const RunIndices& run, const Operand& p, float (&v)[kRun]) {
+  const float step = kGrid == Grid::kUniform ? p.step * run.scale : run.scale;  // rounded as level * scale is
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) v[i] = index_value<kGrid, kStochastic>(run.x[i]) * step;
+}
+
+// The scale of kWindow as an E4M3 byte, a signed power of two or NaN.
+__device__ inline std::uint8_t scale_byte(float scale) {
+  return __nv_cvt_float_to_fp8(scale, __NV_SATFINITE, __NV_E4M3);
+}
+
+// Every result that is asked for.
 template <Grid kGrid, bool kStochastic, Span kSpan>
-__device__ inline void store_run(const Operand& p, std::uint32_t row, std::uint32_t run, const RunIndices& result,
-                                 const Running& running, bool write) {
-  constexpr bool kByFormula = kGrid == Grid::kUniform || kGrid == Grid::kWindow;
-  const std::uint64_t at = std::uint64_t{row} * p.runs_per_row + run;
-  uint2 codes{};
-  if (!kByFormula || p.codes != nullptr) codes = codes_of<kGrid, kStochastic>(result, p);
+__device__ inline void store_any(const Operand& p, std::uint64_t at, const RunIndices& result, const Running& running,
+                                 bool write) {
+  const uint2 codes = codes_of<kGrid, kStochastic, Output::kAny>(result, p);
   if (p.codes != nullptr && write) reinterpret_cast<uint2*>(p.codes)[at] = codes;
   if (write && first_of_block<kSpan>(p)) {
     const std::uint64_t block = kSpan == Span::kLanes ? at >> p.lanes_shift : at;
     if (p.scales != nullptr) p.scales[block] = result.scale;
     if constexpr (kGrid == Grid::kWindow) {
-      if (p.packed_scales != nullptr) {
-        p.packed_scales[block] =
-            isnan(result.scale) ? 0x7F : __nv_cvt_float_to_fp8(result.scale, __NV_SATFINITE, __NV_E4M3);
-      }
+      if (p.packed_scales != nullptr) p.packed_scales[block] = scale_byte(result.scale);
     }
   }
   if (p.dequantized == nullptr && p.e4m3 == nullptr) return;
   float v[kRun];
-  if constexpr (kByFormula) {
-    const float step = p.step * result.scale;  // a power of two: the products are rounded as level * scale is
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) v[i] = index_value<kStochastic>(result.x[i]) * step;
-  } else {
+  if constexpr (kGrid == Grid::kFloat || kGrid == Grid::kTable) {
     look_up(codes, result.scale, running.lane_value, v);
+  } else {
+    values_of<kGrid, kStochastic>(result, p, v);
   }
   if constexpr (kGrid == Grid::kWindow) {
     if (p.e4m3 != nullptr && write) store_e4m3_run(p.e4m3 + at * kRun, v, isnan(result.scale));
@@ -103,7 +154,40 @@ __device__ inline void store_run(const Operand& p, std::uint32_t row, std::uint3
 #pragma unroll
     for (int i = 0; i < kRun; ++i) v[i] *= running.window.outer;
   }
-  if (write) store_values(p.dequantized, p.dequantized_f32, static_cast<std::int64_t>(at) * kRun, v, result.scale);
+  store_values(p.dequantized, p.dequantized_f32, static_cast<std::int64_t>(at) * kRun, v, result.scale, write);
+}
+
+// Writes the results of a run of a row. All lanes call it; those with `write` store.
+template <Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
+__device__ inline void store_run(const Operand& p, std::uint32_t row, std::uint32_t run, const RunIndices& result,
+                                 const Running& running, bool write) {
+  const std::uint64_t at = std::uint64_t{row} * p.runs_per_row + run;
+  if constexpr (kOutput == Output::kAny) return store_any<kGrid, kStochastic, kSpan>(p, at, result, running, write);
+  if constexpr (kOutput == Output::kPacked) {
+    const uint2 codes = codes_of<kGrid, kStochastic, kOutput>(result, p);
+    if (write) reinterpret_cast<uint2*>(p.codes)[at] = codes;
+    if constexpr (kGrid == Grid::kWindow) {
+      if (write) p.packed_scales[at] = scale_byte(result.scale);
+    } else {
+      if (write) p.scales[at] = result.scale;
+    }
+  } else if constexpr (kOutput == Output::kE4m3) {
+    const uint4 bytes = e4m3_of<kStochastic>(result);
+    if (write) reinterpret_cast<uint4*>(p.e4m3)[at] = bytes;
+  } else {
+    float v[kRun];
+    if constexpr (kGrid == Grid::kFloat) {
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) v[i] = __uint_as_float(result.x[i]) * result.scale;
+    } else {
+      values_of<kGrid, kStochastic>(result, p, v);
+    }
+    if constexpr (kGrid == Grid::kWindow) {
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) v[i] *= running.window.outer;
+    }
+    store_bf16_run(p.dequantized, static_cast<std::int64_t>(at) * kRun, v, result.scale, write);
+  }
 }
 
 }  // namespace ufp4::cuda

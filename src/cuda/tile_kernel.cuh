@@ -19,14 +19,17 @@ inline constexpr int kTileResident = Source::kAsync ? 4 : 3;
 // The tiles of a matrix and their order: down a band of a few, then along the rows, then band after band. The tiles
 // under way together read long pieces of the rows and write whole lines of a column operand. A row operand has but half
 // a sector of scales in a tile: with one, bands are a tile high, so that neighbours along the rows come one after the
-// other. A block takes every gridDim.x-th tile; no division is needed to find the next.
+// other. Of n blocks each takes every n-th tile; no division is needed to find
+// the next.
 struct TileGrid {
   std::uint32_t count;
+  std::uint32_t blocks;
   std::uint32_t width;       // tiles in a band
   std::uint32_t band_log2;   // of its height in tiles, which divides the matrix
-  std::uint32_t step_bands;  // gridDim.x / width
-  std::uint32_t step_tiles;  // gridDim.x % width
+  std::uint32_t step_bands;  // blocks / width
+  std::uint32_t step_tiles;  // blocks % width
   std::uint32_t half_step;   // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
+  bool split;                // as many blocks again: the first do the columns, the others the rows
 };
 
 template <typename Source>
@@ -48,7 +51,10 @@ struct TileWalk {
   std::uint32_t tile, band, within;
 
   __device__ explicit TileWalk(const TileGrid& g)
-      : grid(g), tile(blockIdx.x), band(blockIdx.x / g.width), within(blockIdx.x - band * g.width) {}
+      : grid(g),
+        tile(blockIdx.x < g.blocks ? blockIdx.x : blockIdx.x - g.blocks),
+        band(tile / g.width),
+        within(tile - band * g.width) {}
 
   __device__ bool valid() const { return tile < grid.count; }
   __device__ TilePlace place() const {
@@ -56,7 +62,7 @@ struct TileWalk {
     return {down * kTileRows, (within >> grid.band_log2) * kTileColumns<kType>};
   }
   __device__ void advance() {
-    tile += gridDim.x;
+    tile += grid.blocks;
     band += grid.step_bands;
     within += grid.step_tiles;
     if (within >= grid.width) {
@@ -66,44 +72,57 @@ struct TileWalk {
   }
 };
 
+// Whether the runs of a thread in a tile are written one after the other: not where that needs more registers than
+// there are.
+template <bool kStochastic, Span kSpan>
+inline constexpr bool kUnrollRuns = kSpan == Span::kOneRun && !kStochastic;
+
 inline constexpr int kColumnRuns = kTileRows / kRun;  // in a column of a tile
 template <DType kType>
 inline constexpr int kRowRuns = kTileColumns<kType> / kRun;  // in a row of a tile
 
 // A run of 16 words along the columns of the tile gives one or two columns' runs.
-template <DType kType, Grid kGrid, bool kStochastic, Span kSpan>
+template <DType kType, Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
 __device__ inline void quantize_tile_columns(const std::uint32_t* tile, const Operand& p, TilePlace place,
                                              Running& running, const GroupStarts<kColumnRuns>& starts) {
   constexpr int kPerWord = Values<kType>::kPerWord;
+  constexpr bool kUnrolled = kUnrollRuns<kStochastic, kSpan>;
   const int run = static_cast<int>(threadIdx.x) % kColumnRuns;
   const int word = static_cast<int>(threadIdx.x) / kColumnRuns;
   const std::uint32_t* words = tile + run * tile_word(kRun, 0) + word;
   const std::uint32_t first_row = place.row0 + static_cast<std::uint32_t>(run * kRun);
   const RunGroups groups{&starts.starts[0][run], &starts.starts[1][run]};
-#pragma unroll 1  // both columns at once need more registers than there are
+#pragma unroll kUnrolled ? kPerWord : 1
   for (int part = 0; part < kPerWord; ++part) {
     float v[kRun];
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) v[i] = Values<kType>::select(words[i * kTileWords], part);
+    for (int i = 0; i < kRun; ++i) {
+      const std::uint32_t w = words[i * kTileWords];
+      v[i] = kUnrolled ? Values<kType>::get(w, part) : Values<kType>::select(w, part);
+    }
     const std::uint32_t column = place.column0 + static_cast<std::uint32_t>(word * kPerWord + part);
     const bool valid = column < p.rows && first_row < p.columns;
-    const RunIndices indices = quantize_run<kGrid, kStochastic, kSpan>(v, p, running, groups, column, first_row, valid);
-    store_run<kGrid, kStochastic, kSpan>(p, column, first_row / kRun, indices, running, valid);
+    const RunIndices indices =
+        quantize_run<kGrid, kStochastic, kSpan, kOutput>(v, p, running, groups, column, first_row, valid);
+    store_run<kGrid, kStochastic, kSpan, kOutput>(p, column, first_row / kRun, indices, running, valid);
   }
 }
 
-template <DType kType, Grid kGrid, bool kStochastic, Span kSpan>
+template <DType kType, Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
 __device__ inline void quantize_tile_rows(const std::uint32_t* tile, const Operand& p, TilePlace place,
                                           Running& running, const GroupStarts<kRowRuns<kType>>& starts) {
   constexpr int kPerWord = Values<kType>::kPerWord;
   constexpr int kRunWords = kRun / kPerWord;
   constexpr int kRuns = kRowRuns<kType>;
   constexpr int kStepRows = kTileThreads / kRuns;
+  constexpr bool kUnrolled = kUnrollRuns<kStochastic, kSpan>;
   const int run = static_cast<int>(threadIdx.x) % kRuns;
   const std::uint32_t column = place.column0 + static_cast<std::uint32_t>(run * kRun);
   const RunGroups groups{&starts.starts[0][run], &starts.starts[1][run]};
-#pragma unroll 1
-  for (int tile_row = static_cast<int>(threadIdx.x) / kRuns; tile_row < kTileRows; tile_row += kStepRows) {
+  const int first_row = static_cast<int>(threadIdx.x) / kRuns;
+#pragma unroll kUnrolled ? kTileRows / kStepRows : 1
+  for (int step = 0; step < kTileRows / kStepRows; ++step) {
+    const int tile_row = first_row + step * kStepRows;
     const auto* from = reinterpret_cast<const uint4*>(tile + tile_word(tile_row, run * kRunWords));
     float v[kRun];
 #pragma unroll
@@ -117,13 +136,14 @@ __device__ inline void quantize_tile_rows(const std::uint32_t* tile, const Opera
     }
     const std::uint32_t row = place.row0 + static_cast<std::uint32_t>(tile_row);
     const bool valid = row < p.rows && column < p.columns;
-    const RunIndices indices = quantize_run<kGrid, kStochastic, kSpan>(v, p, running, groups, row, column, valid);
-    store_run<kGrid, kStochastic, kSpan>(p, row, column / kRun, indices, running, valid);
+    const RunIndices indices =
+        quantize_run<kGrid, kStochastic, kSpan, kOutput>(v, p, running, groups, row, column, valid);
+    store_run<kGrid, kStochastic, kSpan, kOutput>(p, row, column / kRun, indices, running, valid);
   }
 }
 
 // The work of a thread block on its tiles, with what it keeps from one to the next.
-template <typename Source, Grid kGrid, bool kStochastic, Span kSpan>
+template <typename Source, Grid kGrid, bool kStochastic, Span kSpan, Output kColumnOutput, Output kRowOutput>
 struct TileWork {
   static constexpr DType kType = Source::kType;
   struct Shared {
@@ -133,6 +153,7 @@ struct TileWork {
   };
   const TileJob<Source>& job;
   Shared& shared;
+  bool with_column, with_row;
   Running column, row;
 
   // What the random bits of a tile have in common, before the barrier that precedes `quantize`.
@@ -151,11 +172,13 @@ struct TileWork {
 
   __device__ void quantize(int stage, TilePlace place) {
     const std::uint32_t* tile = shared.stages[stage];
-    if (job.with_column) {
-      quantize_tile_columns<kType, kGrid, kStochastic, kSpan>(tile, job.column, place, column, shared.column_groups);
+    if (with_column) {
+      quantize_tile_columns<kType, kGrid, kStochastic, kSpan, kColumnOutput>(tile, job.column, place, column,
+                                                                             shared.column_groups);
     }
-    if (job.with_row) {
-      quantize_tile_rows<kType, kGrid, kStochastic, kSpan>(tile, job.row, place, row, shared.row_groups[stage]);
+    if (with_row) {
+      quantize_tile_rows<kType, kGrid, kStochastic, kSpan, kRowOutput>(tile, job.row, place, row,
+                                                                       shared.row_groups[stage]);
     }
   }
 
@@ -209,20 +232,36 @@ struct TileWork {
   }
 };
 
-template <typename Source, Grid kGrid, bool kStochastic, Span kSpan>
+template <typename Source, Grid kGrid, bool kStochastic, Span kSpan, Output kColumnOutput, Output kRowOutput>
 __global__ void __launch_bounds__(kTileThreads, kTileResident<Source>)
     quantize_tiles(const __grid_constant__ TileJob<Source> job) {
-  using Work = TileWork<Source, kGrid, kStochastic, kSpan>;
+  using Work = TileWork<Source, kGrid, kStochastic, kSpan, kColumnOutput, kRowOutput>;
   if (!(job.with_column && wanted<kGrid>(job.column)) && !(job.with_row && wanted<kGrid>(job.row))) return;
   __shared__ typename Work::Shared shared;
-  Work work{job, shared, begin<kGrid, kStochastic>(job.column), begin<kGrid, kStochastic>(job.row)};
+  const bool first = blockIdx.x < job.grid.blocks;
+  Work work{job,
+            shared,
+            job.with_column && (!job.grid.split || first),
+            job.with_row && (!job.grid.split || !first),
+            begin<kGrid, kStochastic, kSpan>(job.column),
+            begin<kGrid, kStochastic, kSpan>(job.row)};
   if constexpr (Source::kAsync) {
     work.run_async();
   } else {
     work.run_made();
   }
-  if (job.with_column) end<kGrid>(job.column, work.column);
-  if (job.with_row) end<kGrid>(job.row, work.row);
+  if (work.with_column) end<kGrid, kSpan>(job.column, work.column);
+  if (work.with_row) end<kGrid, kSpan>(job.row, work.row);
+}
+
+// How many times the blocks that fit are started: those of a multiprocessor do not progress evenly, and the last ones
+// alone would leave it idle. What is measured: docs/performance.md.
+template <typename Source>
+int tile_waves(const Operand* column, const Operand* row) {
+  const Operand& any = column == nullptr ? *row : *column;
+  if (any.only_if != nullptr) return 1;  // there is seldom anything to do
+  const bool both = column != nullptr && row != nullptr;
+  return Source::kAsync && both && any.grid != Grid::kWindow ? 16 : 4;
 }
 
 // One of `column` and `row` may be null.
@@ -243,13 +282,18 @@ void start_tiles(const Source& source, const Operand* column, const Operand* row
   while (row == nullptr && band_log2 < 3 && down % (2 << band_log2) == 0) ++band_log2;
   const std::int64_t count = down * across;
   const std::int64_t width = across << band_log2;
-  const std::int64_t blocks = std::min(count, resident_blocks(kTileResident<Source>));
-  const TileGrid grid{u32(count), u32(width), band_log2, u32(blocks / width), u32(blocks % width), u32(half_step)};
+  const std::int64_t resident = resident_blocks(kTileResident<Source>);
+  const std::int64_t blocks = std::min(count, tile_waves<Source>(column, row) * resident);
+  const bool split = Source::kAsync && column != nullptr && row != nullptr && 2 * count <= resident;
+  const TileGrid grid{u32(count),          u32(blocks),         u32(width),     band_log2,
+                      u32(blocks / width), u32(blocks % width), u32(half_step), split};
   const Operand& any = column == nullptr ? *row : *column;
   const TileJob<Source> job{source, any, row == nullptr ? any : *row, column != nullptr, row != nullptr, grid};
-  const Span span = job.column.span == job.row.span ? any.span : Span::kLanes;
-  with_policy(any, span, [&]<Grid kGrid, bool kStochastic, Span kSpan>() {
-    quantize_tiles<Source, kGrid, kStochastic, kSpan><<<u32(blocks), kTileThreads, 0, stream>>>(job);
+  with_rounding(any, [&]<Grid kGrid, bool kStochastic>() {
+    with_outputs<kGrid>(job.column, job.row, [&]<Span kSpan, Output kColumnOutput, Output kRowOutput>() {
+      quantize_tiles<Source, kGrid, kStochastic, kSpan, kColumnOutput, kRowOutput>
+          <<<u32(split ? 2 * blocks : blocks), kTileThreads, 0, stream>>>(job);
+    });
   });
   check_launch("quantize_tiles", source.rows(), source.columns());
 }

@@ -86,14 +86,34 @@ __device__ inline void hadamard_across_lanes(float (&v)[kRun], const Operand& p,
   for (int i = 0; i < kRun; ++i) v[i] *= p.hadamard_scale;
 }
 
-// The extremes of a block.
+// The largest of 16 integers and `least`, three at a time as the hardware compares them.
+template <typename T, typename Value>
+__device__ inline T largest_of_run(T least, Value value) {
+  const auto three = [](T a, T b, T c) { return max(max(a, b), c); };
+  T m[5];
+#pragma unroll
+  for (int i = 0; i < 5; ++i) m[i] = three(value(3 * i), value(3 * i + 1), value(3 * i + 2));
+  return max(three(three(m[0], m[1], m[2]), three(m[3], m[4], value(15)), least), least);
+}
+
+// The extremes of a block; a NaN is the largest of all.
 struct Extremes {
-  float amax, positive, negative;  // the latter two only for signed scales
+  float amax;
+  float positive, negative;  // of the values and of their negatives, at least 0; only for signed scales
 };
 
-// Transforms a run and finds the extremes of its block. For Span::kOneRun the values are left without p.run_factor, the
-// factor of the transform with the sign of its first element; the extremes have it.
-template <Span kSpan>
+// As integers: positive floats are ordered as their bits are, and as unsigned numbers the negative ones lie above them,
+// the largest magnitude on top.
+__device__ inline Extremes signed_extremes(const float (&v)[kRun]) {
+  const int above = largest_of_run<int>(0, [&](int i) { return __float_as_int(v[i]); });
+  const std::uint32_t top = largest_of_run<std::uint32_t>(0, [&](int i) { return __float_as_uint(v[i]); });
+  const int below = max(static_cast<int>(top ^ 0x80000000u), 0);
+  return {__int_as_float(max(above, below)), __int_as_float(above), __int_as_float(below)};
+}
+
+// Transforms a run and finds the extremes of its block. For Span::kOneRun values and extremes are left without
+// p.run_factor, the factor of the transform with the sign of its first element.
+template <bool kSigned, Span kSpan>
 __device__ inline Extremes transform(float (&v)[kRun], const Operand& p, std::uint32_t column) {
   Extremes e{};
   if (kSpan == Span::kLanes && p.hadamard != 0) hadamard_across_lanes(v, p, column);
@@ -102,26 +122,21 @@ __device__ inline Extremes transform(float (&v)[kRun], const Operand& p, std::ui
     signed_butterfly<2>(v, p.relative_signs + 8);
     signed_butterfly<4>(v, p.relative_signs + 12);
     // The larger of |a + b| and |a - b| is |a| + |b|, rounding included: half the comparisons.
-    if (!p.signed_scale) e.amax = max_of<kRun / 2>([&](int i) { return fabsf(v[i]) + fabsf(v[i + kRun / 2]); });
+    if constexpr (!kSigned) {
+      int m[kRun / 2];
+#pragma unroll
+      for (int i = 0; i < kRun / 2; ++i) m[i] = __float_as_int(fabsf(v[i]) + fabsf(v[i + kRun / 2]));
+      e.amax = __int_as_float(max(max(max(max(m[0], m[1]), m[2]), max(max(m[3], m[4]), m[5])), max(m[6], m[7])));
+    }
     signed_butterfly<8>(v, p.relative_signs + 14);
-  } else if (!p.signed_scale) {
+  } else if constexpr (!kSigned) {
     e.amax = max_of<kRun>([&](int i) { return fabsf(v[i]); });
   }
-  if (p.signed_scale) {
-    const float above = max_nan(0.0F, max_of<kRun>([&](int i) { return v[i]; }));
-    const float below = max_nan(0.0F, max_of<kRun>([&](int i) { return -v[i]; }));
-    const bool flipped = kSpan == Span::kOneRun && p.run_factor < 0;
-    e.positive = flipped ? below : above;
-    e.negative = flipped ? above : below;
-    if constexpr (kSpan == Span::kLanes) e.positive = block_max(e.positive, p.lanes);
-    if constexpr (kSpan == Span::kLanes) e.negative = block_max(e.negative, p.lanes);
-    e.amax = max_nan(e.positive, e.negative);
-  } else if constexpr (kSpan == Span::kLanes) {
+  if constexpr (kSigned) e = signed_extremes(v);
+  if constexpr (kSpan == Span::kLanes) {
     e.amax = block_max(e.amax, p.lanes);
-  }
-  if constexpr (kSpan == Span::kOneRun) {  // the largest rounded is the largest of the rounded
-    const float factor = fabsf(p.run_factor);
-    e.amax *= factor, e.positive *= factor, e.negative *= factor;
+    if constexpr (kSigned) e.positive = block_max(e.positive, p.lanes);
+    if constexpr (kSigned) e.negative = block_max(e.negative, p.lanes);
   }
   return e;
 }

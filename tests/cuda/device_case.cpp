@@ -98,7 +98,7 @@ HostMatrix make_matrix(DType dtype, std::int64_t rows, std::int64_t columns, std
 
 std::string first_difference(const char* what, const std::vector<std::uint8_t>& gpu,
                              const std::vector<std::uint8_t>& cpu, std::int64_t per_row, std::size_t width) {
-  if (gpu == cpu) return {};
+  if (gpu == cpu || gpu.empty()) return {};
   for (std::size_t i = 0; i < cpu.size(); i += width) {
     std::uint32_t a = 0;
     std::uint32_t b = 0;
@@ -226,31 +226,38 @@ Results quantize_on_cpu(const HostMatrix& in, const QuantizeSpec& spec, std::opt
 }
 
 std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<QuantizeSpec>& specs,
-                                     std::optional<DType> dequantized) {
+                                     std::optional<DType> dequantized, const std::vector<Wanted>& wanted) {
   const DeviceBytes input(in.bytes);
   std::vector<std::unique_ptr<DeviceResults>> device;
   std::vector<QuantizeTask> tasks;
-  for (const QuantizeSpec& spec : specs) {
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    const QuantizeSpec& spec = specs[i];
+    const auto want = [&](Wanted result) { return wanted.empty() || wanted[i] == Wanted::kAll || wanted[i] == result; };
     const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
     const auto size = static_cast<std::size_t>(shape.rows * shape.columns);
     const auto block = static_cast<std::size_t>(spec.block_size());
     const bool window = has_window(spec);
     std::vector<std::uint8_t> tensor_amax(4);
     std::memcpy(tensor_amax.data(), &spec.tensor_amax, 4);
-    device.emplace_back(new DeviceResults{DeviceBytes(size / 2), DeviceBytes(size / block * 4),
-                                          DeviceBytes(dequantized ? size * size_of(*dequantized) : 0), DeviceBytes(4),
-                                          DeviceBytes(window ? size : 0), DeviceBytes(window ? size / block : 0),
-                                          DeviceBytes(std::vector<std::uint8_t>(8)), DeviceBytes(tensor_amax)});
+    const bool packed = want(Wanted::kPacked);
+    const bool values = dequantized && want(Wanted::kValues);
+    const bool e4m3 = window && want(Wanted::kE4m3);
+    const bool scales = packed && (!window || want(Wanted::kValues));  // else their bytes
+    device.emplace_back(
+        new DeviceResults{DeviceBytes(packed ? size / 2 : 0), DeviceBytes(scales ? size / block * 4 : 0),
+                          DeviceBytes(values ? size * size_of(*dequantized) : 0), DeviceBytes(4),
+                          DeviceBytes(e4m3 ? size : 0), DeviceBytes(packed && window ? size / block : 0),
+                          DeviceBytes(std::vector<std::uint8_t>(8)), DeviceBytes(tensor_amax)});
     const DeviceResults& d = *device.back();
     QuantizeTask& task = tasks.emplace_back(QuantizeTask{spec, {}});
-    task.out.codes = d.codes.as<std::uint8_t>();
-    task.out.scales = d.scales.as<float>();
-    task.out.dequantized = dequantized ? d.dequantized.data() : nullptr;
+    if (packed) task.out.codes = d.codes.as<std::uint8_t>();
+    if (scales) task.out.scales = d.scales.as<float>();
+    if (values) task.out.dequantized = d.dequantized.data();
     task.out.dequantized_dtype = dequantized.value_or(DType::kBF16);
     task.out.global_scale = d.global_scale.as<float>();
     if (!window) continue;
-    task.out.e4m3 = d.e4m3.as<std::uint8_t>();
-    task.out.packed_scales = d.packed_scales.as<std::uint8_t>();
+    if (e4m3) task.out.e4m3 = d.e4m3.as<std::uint8_t>();
+    if (packed) task.out.packed_scales = d.packed_scales.as<std::uint8_t>();
     task.out.amax = d.seen.as<float>();
     task.out.clipped = d.seen.as<std::uint32_t>() + 1;
     if (spec.rounding == Rounding::kStochastic) task.spec.outer_amax = d.tensor_amax.as<float>();

@@ -80,11 +80,15 @@ HostMatrix transposed(const HostMatrix& in);
 // spec.tensor_amax.
 Results quantize_on_cpu(const HostMatrix& in, const QuantizeSpec& spec, std::optional<DType> dequantized);
 
-// On the GPU: one call for all specs. Throws if something was written beyond a result.
-std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<QuantizeSpec>& specs,
-                                     std::optional<DType> dequantized);
+// The results that a call asks for: kernels know some choices in advance. Others are left empty.
+enum class Wanted : std::uint8_t { kAll, kPacked, kValues, kE4m3 };
 
-// Empty if all bits are equal, else the first difference in words.
+// On the GPU: one call for all specs. Throws if something was written beyond a result. `wanted` may have an entry for
+// every spec.
+std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<QuantizeSpec>& specs,
+                                     std::optional<DType> dequantized, const std::vector<Wanted>& wanted = {});
+
+// Empty if all bits of what the GPU was asked for are equal, else the first difference in words.
 std::string difference(const Results& gpu, const Results& cpu, const HostMatrix& in, const QuantizeSpec& spec);
 
 std::string describe(const HostMatrix& in, const QuantizeSpec& spec);

@@ -1,6 +1,10 @@
 // The bits of the GPU against those of the fastest CPU backend (which tests/backend holds to the scalar reference).
 #include <gtest/gtest.h>
 
+#include <array>
+#include <bit>
+#include <cstring>
+
 #include "cuda/device_case.h"
 #include "cuda/quantize.h"
 #include "ufp4/error.h"
@@ -9,6 +13,7 @@ namespace ufp4 {
 namespace {
 
 using testing::HostMatrix;
+using testing::Wanted;
 
 class CudaQuantize : public ::testing::Test {
  protected:
@@ -44,10 +49,28 @@ QuantizeSpec make_spec(const BlockFormat& format, Axis axis, Rounding rounding, 
   return {&format, block, axis, rounding, make_hadamard(hadamard, 7), {0x123456789ABCDEFu, 5, 11, 0, 0}};
 }
 
+// What calls ask for of every spec, or of the first and the others.
+constexpr std::array<std::array<Wanted, 2>, 6> kChoices{{{Wanted::kAll, Wanted::kAll},
+                                                         {Wanted::kPacked, Wanted::kPacked},
+                                                         {Wanted::kValues, Wanted::kValues},
+                                                         {Wanted::kValues, Wanted::kPacked},
+                                                         {Wanted::kE4m3, Wanted::kE4m3},
+                                                         {Wanted::kE4m3, Wanted::kPacked}}};
+
 void expect_equal(const HostMatrix& in, const std::vector<QuantizeSpec>& specs, DType dequantized = DType::kBF16) {
-  const std::vector<testing::Results> gpu = testing::quantize_on_gpu(in, specs, dequantized);
-  for (std::size_t i = 0; i < specs.size(); ++i) {
-    EXPECT_EQ("", difference(gpu[i], testing::quantize_on_cpu(in, specs[i], dequantized), in, specs[i]));
+  std::vector<testing::Results> cpu;
+  cpu.reserve(specs.size());
+  for (const QuantizeSpec& spec : specs) cpu.push_back(testing::quantize_on_cpu(in, spec, dequantized));
+  for (const auto& [first, others] : kChoices) {
+    const bool e4m3 = first == Wanted::kE4m3;
+    if (e4m3 && specs[0].format->rule != ScaleRule::kPow2Window) continue;
+    std::vector<Wanted> wanted(specs.size(), others);
+    wanted[0] = first;
+    const std::vector<testing::Results> gpu = testing::quantize_on_gpu(in, specs, dequantized, wanted);
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      EXPECT_EQ("", difference(gpu[i], cpu[i], in, specs[i]))
+          << "wanted " << static_cast<int>(first) << " and " << static_cast<int>(others);
+    }
   }
 }
 
@@ -211,11 +234,30 @@ TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
       column.axis = Axis::kColumn;
       const testing::Results row_on_cpu = quantize_on_cpu(in, row, {});
       const testing::Results column_on_cpu = quantize_on_cpu(turned, row, {});
-      EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, {})[0], row_on_cpu, in, row));
-      const std::vector<testing::Results> both = quantize_on_gpu(in, {row, column}, {});
+      const Wanted rows = row.format->rule == ScaleRule::kPow2Window ? Wanted::kE4m3 : Wanted::kPacked;
+      const Wanted columns = rounding == Rounding::kStochastic ? rows : Wanted::kPacked;
+      EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, {}, {rows})[0], row_on_cpu, in, row));
+      const std::vector<testing::Results> both = quantize_on_gpu(in, {row, column}, {}, {rows, columns});
       EXPECT_EQ("", difference(both[0], row_on_cpu, in, row));
       EXPECT_EQ("", difference(both[1], column_on_cpu, in, column));
-      EXPECT_EQ("", difference(quantize_on_gpu(in, {column}, {})[0], column_on_cpu, in, column));
+      EXPECT_EQ("", difference(quantize_on_gpu(in, {column}, {}, {columns})[0], column_on_cpu, in, column));
+    }
+  }
+}
+
+// A block for every mantissa that its extreme may have: the divisions of the scales are exact.
+TEST_F(CudaQuantize, EveryMantissaOfAnExtreme) {
+  constexpr std::int64_t kBlocks = 1 << 20;
+  for (std::uint32_t first = 0; first < 1u << 23; first += kBlocks) {
+    HostMatrix in{DType::kF32, kBlocks, 16, 16, 0, std::vector<std::uint8_t>(kBlocks * 64)};
+    auto* values = reinterpret_cast<float*>(in.bytes.data());
+    for (std::uint32_t i = 0; i < kBlocks; ++i) {
+      const float extreme = std::bit_cast<float>(0x3F800000u + first + i);
+      for (std::uint32_t k = 0; k < 16; ++k) values[16 * i + k] = extreme * (0.125F * static_cast<float>(k) - 1);
+    }
+    for (const char* name : {"e1m2", "e2m1", "int4_full", "e2m1_max3"}) {
+      const QuantizeSpec spec = make_spec(find_format(name), Axis::kRow, Rounding::kNearest, 0, 16);
+      EXPECT_EQ("", difference(quantize_on_gpu(in, {spec}, {})[0], quantize_on_cpu(in, spec, {}), in, spec));
     }
   }
 }
