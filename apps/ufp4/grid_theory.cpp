@@ -4,10 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <thread>
+#include <utility>
 
 #include "analysis/sampling.h"
 #include "analysis/theory.h"
@@ -38,20 +40,31 @@ struct Expectation {
 
 // The transform has no closed form: draws through the quantizer, enough for a hundredth of a decibel.
 constexpr std::int64_t kDraws = 1 << 21;
+constexpr std::int64_t kSweepDraws = 1 << 19;
 constexpr int kHadamard = 16;
+
+// The figures of grids after the transform, of the same draws; none for blocks that the quantizer does not know.
+std::vector<Figures> measure_transformed(const std::vector<Grid>& grids, const Distribution& distribution, int block,
+                                         std::int64_t draws) {
+  if (std::find(kBlockSizes.begin(), kBlockSizes.end(), block) == kBlockSizes.end()) return {};
+  std::vector<BlockFormat> formats;
+  std::transform(grids.begin(), grids.end(), std::back_inserter(formats), analysis::format_of);
+  std::vector<QuantizeSpec> specs;
+  for (const BlockFormat& format : formats) {
+    QuantizeSpec& spec = specs.emplace_back();
+    spec.format = &format;
+    spec.block = block;
+    spec.hadamard = make_hadamard(kHadamard, 0);
+  }
+  const auto threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  return analysis::sampled_figures(specs, distribution, draws, 0, threads);
+}
 
 Expectation expect(const Grid& grid, const std::string& name, int block) {
   const Distribution distribution(name);
-  Expectation result{name, analysis::expected_figures(grid, distribution, block), {}};
-  if (std::find(kBlockSizes.begin(), kBlockSizes.end(), block) == kBlockSizes.end()) return result;
-  const auto threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  const BlockFormat format = analysis::format_of(grid);
-  QuantizeSpec spec;
-  spec.format = &format;
-  spec.block = block;
-  spec.hadamard = make_hadamard(kHadamard, 0);
-  result.transformed = analysis::sampled_figures({&spec, 1}, distribution, kDraws, 0, threads)[0];
-  return result;
+  const std::vector<Figures> transformed = measure_transformed({grid}, distribution, block, kDraws);
+  return {name, analysis::expected_figures(grid, distribution, block),
+          transformed.empty() ? std::nullopt : std::optional(transformed[0])};
 }
 
 nlohmann::ordered_json to_json(const Figures& f) {
@@ -178,48 +191,105 @@ void print_grid(const std::string& levels, const GridTheory& options) {
   }
 }
 
+namespace {
+
+// A grid of a sweep that is listed.
+struct Listed {
+  std::size_t rank = 0;
+  Grid grid;
+  Figures figures;
+  std::optional<Figures> transformed;
+  std::string format;
+};
+
+// A family under one distribution.
+struct Sweep {
+  std::size_t grids = 0;
+  std::vector<Listed> listed;
+  Listed uniform;  // 0 .. 7, whether or not it is of the family
+};
+
+Sweep sweep(int largest, const std::string& name, const GridTheory& options) {
+  const Distribution distribution(name);
+  const std::vector<RankedGrid> ranked =
+      analysis::rank_integer_grids(kSweepLevels, largest, distribution, options.block);
+  Sweep result;
+  result.grids = ranked.size();
+  const Grid uniform = analysis::grid_of(find_format("int4"));
+  result.uniform = {0, uniform, analysis::expected_figures(uniform, distribution, options.block), {}, "int4"};
+  std::vector<Grid> grids{uniform};
+  for (std::size_t i = 0; i < ranked.size(); ++i) {
+    std::string format = names_of(ranked[i].grid);
+    if (i >= static_cast<std::size_t>(options.top) && format.empty()) continue;
+    grids.push_back(ranked[i].grid);
+    result.listed.push_back({i + 1, ranked[i].grid, ranked[i].figures, {}, std::move(format)});
+  }
+  const std::vector<Figures> transformed = measure_transformed(grids, distribution, options.block, kSweepDraws);
+  if (transformed.empty()) return result;
+  result.uniform.transformed = transformed[0];
+  for (std::size_t i = 0; i < result.listed.size(); ++i) result.listed[i].transformed = transformed[i + 1];
+  return result;
+}
+
+std::string decibel_after(const Listed& grid, const char* form) {
+  return grid.transformed ? fmt::format(fmt::runtime(form), grid.transformed->sqnr_db()) : std::string();
+}
+
+void print_table(const std::string& name, int largest, const Sweep& sweep) {
+  fmt::print("{}: {} grids of {} levels up to {}; uniform (0 .. 7) has {:.3f} dB{}\n", name, sweep.grids, kSweepLevels,
+             largest, sweep.uniform.figures.sqnr_db(), decibel_after(sweep.uniform, ", {:.2f} dB after RHT"));
+  fmt::print("{:>6}  {:<26} {:>9} {:>9} {:>9} {:>7}  {}\n", "rank", "levels", "SQNR dB", "after RHT", "alpha", "B_eff",
+             "format");
+  for (const Listed& g : sweep.listed) {
+    fmt::print("{:>6}  {:<26} {:>9.3f} {:>9} {:>9.5f} {:>7.3f}  {}\n", g.rank, g.grid.name, g.figures.sqnr_db(),
+               decibel_after(g, "{:.2f}"), g.figures.alpha, g.figures.bucket_ratio, g.format);
+  }
+  fmt::print("\n");
+}
+
+void print_csv(const std::string& name, const Sweep& sweep) {
+  for (const Listed& g : sweep.listed) {
+    fmt::print("{},{},{},{:.6f},{},{:.6f},{:.6f},{}\n", name, g.rank, fmt::join(g.grid.levels, " "),
+               g.figures.sqnr_db(), decibel_after(g, "{:.3f}"), g.figures.alpha, g.figures.bucket_ratio, g.format);
+  }
+}
+
+nlohmann::ordered_json to_json(const Listed& g) {
+  nlohmann::ordered_json json{
+      {"rank", g.rank}, {"levels", g.grid.levels}, {"format", g.format}, {"figures", to_json(g.figures)}};
+  if (g.transformed) json["after_transform"] = to_json(*g.transformed);
+  return json;
+}
+
+}  // namespace
+
 void print_sweep(int largest, const GridTheory& options) {
-  nlohmann::ordered_json json = nlohmann::ordered_json::object();
-  if (options.output == Output::kCsv) fmt::print("distribution,rank,levels,sqnr_db,alpha,bucket_ratio,format\n");
+  nlohmann::ordered_json distributions = nlohmann::ordered_json::object();
+  if (options.output == Output::kCsv) {
+    fmt::print("distribution,rank,levels,sqnr_db,sqnr_db_after,alpha,bucket_ratio,format\n");
+  }
   for (const std::string& name : options.distributions) {
-    const std::vector<RankedGrid> ranked =
-        analysis::rank_integer_grids(kSweepLevels, largest, Distribution(name), options.block);
-    const Grid uniform = analysis::grid_of(find_format("int4"));
-    const Figures uniform_figures = analysis::expected_figures(uniform, Distribution(name), options.block);
-    if (options.output == Output::kTable) {
-      fmt::print("{}: {} grids of {} levels up to {}; uniform (0 .. 7) has {:.3f} dB\n", name, ranked.size(),
-                 kSweepLevels, largest, uniform_figures.sqnr_db());
-      fmt::print("{:>6}  {:<26} {:>9} {:>9} {:>7}  {}\n", "rank", "levels", "SQNR dB", "alpha", "B_eff", "format");
-    }
-    nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (std::size_t i = 0; i < ranked.size(); ++i) {
-      const RankedGrid& r = ranked[i];
-      const std::string format = names_of(r.grid);
-      if (i >= static_cast<std::size_t>(options.top) && format.empty()) continue;
-      const Figures& f = r.figures;
-      switch (options.output) {
-        case Output::kTable:
-          fmt::print("{:>6}  {:<26} {:>9.3f} {:>9.5f} {:>7.3f}  {}\n", i + 1, r.grid.name, f.sqnr_db(), f.alpha,
-                     f.bucket_ratio, format);
-          break;
-        case Output::kCsv:
-          fmt::print("{},{},{},{:.6f},{:.6f},{:.6f},{}\n", name, i + 1, fmt::join(r.grid.levels, " "), f.sqnr_db(),
-                     f.alpha, f.bucket_ratio, format);
-          break;
-        case Output::kJson:
-          list.push_back({{"rank", i + 1}, {"levels", r.grid.levels}, {"format", format}, {"figures", to_json(f)}});
-          break;
+    const Sweep found = sweep(largest, name, options);
+    switch (options.output) {
+      case Output::kTable: print_table(name, largest, found); break;
+      case Output::kCsv: print_csv(name, found); break;
+      case Output::kJson: {
+        nlohmann::ordered_json ranked = nlohmann::ordered_json::array();
+        for (const Listed& g : found.listed) ranked.push_back(to_json(g));
+        nlohmann::ordered_json json{{"grids", found.grids}, {"uniform", to_json(found.uniform.figures)}};
+        if (found.uniform.transformed) json["uniform_after_transform"] = to_json(*found.uniform.transformed);
+        json["ranked"] = std::move(ranked);
+        distributions[name] = std::move(json);
+        break;
       }
     }
-    if (options.output == Output::kTable) fmt::print("\n");
-    json[name] = {{"grids", ranked.size()}, {"uniform", to_json(uniform_figures)}, {"ranked", list}};
   }
   if (options.output != Output::kJson) return;
   const nlohmann::ordered_json all{{"kind", "sweep"},
                                    {"level_count", kSweepLevels},
                                    {"largest", largest},
                                    {"block", options.block},
-                                   {"distributions", std::move(json)}};
+                                   {"distributions", std::move(distributions)}};
   fmt::print("{}\n", all.dump(2));
 }
 

@@ -152,6 +152,10 @@ def _grid(document: dict):
     return facts, [], text
 
 
+def _decibel(figures: dict | None) -> str:
+    return f"{figures['sqnr_db']:.2f}" if figures else "–"
+
+
 def _sweep(document: dict):
     facts = [("grids", str(max(e["grids"] for e in document["distributions"].values()))), ("levels", str(document["level_count"])),
              ("largest", str(document["largest"])), ("block", str(document["block"]))]
@@ -159,8 +163,9 @@ def _sweep(document: dict):
                    figure_html("sweep", figures.sweep(document)))
     for name, entry in document["distributions"].items():
         rows = "".join(f"<tr><td>{r['rank']}</td><td style='text-align:left'>{' '.join(f'{v:g}' for v in r['levels'])}</td><td>{r['figures']['sqnr_db']:.3f}</td>"
+                       f"<td>{_decibel(r.get('after_transform'))}</td>"
                        f"<td>{r['figures']['alpha']:.5f}</td><td>{r['figures']['bucket_ratio']:.3f}</td><td>{html.escape(r['format'])}</td></tr>" for r in entry["ranked"][:20])
-        text += section(html.escape(name), f"The uniform grid has {entry['uniform']['sqnr_db']:.3f} dB.",
-                        '<div class="scroll"><table><thead><tr><th>rank</th><th style="text-align:left">levels</th><th>SQNR, dB</th><th>alpha</th><th>B_eff</th><th>format</th></tr></thead>'
+        text += section(html.escape(name), f"The uniform grid has {entry['uniform']['sqnr_db']:.3f} dB, and {_decibel(entry.get('uniform_after_transform'))} dB after the transform.",
+                        '<div class="scroll"><table><thead><tr><th>rank</th><th style="text-align:left">levels</th><th>SQNR, dB</th><th>after RHT</th><th>alpha</th><th>B_eff</th><th>format</th></tr></thead>'
                         f"<tbody>{rows}</tbody></table></div>")
     return facts, [], text

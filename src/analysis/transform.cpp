@@ -45,7 +45,7 @@ template <std::size_t kStride>
 HWY_INLINE hn::Vec<U32> second_of_pair() {
   HWY_ALIGN static constexpr auto kSigns = [] {
     std::array<std::uint32_t, kLanes> signs{};
-    for (std::uint32_t lane = 0; lane < kLanes; ++lane) signs[lane] = lane / kStride % 2 << 31;
+    for (std::size_t lane = 0; lane < kLanes; ++lane) signs[lane] = (lane & kStride) == 0 ? 0 : 0x80000000u;
     return signs;
   }();
   return hn::Load(U32(), kSigns.data());
