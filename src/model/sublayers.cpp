@@ -74,8 +74,8 @@ struct State : torch::CustomClassHolder {
   RmsStatistics norm;
   at::Tensor norm_weight;
   LinearState first;
-  LinearState second;  // feed_forward: fc2
-  at::Tensor h;        // feed_forward: the result of fc1; undefined if it is made anew
+  std::optional<LinearState> second;  // of a feed forward, behind a SwiGLU
+  at::Tensor h;                       // the result of the first for the second; undefined if it is made anew
 
   Source normed() const {
     return options.fused ? Source::rms_norm(norm, norm_weight) : Source::matrix(rms_norm_forward(norm, norm_weight));
@@ -83,114 +83,91 @@ struct State : torch::CustomClassHolder {
   Source activated(const at::Tensor& of) const {
     return options.fused ? Source::swiglu(of) : Source::matrix(swiglu_forward(of));
   }
-  Source activated_backward(const at::Tensor& dy, const at::Tensor& of) const {
-    return options.fused ? Source::swiglu_backward(dy, of) : Source::matrix(swiglu_backward(dy, of));
+  Source activated_backward(const at::Tensor& dy) const {
+    return options.fused ? Source::swiglu_backward(dy, h) : Source::matrix(swiglu_backward(dy, h));
+  }
+
+  at::Tensor forward(bool keep) {
+    at::Tensor made = first.forward(normed(), keep);
+    if (!second) return made;
+    at::Tensor y = second->forward(activated(made), keep);
+    if (keep && !options.recompute) h = std::move(made);
+    return y;
+  }
+
+  // Of the norm's result and of the weights, of which those that were added in place are undefined.
+  struct Gradients {
+    at::Tensor normed;
+    at::Tensor first;
+    at::Tensor second;
+  };
+  Gradients backward(const at::Tensor& dy) {
+    if (!second) {
+      auto [dnormed, dfirst] = first.backward(Source::matrix(dy));
+      return {std::move(dnormed), std::move(dfirst), {}};
+    }
+    auto [dactivated, dsecond] = second->backward(Source::matrix(dy));
+    if (!h.defined()) h = first.repeat(normed());
+    auto [dnormed, dfirst] = first.backward(activated_backward(dactivated));
+    return {std::move(dnormed), std::move(dfirst), std::move(dsecond)};
   }
 };
 
 using StatePointer = c10::intrusive_ptr<State>;
 
-StatePointer start(const Residual& in, const at::Tensor& norm_weight, const SublayerOptions& options) {
-  auto state = c10::make_intrusive<State>();
+// x, branch, weights of the norm, of the first linear and of the second.
+class Sublayer : public torch::autograd::Function<Sublayer> {
+ public:
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& /*x*/, const std::optional<at::Tensor>& branch,
+                               const at::Tensor& /*norm_weight*/, const at::Tensor& /*first*/,
+                               const std::optional<at::Tensor>& /*second*/, const StatePointer& state) {
+    const at::Tensor y = state->forward(true);
+    const at::Tensor sum = state->norm.x;
+    state->norm.x = sum.detach();  // the state must not share its tensors with autograd's
+    ctx->saved_data["branch"] = branch.has_value();
+    ctx->saved_data["state"] = c10::IValue::make_capsule(state);
+    return {sum, y};
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
+    const bool branch = ctx->saved_data["branch"].toBool();
+    const auto state = c10::static_intrusive_pointer_cast<State>(ctx->saved_data["state"].toCapsule());
+    ctx->saved_data.clear();  // what is kept ends with this call
+    const auto [dnormed, dfirst, dsecond] = state->backward(gradients[1]);
+    const RmsNormGradients norm = rms_norm_backward(dnormed, state->norm, state->norm_weight, gradients[0]);
+    return {norm.dx, branch ? norm.dx : at::Tensor(), norm.dweight, dfirst, dsecond, {}};
+  }
+};
+
+// `second` may be null.
+Residual apply(const Residual& in, const at::Tensor& norm_weight, Linear& first, Linear* second,
+               const RandomContext& context, const SublayerOptions& options) {
+  const bool differentiate = at::GradMode::is_enabled();
+  const at::NoGradGuard no_grad;
+  const auto state = c10::make_intrusive<State>();
   state->options = options;
   state->norm = rms_statistics(in.x, in.branch, options.epsilon);
   state->norm_weight = norm_weight.detach();
-  return state;
-}
-
-at::Tensor norm_linear_forward(State& state, bool keep) { return state.first.forward(state.normed(), keep); }
-
-at::Tensor feed_forward_forward(State& state, bool keep) {
-  const at::Tensor h = state.first.forward(state.normed(), keep);
-  at::Tensor y = state.second.forward(state.activated(h), keep);
-  if (keep && !state.options.recompute) state.h = h;
-  return y;
-}
-
-// {x + branch, y} of a sublayer, whose tensors the state must not share with autograd's.
-variable_list keep(AutogradContext* ctx, const StatePointer& state, const at::Tensor& y) {
-  const at::Tensor sum = state->norm.x;
-  state->norm.x = sum.detach();
-  ctx->saved_data["state"] = c10::IValue::make_capsule(state);
-  return {sum, y};
-}
-
-StatePointer take(AutogradContext* ctx) {
-  auto state = c10::static_intrusive_pointer_cast<State>(ctx->saved_data["state"].toCapsule());
-  ctx->saved_data.clear();  // what is kept ends with the backward pass
-  return state;
-}
-
-// x, branch, norm weight, weight of the linear.
-class NormLinear : public torch::autograd::Function<NormLinear> {
- public:
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& /*x*/, const std::optional<at::Tensor>& branch,
-                               const at::Tensor& /*norm_weight*/, const at::Tensor& /*weight*/,
-                               const StatePointer& state) {
-    ctx->saved_data["branch"] = branch.has_value();
-    return keep(ctx, state, norm_linear_forward(*state, true));
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    const bool branch = ctx->saved_data["branch"].toBool();
-    const StatePointer state = take(ctx);
-    const auto [dnormed, dweight] = state->first.backward(Source::matrix(gradients[1]));
-    const RmsNormGradients norm = rms_norm_backward(dnormed, state->norm, state->norm_weight, gradients[0]);
-    return {norm.dx, branch ? norm.dx : at::Tensor(), norm.dweight, dweight, {}};
-  }
-};
-
-// x, branch, norm weight, weights of fc1 and fc2.
-class FeedForward : public torch::autograd::Function<FeedForward> {
- public:
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& /*x*/, const std::optional<at::Tensor>& branch,
-                               const at::Tensor& /*norm_weight*/, const at::Tensor& /*fc1*/, const at::Tensor& /*fc2*/,
-                               const StatePointer& state) {
-    ctx->saved_data["branch"] = branch.has_value();
-    return keep(ctx, state, feed_forward_forward(*state, true));
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    const bool branch = ctx->saved_data["branch"].toBool();
-    const StatePointer state = take(ctx);
-    auto [dactivated, dfc2] = state->second.backward(Source::matrix(gradients[1]));
-    if (!state->h.defined()) state->h = state->first.repeat(state->normed());
-    const auto [dnormed, dfc1] = state->first.backward(state->activated_backward(dactivated, state->h));
-    dactivated.reset();
-    const RmsNormGradients norm = rms_norm_backward(dnormed, state->norm, state->norm_weight, gradients[0]);
-    return {norm.dx, branch ? norm.dx : at::Tensor(), norm.dweight, dfc1, dfc2, {}};
-  }
-};
-
-std::optional<at::Tensor> branch_of(const Residual& in) {
-  return in.branch.defined() ? std::optional(in.branch) : std::nullopt;
+  state->first = state_of(first, context);
+  if (second != nullptr) state->second = state_of(*second, context);
+  if (!differentiate) return {state->norm.x, state->forward(false)};
+  const at::AutoGradMode with_gradients(true);
+  const auto given = [](const at::Tensor& t) { return t.defined() ? std::optional(t) : std::nullopt; };
+  const variable_list out = Sublayer::apply(in.x, given(in.branch), norm_weight, first.weight,
+                                            given(second != nullptr ? second->weight : at::Tensor()), state);
+  return {out[0], out[1]};
 }
 
 }  // namespace
 
 Residual norm_linear(const Residual& in, const at::Tensor& norm_weight, Linear& linear, const RandomContext& context,
                      const SublayerOptions& options) {
-  const bool differentiate = at::GradMode::is_enabled();
-  const at::NoGradGuard no_grad;
-  const StatePointer state = start(in, norm_weight, options);
-  state->first = state_of(linear, context);
-  if (!differentiate) return {state->norm.x, norm_linear_forward(*state, false)};
-  const at::AutoGradMode with_gradients(true);
-  const variable_list out = NormLinear::apply(in.x, branch_of(in), norm_weight, linear.weight, state);
-  return {out[0], out[1]};
+  return apply(in, norm_weight, linear, nullptr, context, options);
 }
 
 Residual feed_forward(const Residual& in, const at::Tensor& norm_weight, Linear& fc1, Linear& fc2,
                       const RandomContext& context, const SublayerOptions& options) {
-  const bool differentiate = at::GradMode::is_enabled();
-  const at::NoGradGuard no_grad;
-  const StatePointer state = start(in, norm_weight, options);
-  state->first = state_of(fc1, context);
-  state->second = state_of(fc2, context);
-  if (!differentiate) return {state->norm.x, feed_forward_forward(*state, false)};
-  const at::AutoGradMode with_gradients(true);
-  const variable_list out = FeedForward::apply(in.x, branch_of(in), norm_weight, fc1.weight, fc2.weight, state);
-  return {out[0], out[1]};
+  return apply(in, norm_weight, fc1, &fc2, context, options);
 }
 
 }  // namespace ufp4

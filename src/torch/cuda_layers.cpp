@@ -4,40 +4,34 @@
 #include "cuda/cross_entropy.h"
 #include "cuda/layers.h"
 #include "cuda/rotary.h"
+#include "torch/bf16_rows.h"
 #include "torch/cuda_windows.h"
 #include "torch/layer_kernels.h"
 
 namespace ufp4::cuda_layers {
 namespace {
 
-using cuda::Bf16;
-
 cuda::Stream stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
-const Bf16* input(const at::Tensor& t) { return t.defined() ? static_cast<const Bf16*>(t.const_data_ptr()) : nullptr; }
-Bf16* output(const at::Tensor& t) { return static_cast<Bf16*>(t.mutable_data_ptr()); }
-
-std::int64_t rows_of(const at::Tensor& x) { return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1); }
-
 cuda::RmsNorm norm_of(const at::Tensor& x, const at::Tensor& rstd, const at::Tensor& weight) {
-  return {rows_of(x), x.size(-1), input(x), weight.const_data_ptr<float>(), rstd.const_data_ptr<float>()};
+  return {rows_of(x), x.size(-1), bf16_input(x), weight.const_data_ptr<float>(), rstd.const_data_ptr<float>()};
 }
 
-cuda::Swiglu swiglu_of(const at::Tensor& h) { return {rows_of(h), h.size(-1) / 2, input(h)}; }
+cuda::Swiglu swiglu_of(const at::Tensor& h) { return {rows_of(h), h.size(-1) / 2, bf16_input(h)}; }
 
 cuda::SwigluBackward swiglu_backward_of(const at::Tensor& dy, const at::Tensor& h) {
-  return {rows_of(h), h.size(-1) / 2, input(h), input(dy)};
+  return {rows_of(h), h.size(-1) / 2, bf16_input(h), bf16_input(dy)};
 }
 
 void rms_statistics(const at::Tensor& x, const at::Tensor& branch, double epsilon, const at::Tensor& sum,
                     const at::Tensor& rstd) {
-  cuda::rms_statistics({rows_of(x), x.size(-1), input(x), input(branch), branch.defined() ? output(sum) : nullptr,
-                        rstd.mutable_data_ptr<float>(), epsilon},
+  cuda::rms_statistics({rows_of(x), x.size(-1), bf16_input(x), bf16_input(branch),
+                        branch.defined() ? bf16_output(sum) : nullptr, rstd.mutable_data_ptr<float>(), epsilon},
                        stream());
 }
 
 void rms_norm(const RmsStatistics& of, const at::Tensor& weight, const at::Tensor& y) {
-  cuda::compute(norm_of(of.x, of.rstd, weight), output(y), stream());
+  cuda::compute(norm_of(of.x, of.rstd, weight), bf16_output(y), stream());
 }
 
 void rms_norm_backward(const at::Tensor& dy, const RmsStatistics& of, const at::Tensor& weight,
@@ -45,26 +39,27 @@ void rms_norm_backward(const at::Tensor& dy, const RmsStatistics& of, const at::
   const std::int64_t rows = rows_of(of.x);
   const std::int64_t columns = of.x.size(-1);
   const at::Tensor workspace = at::empty({cuda::rms_norm_backward_workspace(rows, columns)}, weight.options());
-  cuda::rms_norm_backward({rows, columns, input(of.x), weight.const_data_ptr<float>(), of.rstd.const_data_ptr<float>(),
-                           input(dy), input(residual), output(result.dx), result.dweight.mutable_data_ptr<float>(),
-                           false, workspace.mutable_data_ptr<float>()},
-                          stream());
+  cuda::rms_norm_backward(
+      {rows, columns, bf16_input(of.x), weight.const_data_ptr<float>(), of.rstd.const_data_ptr<float>(), bf16_input(dy),
+       bf16_input(residual), bf16_output(result.dx), result.dweight.mutable_data_ptr<float>(), false,
+       workspace.mutable_data_ptr<float>()},
+      stream());
 }
 
-void swiglu(const at::Tensor& h, const at::Tensor& y) { cuda::compute(swiglu_of(h), output(y), stream()); }
+void swiglu(const at::Tensor& h, const at::Tensor& y) { cuda::compute(swiglu_of(h), bf16_output(y), stream()); }
 
 void swiglu_backward(const at::Tensor& dy, const at::Tensor& h, const at::Tensor& dh) {
-  cuda::compute(swiglu_backward_of(dy, h), output(dh), stream());
+  cuda::compute(swiglu_backward_of(dy, h), bf16_output(dh), stream());
 }
 
 void rotary(const std::vector<RotaryHeads>& parts, const at::Tensor& table, float direction, const at::Tensor& to) {
   cuda::RotaryArgs args;
   args.part_count = 0;
   for (const auto& [heads, turned] : parts) {
-    args.parts[args.part_count++] = {input(heads),    heads.stride(0), heads.stride(1),
-                                     heads.stride(2), heads.size(2),   turned};
+    args.parts[args.part_count++] = {bf16_input(heads), heads.stride(0), heads.stride(1),
+                                     heads.stride(2),   heads.size(2),   turned};
   }
-  args.to = output(to);
+  args.to = bf16_output(to);
   args.all_heads = to.size(2);
   args.table = table.const_data_ptr<float>();
   args.direction = direction;
@@ -76,7 +71,7 @@ void rotary(const std::vector<RotaryHeads>& parts, const at::Tensor& table, floa
 
 void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses, bool gradient,
                    double scale) {
-  cuda::cross_entropy({output(logits), targets.const_data_ptr<std::int64_t>(), losses.mutable_data_ptr<float>(),
+  cuda::cross_entropy({bf16_output(logits), targets.const_data_ptr<std::int64_t>(), losses.mutable_data_ptr<float>(),
                        logits.size(0), logits.size(1), gradient, static_cast<float>(scale)},
                       stream());
 }

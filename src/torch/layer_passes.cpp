@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "torch/bf16_rows.h"
 #include "torch/cpu_layers.h"
 #include "torch/kernels.h"
 #include "torch/layer_kernels.h"
@@ -21,13 +22,9 @@ using cpu_layers::Bf16;
 // Rows whose share of the weight's gradient is summed first. Fixed, so that the bits do not depend on threads.
 constexpr std::int64_t kNormRows = 256;
 
-const Bf16* input(const at::Tensor& t) { return t.defined() ? static_cast<const Bf16*>(t.const_data_ptr()) : nullptr; }
-Bf16* output(const at::Tensor& t) { return t.defined() ? static_cast<Bf16*>(t.mutable_data_ptr()) : nullptr; }
 const Bf16* row_of(const at::Tensor& t, std::int64_t row) {
-  return t.defined() ? input(t) + row * t.size(-1) : nullptr;
+  return t.defined() ? bf16_input(t) + row * t.size(-1) : nullptr;
 }
-
-std::int64_t rows_of(const at::Tensor& x) { return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1); }
 
 at::Tensor dense(const at::Tensor& t) { return t.defined() ? t.contiguous() : t; }
 
@@ -43,7 +40,7 @@ void rms_statistics_on_cpu(const at::Tensor& x, const at::Tensor& branch, double
   const std::int64_t size = x.size(-1);
   at::parallel_for(0, rows_of(x), kNormRows, [&](std::int64_t begin, std::int64_t end) {
     cpu_layers::rms_statistics(row_of(x, begin), row_of(branch, begin), epsilon, end - begin, size,
-                               output(sum) + begin * size, rstd.mutable_data_ptr<float>() + begin);
+                               bf16_output(sum) + begin * size, rstd.mutable_data_ptr<float>() + begin);
   });
 }
 
@@ -59,7 +56,7 @@ RmsNormGradients rms_norm_backward_on_cpu(const at::Tensor& dy, const RmsStatist
       const std::int64_t first = part * kNormRows;
       cpu_layers::rms_norm_backward(row_of(of.x, first), weight.const_data_ptr<float>(),
                                     of.rstd.const_data_ptr<float>() + first, row_of(dy, first), row_of(residual, first),
-                                    std::min(kNormRows, rows - first), size, output(dx) + first * size,
+                                    std::min(kNormRows, rows - first), size, bf16_output(dx) + first * size,
                                     dweight.mutable_data_ptr<float>() + part * size);
     }
   });
@@ -74,9 +71,9 @@ void rotary_on_cpu(const std::vector<RotaryHeads>& parts, const at::Tensor& tabl
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t t = i % tokens;
       const float* cos = table.const_data_ptr<float>() + t * size;
-      Bf16* out = output(to) + i * to.size(2) * size;
+      Bf16* out = bf16_output(to) + i * to.size(2) * size;
       for (const auto& [heads, turned] : parts) {
-        const Bf16* from = input(heads) + i / tokens * heads.stride(0) + t * heads.stride(1);
+        const Bf16* from = bf16_input(heads) + i / tokens * heads.stride(0) + t * heads.stride(1);
         const std::int64_t count = heads.size(2);
         if (turned) {
           cpu_layers::rotate(from, heads.stride(2), cos, cos + size / 2, direction, count, size / 2, out);
@@ -113,7 +110,7 @@ at::Tensor rms_norm_forward(const RmsStatistics& of, const at::Tensor& weight) {
   }
   at::parallel_for(0, rows_of(of.x), kNormRows, [&](std::int64_t begin, std::int64_t end) {
     cpu_layers::rms_norm(row_of(of.x, begin), weight.const_data_ptr<float>(), of.rstd.const_data_ptr<float>() + begin,
-                         end - begin, size, output(y) + begin * size);
+                         end - begin, size, bf16_output(y) + begin * size);
   });
   return y;
 }
@@ -134,7 +131,7 @@ at::Tensor swiglu_forward(const at::Tensor& any_h) {
     return y;
   }
   at::parallel_for(0, rows_of(h), 16, [&](std::int64_t begin, std::int64_t end) {
-    cpu_layers::swiglu(row_of(h, begin), end - begin, y.size(-1), output(y) + begin * y.size(-1));
+    cpu_layers::swiglu(row_of(h, begin), end - begin, y.size(-1), bf16_output(y) + begin * y.size(-1));
   });
   return y;
 }
@@ -149,7 +146,7 @@ at::Tensor swiglu_backward(const at::Tensor& any_dy, const at::Tensor& any_h) {
   }
   at::parallel_for(0, rows_of(h), 16, [&](std::int64_t begin, std::int64_t end) {
     cpu_layers::swiglu_backward(row_of(h, begin), row_of(dy, begin), end - begin, dy.size(-1),
-                                output(dh) + begin * h.size(-1));
+                                bf16_output(dh) + begin * h.size(-1));
   });
   return dh;
 }

@@ -3,6 +3,7 @@
 #include <limits>
 #include <string>
 
+#include "torch/op_arguments.h"
 #include "torch/quantized_linear.h"
 #include "ufp4/error.h"
 
@@ -33,21 +34,13 @@ Recipe parse_recipe(std::string_view text) {
   return recipe;
 }
 
-std::uint32_t to_u32(std::string_view name, std::int64_t value, std::int64_t largest) {
-  if (value < 0 || value > largest) {
-    throw InputError(std::string(name) + " is " + std::to_string(value) + ", expected 0 to " + std::to_string(largest));
-  }
-  return static_cast<std::uint32_t>(value);
-}
-
 }  // namespace
 
 at::Tensor linear_op(const at::Tensor& x, const at::Tensor& weight, std::string_view recipe, std::int64_t layer,
                      std::int64_t seed, std::int64_t step, std::int64_t token_offset, bool stash) {
-  constexpr std::int64_t kLargest = std::numeric_limits<std::uint32_t>::max();
-  const RandomContext context{static_cast<std::uint64_t>(seed), to_u32("step", step, kLargest),
-                              to_u32("token_offset", token_offset, kLargest)};
-  const std::uint32_t number = to_u32("layer", layer, kLargest / 8 - 1);
+  const RandomContext context{static_cast<std::uint64_t>(seed), to_u32("step", step),
+                              to_u32("token_offset", token_offset)};
+  const std::uint32_t number = to_u32("layer", layer, std::numeric_limits<std::uint32_t>::max() / 8 - 1);
   const auto shared = std::make_shared<const Recipe>(parse_recipe(recipe));
   const LinearCall call{shared, number, context, stash ? Stash::kPacked : Stash::kBf16};
   return quantized_linear(x, weight, prepare_weight(weight, call), call);

@@ -11,6 +11,7 @@
 #include "torch/fp8.h"
 #include "torch/kernels.h"
 #include "torch/layer_kernels.h"
+#include "torch/op_arguments.h"
 
 namespace ufp4 {
 namespace {
@@ -30,24 +31,6 @@ bool fusible(const Source& source, std::span<const OperandRequest* const> reques
          });
 }
 
-QuantizeSpec spec_of(const ops::OperandArgs& args, Axis axis, const ops::RandomArgs& random) {
-  const bool row = axis == Axis::kRow;
-  QuantizeSpec spec;
-  spec.format = args.format;
-  spec.block = args.block;
-  spec.axis = axis;
-  spec.rounding = args.rounding;
-  spec.outer = args.outer;
-  spec.tau = args.tau;
-  if (args.hadamard != 0) spec.hadamard = make_hadamard(args.hadamard, random.hadamard_seed);
-  spec.random = {random.seed, random.step, args.stream, row ? random.row_offset : random.column_offset,
-                 row ? random.column_offset : random.row_offset};
-  if (random.step_tensor && random.step_tensor->is_cuda()) {
-    spec.random.device_step = static_cast<const std::uint32_t*>(random.step_tensor->const_data_ptr());
-  }
-  return spec;
-}
-
 // An operand and where it goes, allocated.
 struct Allocated {
   QuantizeTask task;
@@ -55,7 +38,7 @@ struct Allocated {
 };
 
 Allocated allocate(const Source& source, const OperandRequest& request, Axis axis, const ops::RandomArgs& random) {
-  const QuantizeSpec spec = spec_of(request.args, axis, random);
+  const QuantizeSpec spec = ops::spec_of(request.args, axis, random);
   const QuantizedShape shape = quantized_shape(source.rows(), source.columns(), spec);
   const BlockFormat& format = *spec.format;
   const at::TensorOptions options = source.input().options();

@@ -6,49 +6,18 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "torch/kernels.h"
+#include "torch/layer_ops.h"
 #include "torch/linear_op.h"
+#include "torch/op_arguments.h"
 #include "ufp4/error.h"
 
 namespace ufp4::ops {
 namespace {
-
-std::string dtype_name(at::ScalarType type) { return c10::toString(type); }
-
-std::uint32_t to_u32(std::string_view name, std::int64_t value) {
-  if (value < 0 || value > std::numeric_limits<std::uint32_t>::max()) {
-    throw InputError(std::string(name) + " is " + std::to_string(value) + ", expected 0 to 4294967295");
-  }
-  return static_cast<std::uint32_t>(value);
-}
-
-int to_int(std::string_view name, std::int64_t value) {
-  if (value < 0 || value > 128)
-    throw InputError(std::string(name) + " is " + std::to_string(value) + ", expected 0, 16, 32, 64 or 128");
-  return static_cast<int>(value);
-}
-
-Axis to_axis(std::string_view axis) {
-  if (axis == "row") return Axis::kRow;
-  if (axis == "column") return Axis::kColumn;
-  throw InputError("axis '" + std::string(axis) + "' is neither 'row' nor 'column'");
-}
-
-std::string_view name_of(Axis axis) { return axis == Axis::kRow ? "row" : "column"; }
-
-Rounding to_rounding(std::string_view rounding) {
-  if (rounding == "rtne") return Rounding::kNearest;
-  if (rounding == "sr") return Rounding::kStochastic;
-  throw InputError("rounding '" + std::string(rounding) + "' is neither 'rtne' nor 'sr'");
-}
-
-std::string_view name_of(Rounding rounding) { return rounding == Rounding::kNearest ? "rtne" : "sr"; }
 
 DType input_dtype(at::ScalarType type) {
   switch (type) {
@@ -65,58 +34,9 @@ DType output_dtype(at::ScalarType type) {
   throw InputError("dtype is " + dtype_name(type) + ", expected Float or BFloat16");
 }
 
-void check_matrix(const at::Tensor& x) {
-  if (x.dim() != 2) throw InputError("x has " + std::to_string(x.dim()) + " dimensions, expected a matrix");
+void check_input(const at::Tensor& x) {
+  check_matrix("x", x);
   input_dtype(x.scalar_type());
-}
-
-// The arguments as torch's schema has them; the same for all devices.
-struct OperandSchema {
-  std::string_view format;
-  std::int64_t block;
-  std::int64_t hadamard;
-  std::string_view rounding;
-  std::int64_t stream;
-  std::string_view outer;
-  double tau;
-};
-
-struct RandomSchema {
-  std::int64_t hadamard_seed;
-  std::int64_t seed;
-  std::int64_t step;
-  const std::optional<at::Tensor>& step_tensor;  // stands for `step` where it is given
-};
-
-// The step from a tensor: of a CPU its value, of a GPU its place, for the kernel to read when it runs.
-void take_step(const at::Tensor& step, RandomBits& random) {
-  if (step.scalar_type() != at::kInt || step.numel() != 1) {
-    throw InputError("step_tensor is " + dtype_name(step.scalar_type()) + " with " + std::to_string(step.numel()) +
-                     " elements, expected Int with one");
-  }
-  if (step.is_cuda()) {
-    random.device_step = static_cast<const std::uint32_t*>(step.const_data_ptr());
-  } else if (step.is_cpu()) {
-    random.step = static_cast<std::uint32_t>(*step.const_data_ptr<std::int32_t>());
-  }
-}
-
-QuantizeSpec make_spec(const OperandSchema& operand, Axis axis, const RandomSchema& random, std::int64_t row_offset,
-                       std::int64_t column_offset) {
-  QuantizeSpec spec;
-  spec.format = &find_format(operand.format);
-  spec.block = to_int("block", operand.block);
-  spec.axis = axis;
-  spec.rounding = to_rounding(operand.rounding);
-  spec.random = {static_cast<std::uint64_t>(random.seed), to_u32("step", random.step), to_u32("stream", operand.stream),
-                 to_u32("row_offset", row_offset), to_u32("column_offset", column_offset)};
-  if (random.step_tensor) take_step(*random.step_tensor, spec.random);
-  spec.outer = find_outer_scale(operand.outer);
-  spec.tau = static_cast<float>(operand.tau);
-  const int hadamard = to_int("hadamard", operand.hadamard);
-  if (hadamard != 0) spec.hadamard = make_hadamard(hadamard, static_cast<std::uint64_t>(random.hadamard_seed));
-  quantized_shape(0, 0, spec);  // checks the block and the transform
-  return spec;
 }
 
 // Rows and columns (padded) of the operand, for shapes that may be symbolic.
@@ -206,9 +126,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> quantize_kernel(
     std::int64_t hadamard_seed, std::string_view rounding, std::int64_t seed, std::int64_t step, std::int64_t stream,
     std::int64_t row_offset, std::int64_t column_offset, std::string_view outer, double tau,
     const std::optional<at::Tensor>& step_tensor) {
-  check_matrix(x);
-  const QuantizeSpec spec = make_spec({format, block, hadamard, rounding, stream, outer, tau}, to_axis(axis),
-                                      {hadamard_seed, seed, step, step_tensor}, row_offset, column_offset);
+  check_input(x);
+  const OneArguments arguments = one_arguments(format, block, axis, hadamard, hadamard_seed, rounding, seed, step,
+                                               stream, row_offset, column_offset, outer, tau, step_tensor);
+  const QuantizeSpec spec = spec_of(arguments.operand, arguments.axis, arguments.random);
   const PackedOperand packed = allocate_packed(x, spec);
   if constexpr (Compute) {
     const QuantizeTask task{spec, destination(packed)};
@@ -222,13 +143,14 @@ at::Tensor quantize_dequantize_kernel(const at::Tensor& x, std::string_view form
                                       std::string_view axis, std::int64_t hadamard, std::int64_t hadamard_seed,
                                       std::string_view rounding, std::int64_t seed, std::int64_t step,
                                       std::int64_t stream, std::int64_t row_offset, std::int64_t column_offset,
-                                      std::string_view outer, double tau, std::optional<at::ScalarType> dtype,
-                                      const std::optional<at::Tensor>& step_tensor) {
-  check_matrix(x);
+                                      std::string_view outer, double tau, const std::optional<at::Tensor>& step_tensor,
+                                      std::optional<at::ScalarType> dtype) {
+  check_input(x);
   const at::ScalarType type = dtype.value_or(at::kBFloat16);
   output_dtype(type);
-  const QuantizeSpec spec = make_spec({format, block, hadamard, rounding, stream, outer, tau}, to_axis(axis),
-                                      {hadamard_seed, seed, step, step_tensor}, row_offset, column_offset);
+  const OneArguments arguments = one_arguments(format, block, axis, hadamard, hadamard_seed, rounding, seed, step,
+                                               stream, row_offset, column_offset, outer, tau, step_tensor);
+  const QuantizeSpec spec = spec_of(arguments.operand, arguments.axis, arguments.random);
   const at::Tensor out = allocate_dequantized(x, spec, type);
   if constexpr (Compute) {
     const QuantizeTask task{spec, destination(out)};
@@ -238,22 +160,11 @@ at::Tensor quantize_dequantize_kernel(const at::Tensor& x, std::string_view form
 }
 
 template <bool Compute>
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> quantize_both_kernel(
-    const at::Tensor& x, std::string_view row_format, std::string_view column_format, std::int64_t row_block,
-    std::int64_t column_block, std::int64_t row_hadamard, std::int64_t column_hadamard, std::string_view row_rounding,
-    std::string_view column_rounding, std::int64_t row_stream, std::int64_t column_stream, std::string_view row_outer,
-    std::string_view column_outer, double row_tau, double column_tau, std::int64_t hadamard_seed, std::int64_t seed,
-    std::int64_t step, std::int64_t row_offset, std::int64_t column_offset, bool packed,
-    const std::optional<at::Tensor>& step_tensor) {
-  check_matrix(x);
-  const RandomSchema random{hadamard_seed, seed, step, step_tensor};
-  const QuantizeSpec row =
-      make_spec({row_format, row_block, row_hadamard, row_rounding, row_stream, row_outer, row_tau}, Axis::kRow, random,
-                row_offset, column_offset);
-  // The rows of the column-wise operand are the stored columns.
-  const QuantizeSpec column = make_spec(
-      {column_format, column_block, column_hadamard, column_rounding, column_stream, column_outer, column_tau},
-      Axis::kColumn, random, column_offset, row_offset);
+BothResults quantize_both_kernel(const BothArguments& arguments, const at::Tensor& x) {
+  check_input(x);
+  const QuantizeSpec row = spec_of(arguments.row, Axis::kRow, arguments.random);
+  const QuantizeSpec column = spec_of(arguments.column, Axis::kColumn, arguments.random);
+  const bool packed = arguments.packed;
   const at::Tensor row_out = allocate_dequantized(x, row, at::kBFloat16);
   const at::Tensor none = packed ? at::Tensor() : empty_like_device(x, 0, 0, at::kFloat);
   const PackedOperand column_out =
@@ -295,7 +206,7 @@ at::Tensor dequantize_kernel(const at::Tensor& codes, const at::Tensor& scales, 
                              std::int64_t block, const std::optional<at::Tensor>& outer_scales, std::string_view outer,
                              std::optional<at::ScalarType> dtype) {
   const BlockFormat& block_format = find_format(format);
-  const std::int64_t block_size = block == 0 ? block_format.block : to_int("block", block);
+  const std::int64_t block_size = block == 0 ? block_format.block : to_size("block", block);
   const at::ScalarType type = dtype.value_or(at::kBFloat16);
   const DType out_dtype = output_dtype(type);
   const PackedOperand packed{codes, scales, outer_scales.value_or(at::Tensor())};
@@ -324,7 +235,7 @@ at::Tensor dequantize_kernel(const at::Tensor& codes, const at::Tensor& scales, 
 
 using QuantizeOp = decltype(quantize_kernel<true>);
 using QuantizeDequantizeOp = decltype(quantize_dequantize_kernel<true>);
-using QuantizeBothOp = decltype(quantize_both_kernel<true>);
+using QuantizeBothOp = decltype(BothKernel<quantize_both_kernel<true>>::call);
 using DequantizeOp = decltype(dequantize_kernel<true>);
 
 template <typename Signature>
@@ -352,7 +263,7 @@ at::Tensor quantize_dequantize(const at::Tensor& x, const OperandArgs& args, Axi
                  static_cast<std::int64_t>(random.hadamard_seed), name_of(args.rounding),
                  static_cast<std::int64_t>(random.seed), random.step, args.stream,
                  row ? random.row_offset : random.column_offset, row ? random.column_offset : random.row_offset,
-                 name_of(args.outer), static_cast<double>(args.tau), std::nullopt, random.step_tensor);
+                 name_of(args.outer), static_cast<double>(args.tau), random.step_tensor, std::nullopt);
 }
 
 BothOrientations quantize_both(const at::Tensor& x, const OperandArgs& row, const OperandArgs& column,
@@ -373,27 +284,23 @@ at::Tensor dequantize(const PackedOperand& operand, const OperandArgs& args) {
                  name_of(args.outer), std::nullopt);
 }
 
+template <bool Compute>
+void implement_operators(torch::Library& library) {
+  library.impl("quantize", quantize_kernel<Compute>);
+  library.impl("quantize_dequantize", quantize_dequantize_kernel<Compute>);
+  library.impl("quantize_both", BothKernel<quantize_both_kernel<Compute>>::call);
+  library.impl("dequantize", dequantize_kernel<Compute>);
+  implement_layer_operators<Compute>(library);
+}
+
 // `axis` names the axis of x along which the blocks run; the operand of "column" is the transpose of x. Offsets of
 // quantize and quantize_dequantize are in the operand's coordinates, those of quantize_both in x's. `step_tensor`, one
 // int32 on the device of x, stands for `step`: on a GPU it is read when the kernel runs.
 TORCH_LIBRARY(ufp4, m) {
-  m.def(
-      "quantize(Tensor x, str format, *, int block=0, str axis=\"row\", int hadamard=0, int hadamard_seed=0, "
-      "str rounding=\"rtne\", int seed=0, int step=0, int stream=0, int row_offset=0, int column_offset=0, "
-      "str outer=\"tensor\", float tau=0, Tensor? step_tensor=None) "
-      "-> (Tensor codes, Tensor scales, Tensor outer_scales)");
-  m.def(
-      "quantize_dequantize(Tensor x, str format, *, int block=0, str axis=\"row\", int hadamard=0, "
-      "int hadamard_seed=0, str rounding=\"rtne\", int seed=0, int step=0, int stream=0, int row_offset=0, "
-      "int column_offset=0, str outer=\"tensor\", float tau=0, ScalarType? dtype=None, "
-      "Tensor? step_tensor=None) -> Tensor");
-  m.def(
-      "quantize_both(Tensor x, str row_format, str column_format, *, int row_block=0, int column_block=0, "
-      "int row_hadamard=0, int column_hadamard=0, str row_rounding=\"rtne\", str column_rounding=\"rtne\", "
-      "int row_stream=0, int column_stream=0, str row_outer=\"tensor\", str column_outer=\"tensor\", float row_tau=0, "
-      "float column_tau=0, int hadamard_seed=0, int seed=0, int step=0, int row_offset=0, int column_offset=0, "
-      "bool packed=True, Tensor? step_tensor=None) "
-      "-> (Tensor row, Tensor column, Tensor column_scales, Tensor column_outer_scales)");
+  m.def(c10::str("quantize(Tensor x, ", kOneArguments, ") -> (Tensor codes, Tensor scales, Tensor outer_scales)")
+            .c_str());
+  m.def(c10::str("quantize_dequantize(Tensor x, ", kOneArguments, ", ScalarType? dtype=None) -> Tensor").c_str());
+  m.def(c10::str("quantize_both(Tensor x, ", kBothArguments, ") -> ", kBothResults).c_str());
   m.def(
       "dequantize(Tensor codes, Tensor scales, str format, *, int block=0, Tensor? outer_scales=None, "
       "str outer=\"tensor\", ScalarType? dtype=None) -> Tensor");
@@ -401,28 +308,14 @@ TORCH_LIBRARY(ufp4, m) {
       "linear(Tensor x, Tensor weight, str recipe, *, int layer=0, int seed=0, int step=0, int token_offset=0, "
       "bool stash=True) -> Tensor",
       linear_op);
+  define_layer_operators(m);
 }
 
-TORCH_LIBRARY_IMPL(ufp4, CPU, m) {
-  m.impl("quantize", quantize_kernel<true>);
-  m.impl("quantize_dequantize", quantize_dequantize_kernel<true>);
-  m.impl("quantize_both", quantize_both_kernel<true>);
-  m.impl("dequantize", dequantize_kernel<true>);
-}
+TORCH_LIBRARY_IMPL(ufp4, CPU, m) { implement_operators<true>(m); }
 
 // The same functions: they call the kernels of the tensor's device, or say that this build has none.
-TORCH_LIBRARY_IMPL(ufp4, CUDA, m) {
-  m.impl("quantize", quantize_kernel<true>);
-  m.impl("quantize_dequantize", quantize_dequantize_kernel<true>);
-  m.impl("quantize_both", quantize_both_kernel<true>);
-  m.impl("dequantize", dequantize_kernel<true>);
-}
+TORCH_LIBRARY_IMPL(ufp4, CUDA, m) { implement_operators<true>(m); }
 
-TORCH_LIBRARY_IMPL(ufp4, Meta, m) {
-  m.impl("quantize", quantize_kernel<false>);
-  m.impl("quantize_dequantize", quantize_dequantize_kernel<false>);
-  m.impl("quantize_both", quantize_both_kernel<false>);
-  m.impl("dequantize", dequantize_kernel<false>);
-}
+TORCH_LIBRARY_IMPL(ufp4, Meta, m) { implement_operators<false>(m); }
 
 }  // namespace ufp4::ops

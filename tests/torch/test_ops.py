@@ -5,6 +5,7 @@ import torch
 
 UFP4 = "*.*.format = e1m2; *.hadamard = 16; *.dy.rounding = sr"
 BF16 = ""
+E1M2 = "e1m2", "e1m2"
 
 
 def normal(*shape, seed=0, dtype=torch.bfloat16):
@@ -52,6 +53,47 @@ def test_both_orientations_are_the_two_alone(ops):
         assert torch.equal(found, expected)
     dense = ops.quantize_both(x, "e1m2", "e2m1", packed=False, **shared, **random)[1]
     assert torch.equal(dense, ops.dequantize(codes, scales, "e2m1", block=32))
+
+
+def expect_equal(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype and torch.equal(a, b)
+
+
+LAYER = dict(row_hadamard=16, row_rounding="sr", row_stream=1, column_block=32, column_stream=2, row_offset=7, seed=5)
+
+
+# Inputs whose layers are known to the bit: rows of one magnitude, which the norm makes one, and gates so large that the
+# sigmoid is one.
+def known_layers(ops):
+    x = 4 * normal(40, 32).sign()
+    weight = normal(32, dtype=torch.float32)
+    gate, up = 100 + 4 * normal(40, 32, seed=1).round(), normal(40, 32, seed=2)
+    dy = normal(40, 32, seed=3)
+    h = torch.cat([gate, up], dim=1)
+    yield (lambda *a, **k: ops.rms_norm_quantize_both(x, weight, 0.0, *a, **k)), (x.float() / 4 * weight).bfloat16()
+    yield (lambda *a, **k: ops.swiglu_quantize_both(h, *a, **k)), gate * up
+    yield (lambda *a, **k: ops.swiglu_backward_quantize_both(dy, h, *a, **k)), torch.cat([dy * up, dy * gate], dim=1)
+
+
+@pytest.mark.parametrize("formats", [("e1m2", "e2m1"), ("int4_p2", "nvfp4")])
+@pytest.mark.parametrize("packed", [True, False])
+def test_layers_are_quantized_as_what_they_make(ops, formats, packed):
+    for layer, made in known_layers(ops):
+        expect_equal(layer(*formats, packed=packed, **LAYER), ops.quantize_both(made, *formats, packed=packed, **LAYER))
+        steps = dict(step_tensor=torch.tensor([3], dtype=torch.int32)), dict(step=3)
+        expect_equal(*(layer(*formats, packed=packed, **LAYER, **step) for step in steps))
+
+
+def test_layers_have_shapes_without_memory(ops):
+    x, weight, h = normal(50, 36), normal(36, dtype=torch.float32), normal(50, 72)
+    for name, inputs, extra in [("rms_norm", (x, weight), (1e-5,)), ("swiglu", (h,), ()), ("swiglu_backward", (x, h), ())]:
+        layer = getattr(ops, name + "_quantize_both")
+        for keywords in dict(), dict(packed=False), dict(column_outer="1x128", row_hadamard=64):
+            found = layer(*(t.to("meta") for t in inputs), *extra, "e2m1", "int4_p2", **keywords)
+            expected = layer(*inputs, *extra, "e2m1", "int4_p2", **keywords)
+            assert [(t.shape, t.dtype) for t in found] == [(t.shape, t.dtype) for t in expected]
+            assert all(t.is_meta for t in found)
 
 
 @pytest.mark.parametrize("format", ["nvfp4", "nvint4", "mxfp4", "mxint4", "four_over_six", "mixfp4", "hif4", "int4_p2"])
@@ -128,6 +170,13 @@ def test_operators_are_registered_as_torch_expects(ops):
     torch.library.opcheck(ops.quantize_dequantize.default, (x, "e1m2"), dict(hadamard=64))
     torch.library.opcheck(ops.quantize_both.default, (x, "e1m2", "e2m1"))
     torch.library.opcheck(ops.dequantize.default, (codes, scales, "e1m2"))
+    weight = normal(40, dtype=torch.float32)
+    for packed in True, False:
+        keywords = dict(row_hadamard=16, step_tensor=torch.tensor([3], dtype=torch.int32), packed=packed)
+        torch.library.opcheck(ops.quantize_both.default, (x, "e1m2", "e2m1"), keywords)
+        torch.library.opcheck(ops.rms_norm_quantize_both.default, (x, weight, 1e-5, "e1m2", "e2m1"), keywords)
+        torch.library.opcheck(ops.swiglu_quantize_both.default, (x, "e1m2", "int4_p2"), keywords)
+        torch.library.opcheck(ops.swiglu_backward_quantize_both.default, (x[:, :20], x, "e1m2", "hif4"), keywords)
     codes, scales, outer = ops.quantize(x, "int4_p2", outer="1x128")
     torch.library.opcheck(ops.quantize.default, (x, "int4_p2"), dict(outer="128x128", tau=1.0))
     torch.library.opcheck(ops.dequantize.default, (codes, scales, "int4_p2"), dict(outer_scales=outer, outer="1x128"))
@@ -147,6 +196,24 @@ def test_operators_are_registered_as_torch_expects(ops):
     (lambda o, x, w: o.quantize(x, "nvfp4", outer="row"), "'nvfp4' has no second-level scale for each row"),
     (lambda o, x, w: o.quantize(x, "int4_p2", outer="1x12"), "'1x12' .did you mean '1x128'"),
     (lambda o, x, w: o.quantize(x, "int4_p2", tau=2.0), "tau 2"),
+    (lambda o, x, w: o.quantize_both(x, "e1m2", "e1m2", column_hadamard=17), "Hadamard size 17"),
+    (lambda o, x, w: o.quantize(x, "e1m2", step_tensor=torch.zeros(2)), "step_tensor is Float with 2 elements"),
+    (lambda o, x, w: o.rms_norm_quantize_both(x.float(), w[0], 1e-5, *E1M2), "x is Float, expected BFloat16"),
+    (lambda o, x, w: o.rms_norm_quantize_both(x[0], w[0], 1e-5, *E1M2), "x has 1 dimensions, expected a matrix"),
+    (lambda o, x, w: o.rms_norm_quantize_both(x, w[0], 1e-5, *E1M2),
+     r"the weight is BFloat16 \[32\], expected Float \[32\]"),
+    (lambda o, x, w: o.rms_norm_quantize_both(x, w[0, :31].float(), 1e-5, *E1M2),
+     r"the weight is Float \[31\], expected Float \[32\]"),
+    (lambda o, x, w: o.rms_norm_quantize_both(x, w[0].float().to("meta"), 1e-5, *E1M2),
+     "x is on cpu, the weight on meta"),
+    (lambda o, x, w: o.rms_norm_quantize_both(x, w[0].float(), -1.0, *E1M2), "epsilon is -1, expected a finite number"),
+    (lambda o, x, w: o.rms_norm_quantize_both(x, w[0].float(), 1e-5, "e1m2", "e1m3"), "unknown format 'e1m3'"),
+    (lambda o, x, w: o.swiglu_quantize_both(x.half(), *E1M2), "h is Half, expected BFloat16"),
+    (lambda o, x, w: o.swiglu_quantize_both(x[:, :31], *E1M2), "h has 31 columns, expected an even number"),
+    (lambda o, x, w: o.swiglu_quantize_both(x, *E1M2, row_rounding="up"), "rounding 'up' is neither"),
+    (lambda o, x, w: o.swiglu_backward_quantize_both(x, x, *E1M2),
+     r"dy is \[16, 32\], expected \[16, 16\], half the columns of h"),
+    (lambda o, x, w: o.swiglu_backward_quantize_both(x[:, :16].float(), x, *E1M2), "dy is Float, expected BFloat16"),
     (lambda o, x, w: o.linear(x.float(), w, UFP4), "x is Float, expected BFloat16"),
     (lambda o, x, w: o.linear(x, w[:, :3], UFP4), "is not that of the weight"),
     (lambda o, x, w: o.linear(x, w, "fprop.y.format = e1m2"), "unknown recipe key 'fprop.y.format'"),
