@@ -151,7 +151,7 @@ at::Tensor quantize_dequantize_kernel(const at::Tensor& x, std::string_view form
   const OneArguments arguments = one_arguments(format, block, axis, hadamard, hadamard_seed, rounding, seed, step,
                                                stream, row_offset, column_offset, outer, tau, step_tensor);
   const QuantizeSpec spec = spec_of(arguments.operand, arguments.axis, arguments.random);
-  const at::Tensor out = allocate_dequantized(x, spec, type);
+  at::Tensor out = allocate_dequantized(x, spec, type);
   if constexpr (Compute) {
     const QuantizeTask task{spec, destination(out)};
     run(x, {&task, 1});
@@ -211,7 +211,7 @@ at::Tensor dequantize_kernel(const at::Tensor& codes, const at::Tensor& scales, 
   const DType out_dtype = output_dtype(type);
   const PackedOperand packed{codes, scales, outer_scales.value_or(at::Tensor())};
   check_packed(packed, block_format, block_size, find_outer_scale(outer));
-  const at::Tensor out = empty_like_device(codes, codes.sym_size(0), codes.sym_size(1) * 2, type);
+  at::Tensor out = empty_like_device(codes, codes.sym_size(0), codes.sym_size(1) * 2, type);
   if constexpr (Compute) {
     const at::Tensor dense_codes = codes.contiguous();
     const at::Tensor dense_scales = scales.contiguous();
