@@ -102,7 +102,7 @@ RmsStatistics rms_statistics(const at::Tensor& any_x, const at::Tensor& any_bran
 }
 
 at::Tensor rms_norm_forward(const RmsStatistics& of, const at::Tensor& weight) {
-  const at::Tensor y = at::empty_like(of.x);
+  at::Tensor y = at::empty_like(of.x);
   const std::int64_t size = of.x.size(-1);
   if (!of.x.is_cpu()) {
     layer_kernels_of(of.x.device()).rms_norm(of, weight, y);
@@ -118,14 +118,14 @@ at::Tensor rms_norm_forward(const RmsStatistics& of, const at::Tensor& weight) {
 RmsNormGradients rms_norm_backward(const at::Tensor& dy, const RmsStatistics& of, const at::Tensor& weight,
                                    const at::Tensor& residual) {
   if (of.x.is_cpu()) return rms_norm_backward_on_cpu(dense(dy), of, weight, dense(residual));
-  const RmsNormGradients result{at::empty_like(of.x), at::empty_like(weight)};
+  RmsNormGradients result{at::empty_like(of.x), at::empty_like(weight)};
   layer_kernels_of(of.x.device()).rms_norm_backward(dense(dy), of, weight, dense(residual), result);
   return result;
 }
 
 at::Tensor swiglu_forward(const at::Tensor& any_h) {
   const at::Tensor h = dense(any_h);
-  const at::Tensor y = empty_half(h);
+  at::Tensor y = empty_half(h);
   if (!h.is_cpu()) {
     layer_kernels_of(h.device()).swiglu(h, y);
     return y;
@@ -139,7 +139,7 @@ at::Tensor swiglu_forward(const at::Tensor& any_h) {
 at::Tensor swiglu_backward(const at::Tensor& any_dy, const at::Tensor& any_h) {
   const at::Tensor h = dense(any_h);
   const at::Tensor dy = dense(any_dy);
-  const at::Tensor dh = at::empty_like(h);
+  at::Tensor dh = at::empty_like(h);
   if (!h.is_cpu()) {
     layer_kernels_of(h.device()).swiglu_backward(dy, h, dh);
     return dh;
@@ -161,7 +161,7 @@ void rotary(const std::vector<RotaryHeads>& parts, const at::Tensor& table, floa
 
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& targets, bool gradient, double scale) {
   if (!logits.is_cpu()) {
-    const at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
+    at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
     layer_kernels_of(logits.device()).cross_entropy(logits, targets, losses, gradient, scale);
     return losses;
   }

@@ -7,11 +7,11 @@
 namespace ufp4 {
 
 #ifdef UFP4_HAVE_CUDA
-Phase::Phase(const char* name) { nvtxRangePushA(name); }
-Phase::~Phase() { nvtxRangePop(); }
+void Phase::begin(const char* name) { nvtxRangePushA(name); }
+void Phase::end() { nvtxRangePop(); }
 #else
-Phase::Phase(const char* /*name*/) {}
-Phase::~Phase() = default;
+void Phase::begin(const char* /*name*/) {}
+void Phase::end() {}
 #endif
 
 }  // namespace ufp4

@@ -6,10 +6,14 @@ namespace ufp4 {
 
 class Phase {
  public:
-  explicit Phase(const char* name);
-  ~Phase();
+  explicit Phase(const char* name) { begin(name); }
+  ~Phase() { end(); }
   Phase(const Phase&) = delete;
   Phase& operator=(const Phase&) = delete;
+
+ private:
+  static void begin(const char* name);
+  static void end();
 };
 
 }  // namespace ufp4

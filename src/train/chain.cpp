@@ -7,7 +7,6 @@
 
 #include <cmath>
 #include <map>
-#include <ranges>
 #include <string_view>
 
 #include "torch/linear_observer.h"
@@ -140,8 +139,8 @@ void multiply_along(std::vector<ChainLinear>& linears) {
     fprop.eta_product = product *= fprop.eta();
   }
   product = 1;
-  for (ChainLinear& linear : std::ranges::reverse_view(linears)) {
-    ChainGemm& dgrad = linear.gemm[static_cast<std::size_t>(Gemm::kDgrad)];
+  for (std::size_t i = linears.size(); i-- > 0;) {
+    ChainGemm& dgrad = linears[i].gemm[static_cast<std::size_t>(Gemm::kDgrad)];
     dgrad.eta_product = product *= dgrad.eta();
   }
 }

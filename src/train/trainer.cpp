@@ -151,7 +151,7 @@ class Run {
   template <class Fill>
   at::Tensor host_batch(std::int64_t sequences, Fill fill) {
     const std::int64_t length = config_.model.context + 1;
-    const at::Tensor tokens = at::empty({sequences, length}, at::kInt);
+    at::Tensor tokens = at::empty({sequences, length}, at::kInt);
     fill(std::span(tokens.mutable_data_ptr<std::int32_t>(), static_cast<std::size_t>(sequences * length)));
     return tokens;
   }
