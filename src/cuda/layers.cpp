@@ -1,5 +1,6 @@
 #include "cuda/layers.h"
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -88,6 +89,13 @@ void quantize_layer(const Layer& layer, std::span<const QuantizeTask> tasks, Bf1
 }
 
 }  // namespace
+
+bool layers_take(const QuantizeSpec& spec) {
+  const ScaleRule rule = spec.format->rule;
+  if (spec.hadamard.round_to_bf16) return false;
+  if (rule != ScaleRule::kAmax && !(rule == ScaleRule::kPow2Window && spec.outer == OuterScale::kTensor)) return false;
+  return spec.axis == Axis::kColumn || std::max(spec.block_size(), spec.hadamard.size) <= kTileRowReach;
+}
 
 void compute(const RmsNorm& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 void compute(const Swiglu& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }

@@ -47,6 +47,10 @@ void compute(const RmsNorm& layer, Bf16* out, Stream stream);
 void compute(const Swiglu& layer, Bf16* out, Stream stream);
 void compute(const SwigluBackward& layer, Bf16* out, Stream stream);
 
+// Whether `quantize` below takes such a task. Not all that the kernels of matrices do: compute the layer and quantize
+// its result for the others.
+bool layers_take(const QuantizeSpec& spec);
+
 // Quantizes the layer's result for every task and, where `out` is given, writes the result itself too. Tasks that share
 // grid and rounding, one a row and one a column, read the layer's inputs once. Formats whose levels are of no grid that
 // the kernels know by formula are refused: compute the layer and quantize its result.

@@ -125,6 +125,9 @@ struct OperandPairs {
 // Throws InputError as make_operand does, and for results that are of a wrong type or not aligned.
 OperandPairs make_operands(DType dtype, std::int64_t rows, std::int64_t columns, std::span<const QuantizeTask> tasks);
 
+// How far blocks and transforms of a row operand reach in a tile of BF16 values.
+inline constexpr int kTileRowReach = 64;
+
 // Whether the blocks and transforms of a row operand lie within a tile, and a tile kernel knows its grid.
 bool fits_tile(DType dtype, const Operand& row);
 

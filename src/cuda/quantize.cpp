@@ -47,7 +47,7 @@ bool check(const ConstQuantized& in, const void* out, DType out_dtype) {
 }  // namespace
 
 bool fits_tile(DType dtype, const Operand& row) {
-  const int tile_columns = 128 / static_cast<int>(size_of(dtype));
+  const int tile_columns = 2 * kTileRowReach / static_cast<int>(size_of(dtype));
   return row.grid != Grid::kTable && std::max(row.lanes * kRun, row.hadamard) <= tile_columns;
 }
 

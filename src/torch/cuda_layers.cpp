@@ -93,7 +93,7 @@ void quantize_source(const Source& source, std::span<const QuantizeTask> tasks, 
 
 }  // namespace
 
-const LayerKernels kKernels{rms_statistics,  rms_norm, rms_norm_backward, swiglu,
-                            swiglu_backward, rotary,   cross_entropy,     quantize_source};
+const LayerKernels kKernels{rms_statistics, rms_norm,      rms_norm_backward, swiglu,         swiglu_backward,
+                            rotary,         cross_entropy, cuda::layers_take, quantize_source};
 
 }  // namespace ufp4::cuda_layers

@@ -22,13 +22,10 @@ bool for_operators(const Source& source, const OperandRequest& request) {
 }
 
 // Whether a kernel makes and quantizes in one.
-bool fusible(const Source& source, std::span<const OperandRequest* const> requests) {
-  return source.kind() != Source::Kind::kMatrix && source.input().is_cuda() &&
-         std::all_of(requests.begin(), requests.end(), [](const OperandRequest* request) {
-           const ops::OperandArgs& args = request->args;
-           return args.format->rule == ScaleRule::kAmax ||
-                  (args.format->rule == ScaleRule::kPow2Window && args.outer == OuterScale::kTensor);
-         });
+bool fusible(const Source& source, std::span<const QuantizeTask> tasks) {
+  if (source.kind() == Source::Kind::kMatrix || !source.input().is_cuda()) return false;
+  const LayerKernels& kernels = layer_kernels_of(source.input().device());
+  return std::all_of(tasks.begin(), tasks.end(), [&](const QuantizeTask& task) { return kernels.takes(task.spec); });
 }
 
 // An operand and where it goes, allocated.
@@ -73,8 +70,10 @@ Allocated allocate(const Source& source, const OperandRequest& request, Axis axi
 }
 
 // Quantizes for all tasks by the kernels of the source's device.
-void run(const Source& source, std::span<const QuantizeTask> tasks, std::span<const Window> windows, bool fused) {
-  if (fused) return layer_kernels_of(source.input().device()).quantize_source(source, tasks, windows);
+void run(const Source& source, std::span<const QuantizeTask> tasks, std::span<const Window> windows) {
+  if (fusible(source, tasks)) {
+    return layer_kernels_of(source.input().device()).quantize_source(source, tasks, windows);
+  }
   const at::Tensor matrix = source.compute().contiguous();
   kernels_of(matrix.device())
       .quantize({matrix.const_data_ptr(), DType::kBF16, matrix.size(0), matrix.size(1), matrix.size(1)}, tasks,
@@ -94,8 +93,7 @@ MadeOperand quantize(const Source& source, const OperandRequest& request, Axis a
     return {ops::quantize_dequantize(source.input(), request.args, axis, random), {}, {}};
   }
   Allocated one = allocate(source, request, axis, random);
-  const std::array<const OperandRequest*, 1> requests{&request};
-  run(source, {&one.task, 1}, {&request.window, 1}, fusible(source, requests));
+  run(source, {&one.task, 1}, {&request.window, 1});
   return std::move(one.made);
 }
 
@@ -108,10 +106,9 @@ MadeOperands quantize_both(const Source& source, const OperandRequest& row, cons
   }
   Allocated rows = allocate(source, row, Axis::kRow, random);
   Allocated columns = allocate(source, column, Axis::kColumn, random);
-  const std::array<const OperandRequest*, 2> requests{&row, &column};
   const std::array<QuantizeTask, 2> tasks{rows.task, columns.task};
   const std::array<Window, 2> windows{row.window, column.window};
-  run(source, tasks, windows, fusible(source, requests));
+  run(source, tasks, windows);
   return {std::move(rows.made), std::move(columns.made)};
 }
 

@@ -281,5 +281,31 @@ TEST_F(CudaLayers, ErrorsNameWhatIsWrong) {
   EXPECT_NO_THROW(cuda::compute(cuda::Swiglu{0, 8, nullptr}, nullptr, nullptr));
 }
 
+// Needs no device.
+TEST(CudaLayersTake, WhatATileHolds) {
+  QuantizeSpec spec;
+  spec.format = &find_format("e1m2");
+  for (const int size : {16, 32, 64, 128}) {
+    spec.hadamard = make_hadamard(size, 1);
+    spec.axis = Axis::kRow;
+    EXPECT_EQ(cuda::layers_take(spec), size <= 64) << size;
+    spec.axis = Axis::kColumn;
+    EXPECT_TRUE(cuda::layers_take(spec)) << size;
+  }
+  spec.axis = Axis::kRow;
+  spec.hadamard = {};
+  spec.block = 128;
+  EXPECT_FALSE(cuda::layers_take(spec));
+  spec.block = 0;
+  for (const auto& [format, takes] :
+       {std::pair{"int4_full", true}, std::pair{"int4_p2", true}, std::pair{"nvfp4", false}}) {
+    spec.format = &find_format(format);
+    EXPECT_EQ(cuda::layers_take(spec), takes) << format;
+  }
+  spec.format = &find_format("int4_p2");
+  spec.outer = OuterScale::kRow;
+  EXPECT_FALSE(cuda::layers_take(spec));
+}
+
 }  // namespace
 }  // namespace ufp4

@@ -66,6 +66,14 @@ TEST_F(GpuTrain, NeitherStashNorGraphNorFusedProducersNorRecomputationChangeABit
   }
 }
 
+// Longer than a tile of the fused kernels: norm and SwiGLU write what they make.
+TEST_F(GpuTrain, LongTransformsAndBlocksTrain) {
+  for (const char* setting : {"recipe.*.hadamard=128", "recipe.*.*.block=128"}) {
+    const MetricsHistory history = read_metrics(run("ufp4", {setting}) / "metrics.jsonl");
+    EXPECT_LT(history.steps.back().loss, 0.9 * history.steps.front().loss) << setting;
+  }
+}
+
 TEST_F(GpuTrain, ResumesToTheSameBits) {
   for (const char* recipe : {"ufp4", "ufp4_p2"}) {
     const fs::path whole = run(recipe);
