@@ -153,7 +153,7 @@ std::vector<KernelCase> standard_cases() {
       {Kernel::kDequantize, &e2m1, 0, kRtne, DType::kBF16},
   };
   // Formats with other scales; those of a tensor take a pass before.
-  for (const char* name : {"nvfp4", "nvint4", "int4_p2", "mxfp4", "mxint4"}) {
+  for (const char* name : {"nvfp4", "nvint4", "int4_p2", "mxfp4", "mxint4", "four_over_six", "mixfp4", "hif4"}) {
     cases.push_back({Kernel::kRow, &find_format(name), 16, kRtne, DType::kBF16});
   }
   cases.push_back({Kernel::kColumn, &find_format("int4_p2"), 16, kRtne, DType::kBF16});

@@ -26,7 +26,7 @@ struct Options {
 };
 
 void print_row(const bench::KernelRow& row) {
-  fmt::print("{:<10} {:<10} {:>8} {:<8} {:<6} {:<5} {:>9.1f} {:>10.0f} {:>8.2f} {:>12.2f}\n", row.kernel, row.format,
+  fmt::print("{:<10} {:<13} {:>8} {:<8} {:<6} {:<5} {:>9.1f} {:>10.0f} {:>8.2f} {:>12.2f}\n", row.kernel, row.format,
              row.hadamard, row.rounding, row.axis, row.input, static_cast<double>(row.bytes) / 1e6, row.microseconds,
              row.gb_per_s, row.share_of_memcpy);
   std::fflush(stdout);
@@ -105,7 +105,7 @@ void run(const Options& options) {
   }
   fmt::print("{}; backend {}, one thread; matrix [{}, {}]; medians of {} repeats\n", cpu_model(), backend.name(),
              measured.rows, measured.columns, measured.repeats);
-  fmt::print("{:<10} {:<10} {:>8} {:<8} {:<6} {:<5} {:>9} {:>10} {:>8} {:>12}\n", "kernel", "format", "hadamard",
+  fmt::print("{:<10} {:<13} {:>8} {:<8} {:<6} {:<5} {:>9} {:>10} {:>8} {:>12}\n", "kernel", "format", "hadamard",
              "rounding", "axis", "input", "MB", "us", "GB/s", "of memcpy");
   bench::measure_kernels(backend, bench::standard_cases(), measured, print_row);
 }
