@@ -43,7 +43,7 @@ struct Options {
   bool chain = false, operands = false;
   std::vector<std::string> data, recipes;
   std::int64_t sequences = 4;
-  std::string device = "auto";
+  std::string device = "cpu";
 };
 
 // The safetensors files of a path: itself, or those of a folder in the order of their names. A checkpoint of ours holds
@@ -182,7 +182,7 @@ void add_analyze(CLI::App& program) {
   verb->add_option("--data", options->data, "With --operands or --chain: text as for 'ufp4 train' (that of the run)")
       ->type_name("FILE...");
   verb->add_option("--device", options->device,
-                   "With --operands or --chain: where the model runs; auto: cuda where there is one (auto)")
+                   "With --operands or --chain: where the model runs; auto: cuda where there is one (cpu)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   verb->add_option("--sequences", options->sequences, "With --operands or --chain: sequences of the text (4)")
       ->check(whole_number(1, 65536));
