@@ -77,7 +77,7 @@ std::vector<NamedRecipe> recipes() {
 // operand, whatever the layout that the layer reads.
 at::Tensor operand(const at::Tensor& matrix, const GemmRecipe& gemm, std::size_t which, Operand stream,
                    const RandomContext& context, std::uint32_t row_offset, std::uint32_t column_offset) {
-  const at::Tensor dense = matrix.contiguous();
+  at::Tensor dense = matrix.contiguous();
   const OperandRecipe& recipe = gemm.operand[which];
   if (!recipe.quantized()) return dense;
   QuantizeTask task;

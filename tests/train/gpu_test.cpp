@@ -37,13 +37,13 @@ class GpuTrain : public testing::Test {
   }
 
   // 20 steps of two micro-batches, on a model whose attention has several blocks.
-  fs::path run(const char* recipe, std::vector<const char*> settings = {}) {
-    const fs::path to = folder_ / ("run" + std::to_string(runs_++));
-    train(config(recipe, std::move(settings)), to, {}, never());
+  fs::path run(const char* recipe, const std::vector<const char*>& settings = {}) {
+    fs::path to = folder_ / ("run" + std::to_string(runs_++));
+    train(config(recipe, settings), to, {}, never());
     return to;
   }
 
-  static RunConfig config(const char* recipe, std::vector<const char*> settings) {
+  static RunConfig config(const char* recipe, const std::vector<const char*>& settings) {
     std::vector<Assignment> all =
         micro_settings(recipe, {"train.device=cuda", "train.steps=20", "train.batch=4", "train.micro_batch=2",
                                 "model.context=2048", "model.d_model=128", "model.heads=2", "model.ffn=192"});

@@ -27,7 +27,7 @@ AdamW::Result update(AdamW& optimizer, const NamedParameter& parameter, const st
   return optimizer.result();
 }
 
-NamedParameter parameter(std::vector<float> values, bool decay) {
+NamedParameter parameter(const std::vector<float>& values, bool decay) {
   const auto count = static_cast<std::int64_t>(values.size());
   return {"w", at::tensor(values).reshape({1, count}).set_requires_grad(true), decay};
 }
