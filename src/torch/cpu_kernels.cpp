@@ -11,7 +11,8 @@
 namespace ufp4::cpu_kernels {
 namespace {
 
-constexpr std::int64_t kSerialElements = std::int64_t{16} * 1024;  // below, waking the other threads costs more than it saves
+// Below this, waking the other threads costs more than it saves.
+constexpr std::int64_t kSerialElements = std::int64_t{16} * 1024;
 // Rows are handed out in multiples of this where there are many: 128 codes of a column fill a cache line.
 constexpr std::int64_t kRowGroup = 128;
 

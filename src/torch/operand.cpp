@@ -24,8 +24,8 @@ bool for_operators(const Source& source, const OperandRequest& request) {
 // Whether a kernel makes and quantizes in one.
 bool fusible(const Source& source, std::span<const QuantizeTask> tasks) {
   if (source.kind() == Source::Kind::kMatrix || !source.input().is_cuda()) return false;
-  const LayerKernels& kernels = layer_kernels_of(source.input().device());
-  return std::all_of(tasks.begin(), tasks.end(), [&](const QuantizeTask& task) { return kernels.takes(task.spec); });
+  const auto takes = layer_kernels_of(source.input().device()).takes;
+  return std::all_of(tasks.begin(), tasks.end(), [&](const QuantizeTask& task) { return takes(task.spec); });
 }
 
 // An operand and where it goes, allocated.
