@@ -25,7 +25,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(ufp4_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 elseif(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 13 takes the growth of a std::vector<bool> in torch's headers for a copy beyond its end.
-  target_compile_options(ufp4_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds>)
+  target_compile_options(ufp4_options INTERFACE
+    "$<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread>")
 endif()
 if(UFP4_SANITIZE)
   target_compile_options(ufp4_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${UFP4_SANITIZE}

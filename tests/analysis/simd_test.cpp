@@ -17,7 +17,7 @@ TEST(Transform, HasTheBitsOfTheReference) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   for (const int size : {0, 16, 32, 64, 128}) {
-    std::vector<float> values(128 * 9);
+    std::vector<float> values(std::size_t{128} * 9);
     for (float& value : values) value = normal(random);
     std::vector<float> expected = values;
     const Hadamard hadamard = make_hadamard(size, 5);
@@ -33,7 +33,7 @@ TEST(CodeSums, AreThoseOfAPlainLoop) {
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
   for (const CodeKind kind : {CodeKind::kSignMagnitude, CodeKind::kTwosComplement, CodeKind::kFullTwosComplement}) {
-    for (const std::size_t block : {16, 64, 128}) {
+    for (const std::size_t block : {16U, 64U, 128U}) {
       const std::size_t blocks = 150;  // beyond one stretch of FP32 sums
       const std::size_t count = blocks * block;
       std::vector<float> values(count);
