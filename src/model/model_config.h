@@ -26,6 +26,9 @@ struct ModelConfig {
   bool tie_embeddings = false;  // the LM head is the embedding
 
   std::int64_t head_size() const { return d_model / heads; }
+  std::int64_t kv_head_count() const { return kv_heads == 0 ? heads : kv_heads; }  // of keys, and as many of values
+  std::int64_t qkv_heads() const { return heads + 2 * kv_head_count(); }
+  std::int64_t qkv_size() const { return qkv_heads() * head_size(); }  // what linear_qkv makes of a token
 };
 
 // The names compiled in: "tiny", "10m", .. in order of size.

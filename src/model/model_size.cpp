@@ -7,13 +7,8 @@
 namespace ufp4 {
 namespace {
 
-std::int64_t kv_heads(const ModelConfig& c) { return c.kv_heads == 0 ? c.heads : c.kv_heads; }
-
-// Rows of linear_qkv.
-std::int64_t qkv_size(const ModelConfig& c) { return (c.heads + 2 * kv_heads(c)) * c.head_size(); }
-
 std::int64_t linear_parameters_per_layer(const ModelConfig& c) {
-  return c.d_model * qkv_size(c) + c.d_model * c.d_model + 3 * c.d_model * c.ffn;
+  return c.d_model * c.qkv_size() + c.d_model * c.d_model + 3 * c.d_model * c.ffn;
 }
 
 void need_vocabulary(const ModelConfig& c) {
@@ -47,15 +42,15 @@ double training_flops_per_token(const ModelConfig& c) {
 double activation_bytes(const ModelConfig& c, std::int64_t tokens, bool packed_stash, bool recompute) {
   const auto d = static_cast<double>(c.d_model);
   const auto f = static_cast<double>(c.ffn);
-  const auto qkv = static_cast<double>(qkv_size(c));
+  const auto qkv = static_cast<double>(c.qkv_size());
   const double stash = packed_stash ? 0.75 : 2.0;  // 4 bits and an FP32 scale for 16 elements, or BF16
   const double repeated =
-      static_cast<double>(2 * (c.heads - kv_heads(c)) * c.head_size());  // keys and values of groups
-  const double layer = 2 * (2 * d)                                       // inputs of the two norms
-                       + stash * (2 * d + d + f)                         // inputs of the four linears
-                       + 2 * (qkv + d + repeated)                        // queries, keys, values, attention output
-                       + (recompute ? 0 : 2 * (2 * f));                  // gate and up
-  const double working = 2 * (6 * f + 4 * d + 2 * qkv);                  // of the layer at hand, forward or backward
+      static_cast<double>(2 * (c.heads - c.kv_head_count()) * c.head_size());  // keys and values of groups
+  const double layer = 2 * (2 * d)                                             // inputs of the two norms
+                       + stash * (2 * d + d + f)                               // inputs of the four linears
+                       + 2 * (qkv + d + repeated)        // queries, keys, values, attention output
+                       + (recompute ? 0 : 2 * (2 * f));  // gate and up
+  const double working = 2 * (6 * f + 4 * d + 2 * qkv);  // of the layer at hand, forward or backward
   const double logits_tokens = static_cast<double>(c.vocab_size) * 10;
   const double chunk = c.vocab_size > 0 ? std::min<double>(static_cast<double>(tokens), 4096) : 0;
   return static_cast<double>(tokens) * (static_cast<double>(c.layers) * layer + working + 4 * d) +

@@ -51,7 +51,6 @@ struct Transformer::Impl {
 
   Impl(const ModelConfig& c, const Recipe& r, const TransformerOptions& o);
 
-  std::int64_t kv_heads() const { return config.kv_heads == 0 ? config.heads : config.kv_heads; }
   at::Tensor add_parameter(const std::string& name, const at::Tensor& initial, bool decay);
   at::Tensor add_matrix(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation);
   at::Tensor add_norm(const std::string& name, std::int64_t size);
@@ -105,7 +104,7 @@ Block Transformer::Impl::add_block(std::int64_t number) {
   const std::int64_t size = config.head_size();
   const double residual_deviation = kInitialDeviation / std::sqrt(2.0 * static_cast<double>(config.layers));
   at::Tensor attention_norm = add_norm(prefix + "attention_norm", d);
-  Linear qkv = add_linear(prefix + "linear_qkv", (config.heads + 2 * kv_heads()) * size, d, kInitialDeviation);
+  Linear qkv = add_linear(prefix + "linear_qkv", config.qkv_size(), d, kInitialDeviation);
   at::Tensor q_norm = config.qk_norm ? add_norm(prefix + "q_norm", size) : at::Tensor();
   at::Tensor k_norm = config.qk_norm ? add_norm(prefix + "k_norm", size) : at::Tensor();
   Linear proj = add_linear(prefix + "linear_proj", d, d, residual_deviation);
@@ -118,9 +117,10 @@ Block Transformer::Impl::add_block(std::int64_t number) {
 at::Tensor Transformer::Impl::attention(Block& block, const at::Tensor& qkv_NC, std::int64_t sequences,
                                         const RandomContext& context) {
   const std::int64_t heads = config.heads;
-  at::Tensor qkv_BTHS = qkv_NC.view({sequences, -1, heads + 2 * kv_heads(), config.head_size()});
+  at::Tensor qkv_BTHS = qkv_NC.view({sequences, -1, config.qkv_heads(), config.head_size()});
   if (config.qk_norm) {
-    const std::vector<at::Tensor> parts = qkv_BTHS.split_with_sizes({heads, kv_heads(), kv_heads()}, 2);
+    const std::int64_t kv_heads = config.kv_head_count();
+    const std::vector<at::Tensor> parts = qkv_BTHS.split_with_sizes({heads, kv_heads, kv_heads}, 2);
     qkv_BTHS = at::cat({rms_norm(parts[0], block.q_norm, config.norm_epsilon),
                         rms_norm(parts[1], block.k_norm, config.norm_epsilon), parts[2]},
                        2);

@@ -8,9 +8,7 @@ namespace {
 
 // Leading dimensions of E4M3 matrices are multiples of 16.
 bool fits_fp8(const ModelConfig& model) {
-  const std::int64_t kv_heads = model.kv_heads == 0 ? model.heads : model.kv_heads;
-  const std::int64_t qkv = (model.heads + 2 * kv_heads) * model.head_size();
-  return model.d_model % 16 == 0 && model.ffn % 16 == 0 && qkv % 16 == 0;
+  return model.d_model % 16 == 0 && model.ffn % 16 == 0 && model.qkv_size() % 16 == 0;
 }
 
 }  // namespace
