@@ -1,5 +1,5 @@
-// Linked into every program of a build with UFP4_SANITIZE, so that no environment variable has to be set and nothing
-// has to be suppressed: torch's libraries and its OpenMP are not built with sanitizers.
+// Linked into every program of a build with UFP4_SANITIZE, so that no environment variable has to be set: torch's
+// libraries and its OpenMP are not built with sanitizers.
 
 #ifdef __SANITIZE_THREAD__
 #include <dlfcn.h>
@@ -11,6 +11,9 @@ extern "C" {
 const char* __ubsan_default_options() { return "print_stacktrace=1"; }
 
 #ifdef __SANITIZE_THREAD__
+// oneDNN, within torch, orders its caches of primitives by atomics that the sanitizer cannot see.
+const char* __tsan_default_suppressions() { return "race:dnnl::impl::\n"; }
+
 namespace {
 // What a parallel region of OpenMP hands to its threads and back.
 struct Region {
