@@ -118,10 +118,13 @@ void start_rows(const Matrix& in, const Operand& p, Stream stream) {
   const std::int64_t rows_per_block = kRowThreads >> width_log2;
   const std::int64_t down = (std::int64_t{p.rows} + rows_per_block - 1) / rows_per_block;
   // Threads that stay, for rows few blocks wide and where memory is the limit; else a few waves, which balance what
-  // does not divide evenly and blocks that do not progress evenly.
+  // does not divide evenly and blocks that do not progress evenly. Dequantized results are larger, and those of blocks
+  // that drift apart do not fill lines of memory at one time: few rows a thread.
   const std::int64_t filling = resident_blocks(kRowResident<kType>);
-  const int waves = across * 8 <= filling && !kStochastic ? 1 : 4;
-  const std::int64_t wanted = std::max<std::int64_t>(1, waves * filling / across);
+  const bool light = !kStochastic && kGrid != Grid::kFloat && p.hadamard <= kRun;
+  const int waves = light && across * 8 <= filling ? 1 : 4;
+  const std::int64_t few = (down + 5) / 6;
+  const std::int64_t wanted = p.dequantized != nullptr ? few : std::max<std::int64_t>(1, waves * filling / across);
   const dim3 grid(static_cast<unsigned>(across), static_cast<unsigned>(std::min({down, wanted, std::int64_t{65535}})));
   with_output<kGrid>(p, [&]<Span kSpan, Output kOutput>() {
     quantize_rows<kType, kGrid, kStochastic, kSpan, kOutput><<<grid, kRowThreads, 0, stream>>>(in, p, width_log2);

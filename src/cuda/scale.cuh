@@ -157,7 +157,9 @@ __device__ inline void close_window(const Operand& p, const Window& w) {
   if (p.amax != nullptr) {
     const float seen = w.amax * fabsf(run_factor<kSpan>(p));
     const std::uint32_t amax = __reduce_max_sync(kFullWarp, __float_as_uint(seen));  // of floats that are not negative
-    if (threadIdx.x % 32 == 0) atomicMax(reinterpret_cast<std::uint32_t*>(p.amax), amax);
+    auto* largest = reinterpret_cast<std::uint32_t*>(p.amax);
+    // It only grows: most warps find that others have seen as much, and need not wait for their turn.
+    if (threadIdx.x % 32 == 0 && amax > __ldcg(largest)) atomicMax(largest, amax);
   }
   if (p.clipped != nullptr) {
     const std::uint32_t clipped = __reduce_add_sync(kFullWarp, w.clipped);

@@ -27,9 +27,31 @@ __device__ inline void store_f32_run(void* out, std::int64_t at, const float (&v
   }
 }
 
+// Two neighbouring lanes write the first halves of their runs and the second ones together, so that each store fills
+// sectors of memory.
+__device__ inline void store_halves_together(std::uint16_t* out, std::int64_t at,
+                                             const std::uint32_t (&words)[kRun / 2], bool write) {
+  const bool odd = threadIdx.x % 2 != 0;
+  std::uint32_t even_half[4], odd_half[4];  // of the run of the even lane and of the odd one
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const std::uint32_t received = __shfl_xor_sync(kFullWarp, odd ? words[i] : words[4 + i], 1);
+    even_half[i] = odd ? received : words[i];
+    odd_half[i] = odd ? words[4 + i] : received;
+  }
+  const std::int64_t own = write ? at : -1;
+  const std::int64_t other = __shfl_xor_sync(kFullWarp, own, 1);
+  const auto store = [&](std::int64_t run, const std::uint32_t(&half)[4]) {
+    if (run >= 0) *reinterpret_cast<uint4*>(out + run + (odd ? 8 : 0)) = make_uint4(half[0], half[1], half[2], half[3]);
+  };
+  store(odd ? other : own, even_half);
+  store(odd ? own : other, odd_half);
+}
+
 // Writes the values v[0..16) of a run, or NaN where its scale is that, to element `at` of `out`. All lanes call it;
-// those with `write` store. The halves of a sector
-// of memory that a run fills meet in the cache: that is faster than exchanging them between lanes.
+// those with `write` store. kTogether: the halves of a sector in one store; else they meet in the cache, which is
+// faster where there is much else to calculate.
+template <bool kTogether>
 __device__ inline void store_bf16_run(void* out, std::int64_t at, const float (&v)[kRun], float scale, bool write) {
   std::uint32_t words[kRun / 2];
 #pragma unroll
@@ -38,15 +60,17 @@ __device__ inline void store_bf16_run(void* out, std::int64_t at, const float (&
 #pragma unroll
     for (int i = 0; i < kRun / 2; ++i) words[i] = isnan(scale) ? kNanBf16x2 : words[i];
   }
+  auto* values = static_cast<std::uint16_t*>(out);
+  if constexpr (kTogether) return store_halves_together(values, at, words, write);
   if (!write) return;
-  auto* to = reinterpret_cast<uint4*>(static_cast<std::uint16_t*>(out) + at);
+  auto* to = reinterpret_cast<uint4*>(values + at);
   to[0] = make_uint4(words[0], words[1], words[2], words[3]);
   to[1] = make_uint4(words[4], words[5], words[6], words[7]);
 }
 
 __device__ inline void store_values(void* out, bool f32, std::int64_t at, const float (&v)[kRun], float scale,
                                     bool write) {
-  if (!f32) return store_bf16_run(out, at, v, scale, write);
+  if (!f32) return store_bf16_run<false>(out, at, v, scale, write);
   if (write) store_f32_run(out, at, v, isnan(scale));
 }
 
@@ -186,7 +210,7 @@ __device__ inline void store_run(const Operand& p, std::uint32_t row, std::uint3
 #pragma unroll
       for (int i = 0; i < kRun; ++i) v[i] *= running.window.outer;
     }
-    store_bf16_run(p.dequantized, static_cast<std::int64_t>(at) * kRun, v, result.scale, write);
+    store_bf16_run<!kStochastic>(p.dequantized, static_cast<std::int64_t>(at) * kRun, v, result.scale, write);
   }
 }
 

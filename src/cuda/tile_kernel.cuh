@@ -19,17 +19,15 @@ inline constexpr int kTileResident = Source::kAsync ? 4 : 3;
 // The tiles of a matrix and their order: down a band of a few, then along the rows, then band after band. The tiles
 // under way together read long pieces of the rows and write whole lines of a column operand. A row operand has but half
 // a sector of scales in a tile: with one, bands are a tile high, so that neighbours along the rows come one after the
-// other. Of n blocks each takes every n-th tile; no division is needed to find
-// the next.
+// other. Each block takes the next few.
 struct TileGrid {
   std::uint32_t count;
   std::uint32_t blocks;
-  std::uint32_t width;       // tiles in a band
-  std::uint32_t band_log2;   // of its height in tiles, which divides the matrix
-  std::uint32_t step_bands;  // blocks / width
-  std::uint32_t step_tiles;  // blocks % width
-  std::uint32_t half_step;   // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
-  bool split;                // as many blocks again: the first do the columns, the others the rows
+  std::uint32_t per_block;
+  std::uint32_t width;      // tiles in a band
+  std::uint32_t band_log2;  // of its height in tiles, which divides the matrix
+  std::uint32_t half_step;  // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
+  bool split;               // as many blocks again: the first do the columns, the others the rows
 };
 
 template <typename Source>
@@ -48,34 +46,28 @@ struct TilePlace {
 template <DType kType>
 struct TileWalk {
   const TileGrid& grid;
-  std::uint32_t tile, band, within;
+  std::uint32_t tile, end, band, within;
 
   __device__ explicit TileWalk(const TileGrid& g)
       : grid(g),
-        tile(blockIdx.x < g.blocks ? blockIdx.x : blockIdx.x - g.blocks),
+        tile((blockIdx.x < g.blocks ? blockIdx.x : blockIdx.x - g.blocks) * g.per_block),
+        end(min(g.count, tile + g.per_block)),
         band(tile / g.width),
         within(tile - band * g.width) {}
 
-  __device__ bool valid() const { return tile < grid.count; }
+  __device__ bool valid() const { return tile < end; }
   __device__ TilePlace place() const {
     const std::uint32_t down = (band << grid.band_log2) + (within & ((1u << grid.band_log2) - 1));
     return {down * kTileRows, (within >> grid.band_log2) * kTileColumns<kType>};
   }
   __device__ void advance() {
-    tile += grid.blocks;
-    band += grid.step_bands;
-    within += grid.step_tiles;
-    if (within >= grid.width) {
-      within -= grid.width;
+    ++tile;
+    if (++within == grid.width) {
+      within = 0;
       ++band;
     }
   }
 };
-
-// Whether the runs of a thread in a tile are written one after the other: not where that needs more registers than
-// there are.
-template <bool kStochastic, Span kSpan>
-inline constexpr bool kUnrollRuns = kSpan == Span::kOneRun && !kStochastic;
 
 inline constexpr int kColumnRuns = kTileRows / kRun;  // in a column of a tile
 template <DType kType>
@@ -86,20 +78,16 @@ template <DType kType, Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
 __device__ inline void quantize_tile_columns(const std::uint32_t* tile, const Operand& p, TilePlace place,
                                              Running& running, const GroupStarts<kColumnRuns>& starts) {
   constexpr int kPerWord = Values<kType>::kPerWord;
-  constexpr bool kUnrolled = kUnrollRuns<kStochastic, kSpan>;
   const int run = static_cast<int>(threadIdx.x) % kColumnRuns;
   const int word = static_cast<int>(threadIdx.x) / kColumnRuns;
   const std::uint32_t* words = tile + run * tile_word(kRun, 0) + word;
   const std::uint32_t first_row = place.row0 + static_cast<std::uint32_t>(run * kRun);
   const RunGroups groups{&starts.starts[0][run], &starts.starts[1][run]};
-#pragma unroll kUnrolled ? kPerWord : 1
+#pragma unroll 1  // both columns at once need more registers than they save instructions
   for (int part = 0; part < kPerWord; ++part) {
     float v[kRun];
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) {
-      const std::uint32_t w = words[i * kTileWords];
-      v[i] = kUnrolled ? Values<kType>::get(w, part) : Values<kType>::select(w, part);
-    }
+    for (int i = 0; i < kRun; ++i) v[i] = Values<kType>::select(words[i * kTileWords], part);
     const std::uint32_t column = place.column0 + static_cast<std::uint32_t>(word * kPerWord + part);
     const bool valid = column < p.rows && first_row < p.columns;
     const RunIndices indices =
@@ -115,14 +103,11 @@ __device__ inline void quantize_tile_rows(const std::uint32_t* tile, const Opera
   constexpr int kRunWords = kRun / kPerWord;
   constexpr int kRuns = kRowRuns<kType>;
   constexpr int kStepRows = kTileThreads / kRuns;
-  constexpr bool kUnrolled = kUnrollRuns<kStochastic, kSpan>;
   const int run = static_cast<int>(threadIdx.x) % kRuns;
   const std::uint32_t column = place.column0 + static_cast<std::uint32_t>(run * kRun);
   const RunGroups groups{&starts.starts[0][run], &starts.starts[1][run]};
-  const int first_row = static_cast<int>(threadIdx.x) / kRuns;
-#pragma unroll kUnrolled ? kTileRows / kStepRows : 1
-  for (int step = 0; step < kTileRows / kStepRows; ++step) {
-    const int tile_row = first_row + step * kStepRows;
+#pragma unroll 1
+  for (int tile_row = static_cast<int>(threadIdx.x) / kRuns; tile_row < kTileRows; tile_row += kStepRows) {
     const auto* from = reinterpret_cast<const uint4*>(tile + tile_word(tile_row, run * kRunWords));
     float v[kRun];
 #pragma unroll
@@ -254,14 +239,17 @@ __global__ void __launch_bounds__(kTileThreads, kTileResident<Source>)
   if (work.with_row) end<kGrid, kSpan>(job.row, work.row);
 }
 
-// How many times the blocks that fit are started: those of a multiprocessor do not progress evenly, and the last ones
-// alone would leave it idle. What is measured: docs/performance.md.
+// How many tiles a block takes one after the other. With one, nothing is loaded while it works; with many, blocks that
+// do not progress evenly drift apart, and neither lines of memory that several of them write nor the end of the matrix
+// are complete at one time. A block of kWindow has more to do before its first tile, and one of a layer has no tile on
+// its way then. The multiprocessors are filled a whole number of times. What is measured: docs/performance.md.
 template <typename Source>
-int tile_waves(const Operand* column, const Operand* row) {
-  const Operand& any = column == nullptr ? *row : *column;
-  if (any.only_if != nullptr) return 1;  // there is seldom anything to do
-  const bool both = column != nullptr && row != nullptr;
-  return Source::kAsync && both && any.grid != Grid::kWindow ? 16 : 4;
+std::int64_t tiles_per_block(const Operand& any, bool pairs, std::int64_t count, std::int64_t resident) {
+  const int best = !Source::kAsync ? (pairs ? 1 : 4) : any.grid == Grid::kWindow ? 4 : 2;
+  const bool seldom = any.only_if != nullptr;  // seldom anything to do
+  const std::int64_t fillings =
+      seldom ? 1 : std::max<std::int64_t>(1, (count + best * resident / 2) / (best * resident));
+  return (count + fillings * resident - 1) / (fillings * resident);
 }
 
 // One of `column` and `row` may be null.
@@ -280,14 +268,14 @@ void start_tiles(const Source& source, const Operand* column, const Operand* row
   const auto u32 = [](std::int64_t x) { return static_cast<std::uint32_t>(x); };
   std::uint32_t band_log2 = 0;
   while (row == nullptr && band_log2 < 3 && down % (2 << band_log2) == 0) ++band_log2;
-  const std::int64_t count = down * across;
-  const std::int64_t width = across << band_log2;
-  const std::int64_t resident = resident_blocks(kTileResident<Source>);
-  const std::int64_t blocks = std::min(count, tile_waves<Source>(column, row) * resident);
-  const bool split = Source::kAsync && column != nullptr && row != nullptr && 2 * count <= resident;
-  const TileGrid grid{u32(count),          u32(blocks),         u32(width),     band_log2,
-                      u32(blocks / width), u32(blocks % width), u32(half_step), split};
   const Operand& any = column == nullptr ? *row : *column;
+  const std::int64_t count = down * across;
+  const std::int64_t resident = resident_blocks(kTileResident<Source>);
+  const std::int64_t per_block = tiles_per_block<Source>(any, half_step != 0, count, resident);
+  const std::int64_t blocks = (count + per_block - 1) / per_block;
+  const bool split = Source::kAsync && column != nullptr && row != nullptr && 2 * count <= resident;
+  const TileGrid grid{u32(count), u32(blocks),    u32(per_block), u32(across << band_log2),
+                      band_log2,  u32(half_step), split};
   const TileJob<Source> job{source, any, row == nullptr ? any : *row, column != nullptr, row != nullptr, grid};
   with_rounding(any, [&]<Grid kGrid, bool kStochastic>() {
     with_outputs<kGrid>(job.column, job.row, [&]<Span kSpan, Output kColumnOutput, Output kRowOutput>() {
