@@ -21,15 +21,13 @@ __global__ void settle_windows(const __grid_constant__ Uses uses) {
   if (i >= uses.count) return;
   const WindowUse& use = uses.use[i];
   const float found = *use.found;
-  const float expected = use.expected != nullptr ? *use.expected : 0.0F;
-  const bool again = use.expected == nullptr || leaves_window(expected, found);
-  const float amax = again ? found : expected;
+  const Settled settled = use.expected != nullptr ? settle_window(*use.expected, found) : Settled{true, found, false};
   *use.found = 0;
-  *use.amax = amax;
-  *use.again = again ? 1 : 0;
-  if (use.outer_scale != nullptr) *use.outer_scale = outer_scale(amax);
+  *use.amax = settled.amax;
+  *use.again = settled.again ? 1 : 0;
+  if (use.outer_scale != nullptr) *use.outer_scale = outer_scale(settled.amax);
   if (use.seen != nullptr) *use.seen = fmaxf(*use.seen, found);
-  if (use.left != nullptr && again && expected >= kLeastOuterAmax) ++*use.left;
+  if (use.left != nullptr && settled.left) ++*use.left;
 }
 
 }  // namespace

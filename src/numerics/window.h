@@ -19,4 +19,16 @@ constexpr bool leaves_window(float expected, float found) {
   return found > expected || found * kWindowSlack < expected;
 }
 
+// What becomes of an operand of which `expected` was expected when its amax was `found`.
+struct Settled {
+  bool again;  // it must be quantized for what was found
+  float amax;  // what it is quantized for in the end
+  bool left;   // something was expected, and it did not fit
+};
+
+constexpr Settled settle_window(float expected, float found) {
+  const bool again = leaves_window(expected, found);
+  return {again, again ? found : expected, again && expected >= kLeastOuterAmax};
+}
+
 }  // namespace ufp4

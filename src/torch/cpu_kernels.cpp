@@ -60,10 +60,10 @@ std::vector<float> find_outer_amax(const Backend& backend, const ConstMatrix& in
 
 // What an operand is quantized for whose window is placed.
 float settle(const Window& window, float found) {
-  const bool again = leaves_window(*window.expected, found);
+  const Settled settled = settle_window(*window.expected, found);
   if (window.seen != nullptr) *window.seen = std::max(*window.seen, found);
-  if (window.left != nullptr && again && *window.expected >= kLeastOuterAmax) ++*window.left;
-  return again ? found : *window.expected;
+  if (window.left != nullptr && settled.left) ++*window.left;
+  return settled.amax;
 }
 
 }  // namespace
