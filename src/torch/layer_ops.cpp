@@ -1,6 +1,5 @@
 #include "torch/layer_ops.h"
 
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -62,11 +61,7 @@ BothResults quantized(const BothArguments& arguments, const Source& source) {
   const OperandRequest row{arguments.row, Form::kBf16, {}};
   const OperandRequest column{arguments.column, arguments.packed ? Form::kPacked : Form::kBf16, {}};
   auto [rows, columns] = ufp4::quantize_both(source, row, column, arguments.random);
-  // An operator has no results that are not there.
-  const auto given = [&](const at::Tensor& t) {
-    return t.defined() ? t : at::empty({0, 0}, source.input().options().dtype(at::kFloat));
-  };
-  return {rows.codes, columns.codes, given(columns.scales), given(columns.outer_scales)};
+  return both_results(rows.codes, columns);
 }
 
 // The results for a Meta tensor of the shape that the layer makes.

@@ -1,5 +1,7 @@
 #include "torch/op_arguments.h"
 
+#include <ATen/ops/empty.h>
+
 #include "ufp4/error.h"
 
 namespace ufp4::ops {
@@ -126,6 +128,13 @@ BothArguments both_arguments(std::string_view row_format, std::string_view colum
           to_operand(
               {column_format, column_block, column_hadamard, column_rounding, column_stream, column_outer, column_tau}),
           to_random({hadamard_seed, seed, step, row_offset, column_offset, step_tensor}), packed};
+}
+
+BothResults both_results(const at::Tensor& row, const PackedOperand& column) {
+  const auto given = [&](const at::Tensor& t) {
+    return t.defined() ? t : at::empty({0, 0}, row.options().dtype(at::kFloat));
+  };
+  return {row, column.codes, given(column.scales), given(column.outer_scales)};
 }
 
 }  // namespace ufp4::ops

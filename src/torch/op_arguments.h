@@ -75,6 +75,9 @@ BothArguments both_arguments(std::string_view row_format, std::string_view colum
                              const std::optional<at::Tensor>& step_tensor);
 using BothResults = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
+// The results as torch wants them: empty tensors stand for what the column operand does not have.
+BothResults both_results(const at::Tensor& row, const PackedOperand& column);
+
 // The function that torch calls for such an operator: it takes the inputs of `Operator` and then the arguments of
 // both_arguments one by one.
 template <auto Operator, typename = std::decay_t<decltype(Operator)>, typename = decltype(&both_arguments)>

@@ -6,12 +6,12 @@
 #include <array>
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "torch/fp8.h"
 #include "torch/kernels.h"
 #include "torch/layer_kernels.h"
 #include "torch/op_arguments.h"
+#include "torch/operand_memory.h"
 
 namespace ufp4 {
 namespace {
@@ -28,6 +28,15 @@ bool fusible(const Source& source, std::span<const QuantizeTask> tasks) {
   return std::all_of(tasks.begin(), tasks.end(), [&](const QuantizeTask& task) { return takes(task.spec); });
 }
 
+at::ScalarType code_type(Form form) {
+  switch (form) {
+    case Form::kE4m3: return at::kFloat8_e4m3fn;
+    case Form::kPacked: return at::kByte;
+    case Form::kBf16: break;
+  }
+  return at::kBFloat16;
+}
+
 // An operand and where it goes, allocated.
 struct Allocated {
   QuantizeTask task;
@@ -36,37 +45,9 @@ struct Allocated {
 
 Allocated allocate(const Source& source, const OperandRequest& request, Axis axis, const ops::RandomArgs& random) {
   const QuantizeSpec spec = ops::spec_of(request.args, axis, random);
-  const QuantizedShape shape = quantized_shape(source.rows(), source.columns(), spec);
-  const BlockFormat& format = *spec.format;
-  const at::TensorOptions options = source.input().options();
-  const at::TensorOptions f32 = options.dtype(at::kFloat);
-  Allocated result{{spec, {}}, {}};
-  auto& [task, made] = result;
-  switch (request.form) {
-    case Form::kBf16:
-      made.codes = at::empty({shape.rows, shape.columns}, options.dtype(at::kBFloat16));
-      task.out.dequantized = made.codes.mutable_data_ptr();
-      return result;
-    case Form::kE4m3:
-      made.codes = at::empty({shape.rows, shape.columns}, options.dtype(at::kFloat8_e4m3fn));
-      task.out.e4m3 = static_cast<std::uint8_t*>(made.codes.mutable_data_ptr());
-      break;
-    case Form::kPacked:
-      made.codes = at::empty({shape.rows, shape.codes_per_row()}, options.dtype(at::kByte));
-      task.out.codes = made.codes.mutable_data_ptr<std::uint8_t>();
-      if (format.scale == ScaleEncoding::kFp32) {
-        made.scales = at::empty({shape.rows, shape.scales_per_row}, f32);
-        task.out.scales = made.scales.mutable_data_ptr<float>();
-      } else {
-        made.scales =
-            at::empty({shape.rows, shape.scales_per_row * format.packed_scale_bytes()}, options.dtype(at::kByte));
-        task.out.packed_scales = made.scales.mutable_data_ptr<std::uint8_t>();
-      }
-  }
-  const OuterShape outer = format.has_global_scale() ? outer_shape(shape, spec.outer) : OuterShape{0, 0, 1, 1};
-  made.outer_scales = at::empty({outer.rows, outer.columns}, f32);
-  if (format.has_global_scale()) task.out.outer_scales = made.outer_scales.mutable_data_ptr<float>();
-  return result;
+  MadeOperand made =
+      ops::allocate({source.rows(), source.columns()}, spec, source.input().options(), code_type(request.form));
+  return {{spec, ops::destination(made)}, std::move(made)};
 }
 
 // Quantizes for all tasks by the kernels of the source's device.

@@ -14,6 +14,7 @@
 #include "torch/layer_ops.h"
 #include "torch/linear_op.h"
 #include "torch/op_arguments.h"
+#include "torch/operand_memory.h"
 #include "ufp4/error.h"
 
 namespace ufp4::ops {
@@ -39,75 +40,8 @@ void check_input(const at::Tensor& x) {
   input_dtype(x.scalar_type());
 }
 
-// Rows and columns (padded) of the operand, for shapes that may be symbolic.
-struct SymShape {
-  c10::SymInt rows;
-  c10::SymInt columns;
-};
-
-SymShape operand_shape(const at::Tensor& x, const QuantizeSpec& spec) {
-  const bool row = spec.axis == Axis::kRow;
-  const std::int64_t unit = std::max(spec.block_size(), spec.hadamard.size);
-  return {x.sym_size(row ? 0 : 1), (x.sym_size(row ? 1 : 0) + (unit - 1)) / unit * unit};
-}
-
-at::Tensor empty_like_device(const at::Tensor& x, c10::SymInt rows, c10::SymInt columns, at::ScalarType type) {
-  return at::empty_symint({std::move(rows), std::move(columns)}, x.options().dtype(type));
-}
-
-at::ScalarType scale_type(const BlockFormat& format) {
-  return format.scale == ScaleEncoding::kFp32 ? at::kFloat : at::kByte;
-}
-
-// Elements of that type for the scale of a block.
-std::int64_t scale_elements(const BlockFormat& format) {
-  return format.scale == ScaleEncoding::kFp32 ? 1 : format.packed_scale_bytes();
-}
-
-SymShape outer_scales_shape(const SymShape& shape, const BlockFormat& format, OuterScale outer) {
-  if (!format.has_global_scale()) return {0, 0};
-  const auto tiles = [](const c10::SymInt& n) { return (n + 127) / 128; };
-  switch (outer) {
-    case OuterScale::kTensor: break;
-    case OuterScale::kRow: return {shape.rows, 1};
-    case OuterScale::k1x128: return {shape.rows, tiles(shape.columns)};
-    case OuterScale::k128x128: return {tiles(shape.rows), tiles(shape.columns)};
-  }
-  return {1, 1};
-}
-
-PackedOperand allocate_packed(const at::Tensor& x, const QuantizeSpec& spec) {
-  const SymShape shape = operand_shape(x, spec);
-  const BlockFormat& format = *spec.format;
-  const SymShape outer = outer_scales_shape(shape, format, spec.outer);
-  return {
-      empty_like_device(x, shape.rows, shape.columns / 2, at::kByte),
-      empty_like_device(x, shape.rows, shape.columns / spec.block_size() * scale_elements(format), scale_type(format)),
-      empty_like_device(x, outer.rows, outer.columns, at::kFloat)};
-}
-
-at::Tensor allocate_dequantized(const at::Tensor& x, const QuantizeSpec& spec, at::ScalarType type) {
-  const SymShape shape = operand_shape(x, spec);
-  return empty_like_device(x, shape.rows, shape.columns, type);
-}
-
-Quantized destination(const PackedOperand& packed) {
-  Quantized out;
-  out.codes = packed.codes.mutable_data_ptr<std::uint8_t>();
-  if (packed.scales.scalar_type() == at::kFloat) {
-    out.scales = packed.scales.mutable_data_ptr<float>();
-  } else {
-    out.packed_scales = packed.scales.mutable_data_ptr<std::uint8_t>();
-  }
-  if (packed.outer_scales.numel() != 0) out.outer_scales = packed.outer_scales.mutable_data_ptr<float>();
-  return out;
-}
-
-Quantized destination(const at::Tensor& dequantized) {
-  Quantized out;
-  out.dequantized = dequantized.mutable_data_ptr();
-  out.dequantized_dtype = output_dtype(dequantized.scalar_type());
-  return out;
+PackedOperand allocate(const at::Tensor& x, const QuantizeSpec& spec, at::ScalarType codes) {
+  return allocate(SymShape{x.sym_size(0), x.sym_size(1)}, spec, x.options(), codes);
 }
 
 // Runs the kernel of x's device; Meta tensors have shapes alone.
@@ -130,7 +64,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> quantize_kernel(
   const OneArguments arguments = one_arguments(format, block, axis, hadamard, hadamard_seed, rounding, seed, step,
                                                stream, row_offset, column_offset, outer, tau, step_tensor);
   const QuantizeSpec spec = spec_of(arguments.operand, arguments.axis, arguments.random);
-  const PackedOperand packed = allocate_packed(x, spec);
+  const PackedOperand packed = allocate(x, spec, at::kByte);
   if constexpr (Compute) {
     const QuantizeTask task{spec, destination(packed)};
     run(x, {&task, 1});
@@ -151,12 +85,12 @@ at::Tensor quantize_dequantize_kernel(const at::Tensor& x, std::string_view form
   const OneArguments arguments = one_arguments(format, block, axis, hadamard, hadamard_seed, rounding, seed, step,
                                                stream, row_offset, column_offset, outer, tau, step_tensor);
   const QuantizeSpec spec = spec_of(arguments.operand, arguments.axis, arguments.random);
-  at::Tensor out = allocate_dequantized(x, spec, type);
+  const PackedOperand values = allocate(x, spec, type);
   if constexpr (Compute) {
-    const QuantizeTask task{spec, destination(out)};
+    const QuantizeTask task{spec, destination(values)};
     run(x, {&task, 1});
   }
-  return out;
+  return values.codes;
 }
 
 template <bool Compute>
@@ -164,17 +98,13 @@ BothResults quantize_both_kernel(const BothArguments& arguments, const at::Tenso
   check_input(x);
   const QuantizeSpec row = spec_of(arguments.row, Axis::kRow, arguments.random);
   const QuantizeSpec column = spec_of(arguments.column, Axis::kColumn, arguments.random);
-  const bool packed = arguments.packed;
-  const at::Tensor row_out = allocate_dequantized(x, row, at::kBFloat16);
-  const at::Tensor none = packed ? at::Tensor() : empty_like_device(x, 0, 0, at::kFloat);
-  const PackedOperand column_out =
-      packed ? allocate_packed(x, column) : PackedOperand{allocate_dequantized(x, column, at::kBFloat16), none, none};
+  const PackedOperand row_out = allocate(x, row, at::kBFloat16);
+  const PackedOperand column_out = allocate(x, column, arguments.packed ? at::kByte : at::kBFloat16);
   if constexpr (Compute) {
-    const std::array<QuantizeTask, 2> tasks{
-        {{row, destination(row_out)}, {column, packed ? destination(column_out) : destination(column_out.codes)}}};
+    const std::array<QuantizeTask, 2> tasks{{{row, destination(row_out)}, {column, destination(column_out)}}};
     run(x, tasks);
   }
-  return {row_out, column_out.codes, column_out.scales, packed ? column_out.outer_scales : none.clone()};
+  return both_results(row_out.codes, column_out);
 }
 
 // Whether the parts of a quantized operand have the types and shapes that `format` gives them.
@@ -211,7 +141,7 @@ at::Tensor dequantize_kernel(const at::Tensor& codes, const at::Tensor& scales, 
   const DType out_dtype = output_dtype(type);
   const PackedOperand packed{codes, scales, outer_scales.value_or(at::Tensor())};
   check_packed(packed, block_format, block_size, find_outer_scale(outer));
-  at::Tensor out = empty_like_device(codes, codes.sym_size(0), codes.sym_size(1) * 2, type);
+  at::Tensor out = at::empty_symint({codes.sym_size(0), codes.sym_size(1) * 2}, codes.options().dtype(type));
   if constexpr (Compute) {
     const at::Tensor dense_codes = codes.contiguous();
     const at::Tensor dense_scales = scales.contiguous();
