@@ -84,7 +84,11 @@ int to_size(std::string_view name, std::int64_t value) {
   return static_cast<int>(value);
 }
 
-QuantizeSpec spec_of(const OperandArgs& args, Axis axis, const RandomArgs& random) {
+QuantizeSpec spec_of(const OperandArgs& args, Axis axis, const RandomArgs& random, const at::Device& device) {
+  if (random.step_tensor && random.step_tensor->device() != device) {
+    throw InputError("step_tensor is on " + random.step_tensor->device().str() + ", expected " + device.str() +
+                     ", the device of the data");
+  }
   const bool row = axis == Axis::kRow;
   QuantizeSpec spec;
   spec.format = args.format;

@@ -30,8 +30,9 @@ std::uint32_t to_u32(std::string_view name, std::int64_t value,
 // A block size, 0 for the format's own, or the size of a transform, 0 for none. Which of them exist spec_of knows.
 int to_size(std::string_view name, std::int64_t value);
 
-// What the kernels are told of an operand. Throws InputError for a block or a transform that there is not.
-QuantizeSpec spec_of(const OperandArgs& args, Axis axis, const RandomArgs& random);
+// What the kernels of the data's device are told of an operand. Throws InputError for a block or a transform that there
+// is not, and for a step tensor on another device.
+QuantizeSpec spec_of(const OperandArgs& args, Axis axis, const RandomArgs& random, const at::Device& device);
 
 // The end of the schemas of operators that give one operand, and what it says; offsets are in the operand's
 // coordinates.

@@ -44,7 +44,7 @@ struct Allocated {
 };
 
 Allocated allocate(const Source& source, const OperandRequest& request, Axis axis, const ops::RandomArgs& random) {
-  const QuantizeSpec spec = ops::spec_of(request.args, axis, random);
+  const QuantizeSpec spec = ops::spec_of(request.args, axis, random, source.input().device());
   MadeOperand made =
       ops::allocate({source.rows(), source.columns()}, spec, source.input().options(), code_type(request.form));
   return {{spec, ops::destination(made)}, std::move(made)};

@@ -63,7 +63,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> quantize_kernel(
   check_input(x);
   const OneArguments arguments = one_arguments(format, block, axis, hadamard, hadamard_seed, rounding, seed, step,
                                                stream, row_offset, column_offset, outer, tau, step_tensor);
-  const QuantizeSpec spec = spec_of(arguments.operand, arguments.axis, arguments.random);
+  const QuantizeSpec spec = spec_of(arguments.operand, arguments.axis, arguments.random, x.device());
   const PackedOperand packed = allocate(x, spec, at::kByte);
   if constexpr (Compute) {
     const QuantizeTask task{spec, destination(packed)};
@@ -84,7 +84,7 @@ at::Tensor quantize_dequantize_kernel(const at::Tensor& x, std::string_view form
   output_dtype(type);
   const OneArguments arguments = one_arguments(format, block, axis, hadamard, hadamard_seed, rounding, seed, step,
                                                stream, row_offset, column_offset, outer, tau, step_tensor);
-  const QuantizeSpec spec = spec_of(arguments.operand, arguments.axis, arguments.random);
+  const QuantizeSpec spec = spec_of(arguments.operand, arguments.axis, arguments.random, x.device());
   const PackedOperand values = allocate(x, spec, type);
   if constexpr (Compute) {
     const QuantizeTask task{spec, destination(values)};
@@ -96,8 +96,8 @@ at::Tensor quantize_dequantize_kernel(const at::Tensor& x, std::string_view form
 template <bool Compute>
 BothResults quantize_both_kernel(const BothArguments& arguments, const at::Tensor& x) {
   check_input(x);
-  const QuantizeSpec row = spec_of(arguments.row, Axis::kRow, arguments.random);
-  const QuantizeSpec column = spec_of(arguments.column, Axis::kColumn, arguments.random);
+  const QuantizeSpec row = spec_of(arguments.row, Axis::kRow, arguments.random, x.device());
+  const QuantizeSpec column = spec_of(arguments.column, Axis::kColumn, arguments.random, x.device());
   const PackedOperand row_out = allocate(x, row, at::kBFloat16);
   const PackedOperand column_out = allocate(x, column, arguments.packed ? at::kByte : at::kBFloat16);
   if constexpr (Compute) {

@@ -6,6 +6,8 @@ import torch
 UFP4 = "*.*.format = e1m2; *.hadamard = 16; *.dy.rounding = sr"
 BF16 = ""
 E1M2 = "e1m2", "e1m2"
+STEP_ELSEWHERE = torch.zeros(1, dtype=torch.int32, device="meta")
+ELSEWHERE = "step_tensor is on meta, expected cpu, the device of the data"
 
 
 def normal(*shape, seed=0, dtype=torch.bfloat16):
@@ -198,6 +200,11 @@ def test_operators_are_registered_as_torch_expects(ops):
     (lambda o, x, w: o.quantize(x, "int4_p2", tau=2.0), "tau 2"),
     (lambda o, x, w: o.quantize_both(x, "e1m2", "e1m2", column_hadamard=17), "Hadamard size 17"),
     (lambda o, x, w: o.quantize(x, "e1m2", step_tensor=torch.zeros(2)), "step_tensor is Float with 2 elements"),
+    (lambda o, x, w: o.quantize(x, "e1m2", step_tensor=STEP_ELSEWHERE), ELSEWHERE),
+    (lambda o, x, w: o.quantize_dequantize(x, "e1m2", step_tensor=STEP_ELSEWHERE), ELSEWHERE),
+    (lambda o, x, w: o.quantize_both(x, *E1M2, step_tensor=STEP_ELSEWHERE), ELSEWHERE),
+    (lambda o, x, w: o.rms_norm_quantize_both(x, w[0].float(), 1e-5, *E1M2, step_tensor=STEP_ELSEWHERE), ELSEWHERE),
+    (lambda o, x, w: o.swiglu_quantize_both(x, *E1M2, step_tensor=STEP_ELSEWHERE), ELSEWHERE),
     (lambda o, x, w: o.rms_norm_quantize_both(x.float(), w[0], 1e-5, *E1M2), "x is Float, expected BFloat16"),
     (lambda o, x, w: o.rms_norm_quantize_both(x[0], w[0], 1e-5, *E1M2), "x has 1 dimensions, expected a matrix"),
     (lambda o, x, w: o.rms_norm_quantize_both(x, w[0], 1e-5, *E1M2),
