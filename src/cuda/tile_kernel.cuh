@@ -19,15 +19,16 @@ inline constexpr int kTileResident = Source::kAsync ? 4 : 3;
 // The tiles of a matrix and their order: down a band of a few, then along the rows, then band after band. The tiles
 // under way together read long pieces of the rows and write whole lines of a column operand. A row operand has but half
 // a sector of scales in a tile: with one, bands are a tile high, so that neighbours along the rows come one after the
-// other. Each block takes the next few.
+// other. Of n blocks each takes every n-th tile; no division is needed to find the next.
 struct TileGrid {
   std::uint32_t count;
   std::uint32_t blocks;
-  std::uint32_t per_block;
-  std::uint32_t width;      // tiles in a band
-  std::uint32_t band_log2;  // of its height in tiles, which divides the matrix
-  std::uint32_t half_step;  // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
-  bool split;               // as many blocks again: the first do the columns, the others the rows
+  std::uint32_t width;       // tiles in a band
+  std::uint32_t band_log2;   // of its height in tiles, which divides the matrix
+  std::uint32_t step_bands;  // blocks / width
+  std::uint32_t step_tiles;  // blocks % width
+  std::uint32_t half_step;   // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
+  bool split;                // as many blocks again: the first do the columns, the others the rows
 };
 
 template <typename Source>
@@ -46,24 +47,25 @@ struct TilePlace {
 template <DType kType>
 struct TileWalk {
   const TileGrid& grid;
-  std::uint32_t tile, end, band, within;
+  std::uint32_t tile, band, within;
 
   __device__ explicit TileWalk(const TileGrid& g)
       : grid(g),
-        tile((blockIdx.x < g.blocks ? blockIdx.x : blockIdx.x - g.blocks) * g.per_block),
-        end(min(g.count, tile + g.per_block)),
+        tile(blockIdx.x < g.blocks ? blockIdx.x : blockIdx.x - g.blocks),
         band(tile / g.width),
         within(tile - band * g.width) {}
 
-  __device__ bool valid() const { return tile < end; }
+  __device__ bool valid() const { return tile < grid.count; }
   __device__ TilePlace place() const {
     const std::uint32_t down = (band << grid.band_log2) + (within & ((1u << grid.band_log2) - 1));
     return {down * kTileRows, (within >> grid.band_log2) * kTileColumns<kType>};
   }
   __device__ void advance() {
-    ++tile;
-    if (++within == grid.width) {
-      within = 0;
+    tile += grid.blocks;
+    band += grid.step_bands;
+    within += grid.step_tiles;
+    if (within >= grid.width) {
+      within -= grid.width;
       ++band;
     }
   }
@@ -239,17 +241,17 @@ __global__ void __launch_bounds__(kTileThreads, kTileResident<Source>)
   if (work.with_row) end<kGrid, kSpan>(job.row, work.row);
 }
 
-// How many tiles a block takes one after the other. With one, nothing is loaded while it works; with many, blocks that
-// do not progress evenly drift apart, and neither lines of memory that several of them write nor the end of the matrix
-// are complete at one time. A block of kWindow has more to do before its first tile, and one of a layer has no tile on
-// its way then. The multiprocessors are filled a whole number of times. What is measured: docs/performance.md.
+// How many blocks take the tiles, in whole fillings of the multiprocessors. If a block has one tile, nothing is loaded
+// while it works; if it has many, blocks that do not progress evenly drift apart, and neither lines of memory that
+// several of them write nor the end of the matrix are complete at one time. A block of kWindow has more to do before
+// its first tile, and one of a layer has no tile on its way then. What is measured: docs/performance.md.
 template <typename Source>
-std::int64_t tiles_per_block(const Operand& any, bool pairs, std::int64_t count, std::int64_t resident) {
-  const int best = !Source::kAsync ? (pairs ? 1 : 4) : any.grid == Grid::kWindow ? 4 : 2;
+std::int64_t tile_blocks(const Operand& any, bool pairs, std::int64_t count, std::int64_t filling) {
+  const int tiles = !Source::kAsync ? (pairs ? 1 : 4) : any.grid == Grid::kWindow ? 5 : 2;
   const bool seldom = any.only_if != nullptr;  // seldom anything to do
   const std::int64_t fillings =
-      seldom ? 1 : std::max<std::int64_t>(1, (count + best * resident / 2) / (best * resident));
-  return (count + fillings * resident - 1) / (fillings * resident);
+      seldom ? 1 : std::max<std::int64_t>(1, (count + tiles * filling / 2) / (tiles * filling));
+  return std::min(count, fillings * filling);
 }
 
 // One of `column` and `row` may be null.
@@ -270,12 +272,12 @@ void start_tiles(const Source& source, const Operand* column, const Operand* row
   while (row == nullptr && band_log2 < 3 && down % (2 << band_log2) == 0) ++band_log2;
   const Operand& any = column == nullptr ? *row : *column;
   const std::int64_t count = down * across;
-  const std::int64_t resident = resident_blocks(kTileResident<Source>);
-  const std::int64_t per_block = tiles_per_block<Source>(any, half_step != 0, count, resident);
-  const std::int64_t blocks = (count + per_block - 1) / per_block;
-  const bool split = Source::kAsync && column != nullptr && row != nullptr && 2 * count <= resident;
-  const TileGrid grid{u32(count), u32(blocks),    u32(per_block), u32(across << band_log2),
-                      band_log2,  u32(half_step), split};
+  const std::int64_t width = across << band_log2;
+  const std::int64_t filling = resident_blocks(kTileResident<Source>);
+  const std::int64_t blocks = tile_blocks<Source>(any, half_step != 0, count, filling);
+  const bool split = Source::kAsync && column != nullptr && row != nullptr && 2 * count <= filling;
+  const TileGrid grid{u32(count),          u32(blocks),         u32(width),     band_log2,
+                      u32(blocks / width), u32(blocks % width), u32(half_step), split};
   const TileJob<Source> job{source, any, row == nullptr ? any : *row, column != nullptr, row != nullptr, grid};
   with_rounding(any, [&]<Grid kGrid, bool kStochastic>() {
     with_outputs<kGrid>(job.column, job.row, [&]<Span kSpan, Output kColumnOutput, Output kRowOutput>() {
