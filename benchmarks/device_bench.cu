@@ -53,6 +53,8 @@ QuantizeSpec spec_of(const char* format, Rounding rounding, int hadamard) {
   return spec;
 }
 
+constexpr double kE4m3X = 1 + 0.5625;  // bytes an element: a row's, and a packed column's
+
 class Table {
  public:
   Table(std::int64_t rows, std::int64_t columns, int repeats, const std::function<void(const DeviceRow&)>& row)
@@ -134,6 +136,15 @@ class Table {
         plain);
   }
 
+  // A layer and the quantization of its result in one kernel, beside the quantization alone and both in turn.
+  template <typename Layer, typename Tasks>
+  void fused(const std::string& kernel, double bytes, const Layer& layer, const Tasks& tasks, double quantize_us,
+             double layer_us) {
+    report(
+        kernel, bytes, [&](int s) { cuda::quantize(layer(s), tasks(s), nullptr, nullptr); }, quantize_us,
+        layer_us + quantize_us);
+  }
+
   void copy() {
     const auto bytes = static_cast<std::size_t>(rows_ * columns_ * 2);
     report("copy, device to device", 4,
@@ -159,8 +170,8 @@ class Table {
                [&](int s) { return gradient(format, s); });
       if (name == "e1m2") x_us_ = x;
     }
-    quantize("int4_p2 x: rows E4M3, columns packed, RHT-16", 2 + 1 + 0.5625, narrow_, columns_,
-             [&](int s) { return eight_bit(Rounding::kNearest, s, true); });
+    e4m3_x_us_ = quantize("int4_p2 x: rows E4M3, columns packed, RHT-16", 2 + kE4m3X, narrow_, columns_,
+                          [&](int s) { return eight_bit(Rounding::kNearest, s, true); });
     quantize("int4_p2 dy: rows and columns E4M3, RHT-16, SR", 4, narrow_, columns_,
              [&](int s) { return eight_bit(Rounding::kStochastic, s, false); });
     const auto unpack = [&](const char* format, int s) {
@@ -186,9 +197,11 @@ class Table {
     });
     const auto layer = [&](int s) { return cuda::RmsNorm{rows_, columns_, narrow_.bf16(s), weight, rstd}; };
     const double alone = report("RMS norm", 4, [&](int s) { cuda::compute(layer(s), result_.bf16(s), nullptr); });
-    report(
-        "RMS norm -> e1m2 x", 4.75, [&](int s) { cuda::quantize(layer(s), activation("e1m2", s), nullptr, nullptr); },
-        x_us_, alone + x_us_);
+    fused(
+        "RMS norm -> e1m2 x", 4.75, layer, [&](int s) { return activation("e1m2", s); }, x_us_, alone);
+    fused(
+        "RMS norm -> int4_p2 x in E4M3", 2 + kE4m3X, layer,
+        [&](int s) { return eight_bit(Rounding::kNearest, s, true); }, e4m3_x_us_, alone);
     report("RMS norm backward with residual", 8, [&](int s) {
       cuda::RmsNormBackward p{rows_, columns_, narrow_.bf16(s), weight, rstd, other_.bf16(s), wide_.bf16(s)};
       p.dx = result_.bf16(s);
@@ -202,17 +215,20 @@ class Table {
   void swiglu() {
     const auto forward = [&](int s) { return cuda::Swiglu{rows_, columns_, wide_.bf16(s)}; };
     const double alone = report("SwiGLU", 6, [&](int s) { cuda::compute(forward(s), result_.bf16(s), nullptr); });
-    report(
-        "SwiGLU -> e1m2 x", 6.75, [&](int s) { cuda::quantize(forward(s), activation("e1m2", s), nullptr, nullptr); },
-        x_us_, alone + x_us_);
+    fused(
+        "SwiGLU -> e1m2 x", 6.75, forward, [&](int s) { return activation("e1m2", s); }, x_us_, alone);
+    fused(
+        "SwiGLU -> int4_p2 x in E4M3", 4 + kE4m3X, forward,
+        [&](int s) { return eight_bit(Rounding::kNearest, s, true); }, e4m3_x_us_, alone);
     const auto backward = [&](int s) { return cuda::SwigluBackward{rows_, columns_, wide_.bf16(s), narrow_.bf16(s)}; };
     const double back =
         report("SwiGLU backward", 10, [&](int s) { cuda::compute(backward(s), result_.bf16(s), nullptr); });
-    const double dh =
-        quantize("e1m2 dy of twice the width", 12, wide_, 2 * columns_, [&](int s) { return gradient("e1m2", s); });
-    report(
-        "SwiGLU backward -> e1m2 dy of twice the width", 14,
-        [&](int s) { cuda::quantize(backward(s), gradient("e1m2", s), nullptr, nullptr); }, dh, back + dh);
+    const auto gradients = [&](int s) { return gradient("e1m2", s); };
+    const double dh = quantize("e1m2 dy of twice the width", 12, wide_, 2 * columns_, gradients);
+    fused("SwiGLU backward -> e1m2 dy of twice the width", 14, backward, gradients, dh, back);
+    const auto e4m3 = [&](int s) { return eight_bit(Rounding::kStochastic, s, false); };
+    const double e4m3_dh = quantize("int4_p2 dy in E4M3 of twice the width", 8, wide_, 2 * columns_, e4m3);
+    fused("SwiGLU backward -> int4_p2 dy in E4M3", 10, backward, e4m3, e4m3_dh, back);
   }
 
   std::int64_t rows_, columns_;
@@ -221,7 +237,7 @@ class Table {
   Arrays wide_, narrow_, other_, result_, row_values_, column_values_;
   Arrays small_;     // scales, and in the first what the norm needs
   double rate_ = 0;  // bytes a microsecond of the copy
-  double x_us_ = 0;
+  double x_us_ = 0, e4m3_x_us_ = 0;
 };
 
 }  // namespace

@@ -16,8 +16,7 @@ void launch_rows(const Matrix& in, const Operand& row, Stream stream);
 template <DType kType>
 void launch_tiles(const Matrix& in, const Operand* column, const Operand* row, Stream stream);
 
-// The same for the result of a layer, which is written to `out` too unless that is null. No grid but kUniform and
-// kFloat.
+// The same for the result of a layer, which is written to `out` too unless that is null. Not kTable.
 template <typename Layer>
 void launch_layer_tiles(const Layer& layer, Bf16* out, const Operand* column, const Operand* row, Stream stream);
 
