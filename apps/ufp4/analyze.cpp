@@ -43,7 +43,9 @@ struct Options {
   bool chain = false, operands = false;
   std::vector<std::string> data, recipes;
   std::int64_t sequences = 4;
-  std::string device = "cpu";
+  std::string device = "auto";
+  // What only some of the parts look at.
+  std::vector<CLI::Option*> of_models, of_tensors;
 };
 
 // The safetensors files of a path: itself, or those of a folder in the order of their names. A checkpoint of ours holds
@@ -117,7 +119,20 @@ void analyze_files(const Options& options) {
   }
 }
 
+// An option that would be looked over is more likely a mistake than a wish.
+void check_options(const Options& options) {
+  const bool model = options.chain || options.operands;
+  for (const CLI::Option* option : model ? options.of_tensors : options.of_models) {
+    if (option->count() == 0) continue;
+    throw InputError(option->get_name() + (model
+                                               ? " is for tensors in files; a checkpoint's model has the signs of its "
+                                                 "training (train.seed): leave it out with --operands and --chain"
+                                               : " is for a checkpoint's model: give --operands or --chain with it"));
+  }
+}
+
 void run(const Options& options) {
+  check_options(options);
 #ifdef UFP4_TORCH
   const CheckpointRun checkpoint{options.input,       options.data, options.sequences,
                                  threads_of(options), options.json, options.device};
@@ -166,7 +181,9 @@ void add_analyze(CLI::App& program) {
   verb->add_option("--hadamard", options->hadamard,
                    "Each format is measured without and with this transform; 0: without (16)")
       ->check(whole_number(0, 128));
-  verb->add_option("--seed", options->seed, "Seed of the transform's signs (0)")->check(whole_number());
+  options->of_tensors = {
+      verb->add_option("--seed", options->seed, "Seed of the transform's signs, for tensors in files (0)")
+          ->check(whole_number())};
   verb->add_option("--threads", options->threads, "Threads (all cores)")->check(whole_number(1, 1024));
 #ifdef UFP4_TORCH
   CLI::Option* operands = verb->add_flag("--operands", options->operands,
@@ -179,13 +196,16 @@ void add_analyze(CLI::App& program) {
   verb->add_option("--recipes", options->recipes, "With --chain: recipes (names or TOML files) beside the formats")
       ->delimiter(',')
       ->needs(chain);
-  verb->add_option("--data", options->data, "With --operands or --chain: text as for 'ufp4 train' (that of the run)")
-      ->type_name("FILE...");
-  verb->add_option("--device", options->device,
-                   "With --operands or --chain: where the model runs; auto: cuda where there is one (cpu)")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-  verb->add_option("--sequences", options->sequences, "With --operands or --chain: sequences of the text (4)")
-      ->check(whole_number(1, 65536));
+  options->of_models = {
+      verb->add_option("--data", options->data,
+                       "With --operands or --chain: text as for 'ufp4 train' (that of the run)")
+          ->type_name("FILE..."),
+      verb->add_option("--device", options->device,
+                       "With --operands or --chain: where the model runs; auto: cuda where there is one that knows the "
+                       "formats (auto)")
+          ->check(CLI::IsMember({"auto", "cpu", "cuda"})),
+      verb->add_option("--sequences", options->sequences, "With --operands or --chain: sequences of the text (4)")
+          ->check(whole_number(1, 65536))};
 #endif
   verb->add_flag("--json", options->json, "Print JSON for programs; 'ufp4 report' draws it");
   verb->footer(

@@ -17,7 +17,11 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 BatchSettings settings_of(const CheckpointRun& run) {
-  return {run.checkpoint, run.data, run.sequences, run.threads, run.device};
+  const auto log = [](const std::string& message) {
+    fmt::print(stderr, "ufp4: {}\n", message);
+    std::fflush(stderr);
+  };
+  return {run.checkpoint, run.data, run.sequences, run.threads, run.device, log};
 }
 
 const ChainGemm& of(const ChainLinear& linear, Gemm gemm) { return linear.gemm[static_cast<std::size_t>(gemm)]; }
@@ -72,10 +76,7 @@ void print_chain(const CheckpointRun& run, const std::vector<analysis::Scheme>& 
   list.reserve(schemes.size() + recipes.size());
   for (const analysis::Scheme& scheme : schemes) list.push_back(recipe_of_format(*scheme.format, scheme.hadamard));
   for (const std::string& name : recipes) list.push_back(load_recipe(name));
-  const ChainReport report = measure_chain(settings_of(run), list, [](const std::string& name) {
-    fmt::print(stderr, "ufp4: {} pass\n", name);
-    std::fflush(stderr);
-  });
+  const ChainReport report = measure_chain(settings_of(run), list);
   if (run.json) {
     Json json{{"kind", "chain"}, {"source", run.checkpoint}};
     json.update(to_json(report));

@@ -15,7 +15,7 @@ struct CheckpointRun {
   std::int64_t sequences = 4;
   int threads = 1;
   bool json = false;
-  std::string device = "cpu";
+  std::string device = "auto";
 };
 
 // The six operands of every linear under each scheme.

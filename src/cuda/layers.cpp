@@ -91,9 +91,7 @@ void quantize_layer(const Layer& layer, std::span<const QuantizeTask> tasks, Bf1
 }  // namespace
 
 bool layers_take(const QuantizeSpec& spec) {
-  const ScaleRule rule = spec.format->rule;
-  if (spec.hadamard.round_to_bf16) return false;
-  if (rule != ScaleRule::kAmax && !(rule == ScaleRule::kPow2Window && spec.outer == OuterScale::kTensor)) return false;
+  if (spec.hadamard.round_to_bf16 || !has_kernels(*spec.format, spec.outer)) return false;
   return spec.axis == Axis::kColumn || std::max(spec.block_size(), spec.hadamard.size) <= kTileRowReach;
 }
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <string>
 
+#include "cuda/quantize.h"
 #include "numerics/hadamard.h"
 #include "numerics/philox.h"
 #include "numerics/scale_rules.h"
@@ -52,6 +53,10 @@ Output output_of(const Operand& p) {
 
 }  // namespace
 
+bool has_kernels(const BlockFormat& format, OuterScale outer) {
+  return format.rule == ScaleRule::kAmax || (format.rule == ScaleRule::kPow2Window && outer == OuterScale::kTensor);
+}
+
 Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask& task) {
   const QuantizeSpec& spec = task.spec;
   const QuantizedShape shape = quantized_shape(rows, columns, spec);
@@ -59,15 +64,15 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const QuantizeTask
     throw InputError("quantize: matrix [" + std::to_string(rows) + ", " + std::to_string(columns) +
                      "] has a dimension beyond the " + std::to_string(kLargestDimension) + " of the GPU kernels");
   }
-  const bool window = spec.format->rule == ScaleRule::kPow2Window;
-  if (spec.format->rule != ScaleRule::kAmax && !window) {
+  if (!has_kernels(*spec.format, spec.outer)) {
     throw InputError("quantize: format '" + std::string(spec.format->name) +
-                     "' has no GPU kernels: they know int4_p2 and formats with one FP32 scale a block; quantize it on "
-                     "the CPU");
+                     "' has no GPU kernels: they know formats with one FP32 scale a block, and int4_p2 with a "
+                     "second-level scale for the tensor; quantize it on the CPU");
   }
-  if (window && (spec.outer != OuterScale::kTensor || spec.outer_amax_unknown())) {
+  const bool window = spec.format->rule == ScaleRule::kPow2Window;
+  if (window && spec.outer_amax_unknown()) {
     throw InputError("quantize: the GPU kernels of '" + std::string(spec.format->name) +
-                     "' need the amax of the tensor before they read it, and have no other outer scales");
+                     "' need the amax of the tensor before they read it");
   }
   if (spec.hadamard.round_to_bf16) {
     throw InputError("quantize: the GPU kernels do not round the transform's output; quantize it on the CPU");

@@ -13,6 +13,9 @@ namespace ufp4::cuda {
 
 using Stream = CUstream_st*;  // null: the default stream
 
+// Whether the kernels know the format with second-level scales of that kind.
+bool has_kernels(const BlockFormat& format, OuterScale outer);
+
 // Quantizes a matrix in the current device's memory for every task; all pointers of `tasks` are device pointers. A row
 // task and a column task that share grid and rounding read the matrix once. Results must be aligned: codes to 8 bytes,
 // dequantized values to 16. The matrix may lie anywhere its type may; rows aligned to 16 bytes are read fastest.

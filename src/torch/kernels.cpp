@@ -6,17 +6,22 @@
 #include "torch/layer_kernels.h"
 #include "ufp4/error.h"
 
+#ifdef UFP4_HAVE_CUDA
+#include "cuda/quantize.h"
+#endif
+
 namespace ufp4 {
 namespace {
 
 #ifdef UFP4_HAVE_CUDA
 constexpr bool kCudaBuilt = true;
-constexpr Kernels kCudaKernels{cuda_kernels::quantize, cuda_kernels::dequantize};
+constexpr Kernels kCudaKernels{cuda_kernels::quantize, cuda_kernels::dequantize, cuda::has_kernels};
 #else
 constexpr bool kCudaBuilt = false;
 constexpr Kernels kCudaKernels{};
 #endif
-constexpr Kernels kCpuKernels{cpu_kernels::quantize, cpu_kernels::dequantize};
+constexpr Kernels kCpuKernels{cpu_kernels::quantize, cpu_kernels::dequantize,
+                              [](const BlockFormat&, OuterScale) { return true; }};
 
 }  // namespace
 

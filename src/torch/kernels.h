@@ -18,6 +18,8 @@ struct Kernels {
   void (*quantize)(const ConstMatrix& in, std::span<const QuantizeTask> tasks,
                    std::span<const Window> windows) = nullptr;
   void (*dequantize)(const ConstQuantized& in, void* out, DType out_dtype) = nullptr;
+  // Whether they know the format with second-level scales of that kind.
+  bool (*take)(const BlockFormat& format, OuterScale outer) = nullptr;
 };
 
 // Whether this build quantizes on the device.

@@ -147,10 +147,9 @@ void multiply_along(std::vector<ChainLinear>& linears) {
 
 }  // namespace
 
-ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe> recipes,
-                          const std::function<void(const std::string&)>& progress) {
+ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe> recipes) {
   at::set_num_threads(settings.threads);
-  const LoadedCheckpoint checkpoint(settings);
+  const LoadedCheckpoint checkpoint(settings, recipes);
   const at::Tensor& tokens = checkpoint.tokens();
   const auto seed = static_cast<std::uint64_t>(checkpoint.config().train.seed);
 
@@ -159,7 +158,7 @@ ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe>
   report.tokens = tokens.size(0) * (tokens.size(1) - 1);
   Original original;
   Transformer model = checkpoint.model(Recipe{});
-  if (progress) progress("bf16");
+  if (settings.log) settings.log("bf16 pass");
   const at::Tensor loss = model.loss(tokens, {.seed = seed, .observer = &original});
   loss.backward();
   report.loss = loss.item<double>();
@@ -171,7 +170,7 @@ ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe>
                                   .to(at::kFloat)
                                   .view({report.tokens, -1});
   for (const Recipe& recipe : recipes) {
-    if (progress) progress(recipe.name);
+    if (settings.log) settings.log(recipe.name + " pass");
     ChainRecipe result;
     result.name = recipe.name;
     for (const std::string& name : model.linears()) result.linears.push_back({name, {}});

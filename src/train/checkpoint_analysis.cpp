@@ -14,7 +14,8 @@ using Json = nlohmann::ordered_json;
 void analyze_operands(const BatchSettings& settings, std::span<const analysis::Scheme> schemes,
                       const std::function<void(const OperandReport&)>& report) {
   at::set_num_threads(settings.threads);
-  const LoadedCheckpoint checkpoint(settings);
+  const LoadedCheckpoint checkpoint(settings, {});
+  if (settings.log) settings.log("bf16 pass");
   Transformer model = checkpoint.model(Recipe{});
   OperandAnalysis operands(Recipe{}, model.linears(), {{schemes.begin(), schemes.end()}, 0, settings.threads}, report);
   const auto seed = static_cast<std::uint64_t>(checkpoint.config().train.seed);

@@ -20,7 +20,9 @@ struct BatchSettings {
   std::vector<std::string> data;     // as data.train; empty: what the run was validated on, or else trained on
   std::int64_t sequences = 4;        // of the model's context
   int threads = 1;
-  std::string device = "cpu";  // or cuda, or auto; what is measured on values is measured on the CPU
+  std::string device = "auto";  // or cpu, or cuda; what is measured on values is measured on the CPU
+  // Told of the device and of each pass as it begins; may be empty.
+  std::function<void(const std::string&)> log = {};
 };
 
 // The six operands of every linear of the model in BF16, in the order of the passes. Throws InputError for a checkpoint
@@ -79,8 +81,7 @@ struct ChainReport {
 Recipe recipe_of_format(const BlockFormat& format, int hadamard);
 
 // Runs the model in BF16 and under every recipe on the same text, and compares pass with pass and GEMM with GEMM.
-ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe> recipes,
-                          const std::function<void(const std::string&)>& progress);
+ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe> recipes);
 
 nlohmann::ordered_json to_json(const ChainReport& report);
 

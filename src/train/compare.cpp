@@ -8,6 +8,7 @@
 #include <set>
 
 #include "io/file.h"
+#include "train/device.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -140,7 +141,16 @@ Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seed
     config.train.seed += k;
     return config;
   };
-  for (const Contestant& contestant : contestants) config_of(contestant, 0);
+  std::vector<Recipe> recipes;
+  std::string device;
+  for (const Contestant& contestant : contestants) {
+    RunConfig config = config_of(contestant, 0);
+    recipes.push_back(std::move(config.recipe));
+    device = std::move(config.train.device);
+  }
+  // One device for all: what differs between the runs is the recipe.
+  const DeviceChoice choice = choose_device(device, "train.device", recipes);
+  if (events.train.info && !choice.note.empty()) events.train.info(choice.note);
 
   // Seed after seed, so that an early look has all recipes.
   Comparison comparison;
@@ -148,7 +158,8 @@ Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seed
   std::size_t index = 0;
   for (std::int64_t k = 0; k < seeds; ++k) {
     for (const Contestant& contestant : contestants) {
-      const RunConfig config = config_of(contestant, k);
+      RunConfig config = config_of(contestant, k);
+      config.train.device = choice.name();
       const std::int64_t seed = config.train.seed;
       if (events.run) events.run(contestant, seed, index++, count);
       const std::string name = contestant.folder + "-seed" + std::to_string(seed);

@@ -28,8 +28,11 @@ fs::path checkpoint_folder(const fs::path& path) {
 
 }  // namespace
 
-LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings)
-    : device_(choose_device(settings.device, "--device")), folder_(checkpoint_folder(settings.checkpoint)) {
+LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings, std::span<const Recipe> recipes)
+    : device_(at::kCPU), folder_(checkpoint_folder(settings.checkpoint)) {
+  const DeviceChoice choice = choose_device(settings.device, "--device", recipes);
+  device_ = choice.device;
+  if (settings.log) settings.log(choice.note.empty() ? "on " + choice.name() : choice.note);
   verify_checkpoint(folder_);
   config_ = make_run_config(read_toml(folder_ / "config.toml"));
   step_ = nlohmann::json::parse(io::read_text_file(folder_ / "state.json")).at("step");

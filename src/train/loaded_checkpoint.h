@@ -11,8 +11,9 @@ namespace ufp4 {
 
 class LoadedCheckpoint {
  public:
-  // Verifies the checkpoint, reads its settings and the tokens. Throws InputError.
-  explicit LoadedCheckpoint(const BatchSettings& settings);
+  // Verifies the checkpoint, reads its settings and the tokens, for models under these recipes and in BF16. Throws
+  // InputError.
+  LoadedCheckpoint(const BatchSettings& settings, std::span<const Recipe> recipes);
 
   const RunConfig& config() const { return config_; }
   std::int64_t step() const { return step_; }

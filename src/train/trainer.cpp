@@ -284,8 +284,9 @@ class Run {
 
 TrainResult train(RunConfig config, const std::filesystem::path& folder, const TrainEvents& events,
                   const std::atomic<bool>& stop) try {
-  const at::Device device = choose_device(config.train.device, "train.device");
-  config.train.device = device.is_cpu() ? "cpu" : "cuda";
+  const DeviceChoice choice = choose_device(config.train.device, "train.device", {&config.recipe, 1});
+  const at::Device device = choice.device;
+  config.train.device = choice.name();
   if (config.model.vocab_size > 0) check_memory(config, device);
   const std::unique_ptr<Dataset> data = Dataset::open(data_config(config));
   check_vocabulary(config, *data);
@@ -301,10 +302,14 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   choose_attention(config.train.attention);
   const std::string accelerator = device.is_cpu() ? "" : std::string(find_backend("cuda").device());
   const GemmChoice gemm = choose_gemm(config, device);
-  const RunFacts facts{device.is_cpu() ? "cpu" : "cuda",      accelerator,
-                       peak_bf16_tflops(accelerator),         gemm.description,
-                       std::string(default_backend().name()), data->entropy_rate()};
+  const RunFacts facts{config.train.device,
+                       accelerator,
+                       peak_bf16_tflops(accelerator),
+                       gemm.description,
+                       std::string(default_backend().name()),
+                       data->entropy_rate()};
   write_run_folder(folder, config, facts);
+  if (events.info && !choice.note.empty()) events.info(choice.note);
   if (events.info) {
     events.info("recipe " + config.recipe.name + ", model " + config.model.name + " with " +
                 std::to_string(parameter_count(config.model)) + " parameters on " + facts.device +

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "cuda/device_case.h"
+#include "cuda/quantize.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -281,7 +282,16 @@ TEST_F(CudaLayers, ErrorsNameWhatIsWrong) {
   EXPECT_NO_THROW(cuda::compute(cuda::Swiglu{0, 8, nullptr}, nullptr, nullptr));
 }
 
-// Needs no device.
+// Neither needs a device.
+TEST(CudaKernels, KnowSimpleScalesAndWindowsOfATensor) {
+  for (const BlockFormat& format : formats()) {
+    const bool window = format.name == "int4_p2";
+    EXPECT_EQ(cuda::has_kernels(format, OuterScale::kTensor), window || format.scale == ScaleEncoding::kFp32)
+        << format.name;
+    EXPECT_EQ(cuda::has_kernels(format, OuterScale::kRow), format.scale == ScaleEncoding::kFp32) << format.name;
+  }
+}
+
 TEST(CudaLayersTake, WhatATileHolds) {
   QuantizeSpec spec;
   spec.format = &find_format("e1m2");

@@ -21,7 +21,7 @@ class CheckpointAnalysis : public testing::Test {
   }
   static void TearDownTestSuite() { delete folder_; }
 
-  static BatchSettings settings() { return {*folder_ / "run", {}, 2, 2}; }
+  static BatchSettings settings() { return {*folder_ / "run", {}, 2, 2, "cpu"}; }
   static TemporaryFolder* folder_;
 };
 TemporaryFolder* CheckpointAnalysis::folder_ = nullptr;
@@ -29,7 +29,7 @@ TemporaryFolder* CheckpointAnalysis::folder_ = nullptr;
 const ChainGemm& of(const ChainLinear& linear, Gemm gemm) { return linear.gemm[static_cast<std::size_t>(gemm)]; }
 
 TEST_F(CheckpointAnalysis, WithoutQuantizationNothingIsLost) {
-  const ChainReport report = measure_chain(settings(), std::vector<Recipe>(1), {});
+  const ChainReport report = measure_chain(settings(), std::vector<Recipe>(1));
   EXPECT_EQ(report.step, 8);
   EXPECT_EQ(report.tokens, 2 * 32);
   ASSERT_EQ(report.recipes.size(), 1u);
@@ -55,7 +55,7 @@ TEST_F(CheckpointAnalysis, ProductsRunAlongThePasses) {
                                     recipe_of_format(find_format("e1m2"), 16)};
   EXPECT_EQ(recipes[0].name, "e2m1");
   EXPECT_EQ(recipes[1].name, "e1m2+rht16");
-  const ChainReport report = measure_chain(settings(), recipes, {});
+  const ChainReport report = measure_chain(settings(), recipes);
   for (const ChainRecipe& recipe : report.recipes) {
     EXPECT_NE(recipe.loss, report.loss);
     EXPECT_NEAR(recipe.loss, report.loss, 0.2);
@@ -96,7 +96,7 @@ TEST_F(CheckpointAnalysis, OperandsAreThoseOfBothPasses) {
 TEST_F(CheckpointAnalysis, WhatCannotBeUsedIsNamed) {
   const auto message = [](const BatchSettings& wrong) {
     try {
-      measure_chain(wrong, {}, {});
+      measure_chain(wrong, {});
     } catch (const InputError& error) {
       return std::string(error.what());
     }

@@ -115,12 +115,12 @@ TEST_F(GpuTrain, TheLossFalls) {
 
 // The chain of a checkpoint on the GPU is that on the CPU, but for the order of sums in the products.
 TEST_F(GpuTrain, AChainAgreesWithTheCpus) {
-  BatchSettings settings{run("bf16"), {}, 1, 2};
+  BatchSettings settings{run("bf16"), {}, 1, 2, "cpu"};
   const std::vector<Recipe> recipes{recipe_of_format(find_format("e2m1"), 0),
                                     recipe_of_format(find_format("e1m2"), 16)};
-  const ChainReport cpu = measure_chain(settings, recipes, {});
+  const ChainReport cpu = measure_chain(settings, recipes);
   settings.device = "cuda";
-  const ChainReport gpu = measure_chain(settings, recipes, {});
+  const ChainReport gpu = measure_chain(settings, recipes);
   EXPECT_NEAR(gpu.loss, cpu.loss, 5e-3);
   for (std::size_t r = 0; r < recipes.size(); ++r) {
     EXPECT_NEAR(gpu.recipes[r].loss, cpu.recipes[r].loss, 2e-2) << recipes[r].name;
@@ -155,6 +155,7 @@ TEST_F(GpuTrain, AFormatWithoutKernelsIsRefusedByName) {
   } catch (const InputError& error) {
     EXPECT_NE(std::string(error.what()).find("format 'nvfp4' has no GPU kernels"), std::string::npos) << error.what();
   }
+  EXPECT_TRUE(fs::is_empty(folder_.path())) << "the run's folder was begun";
 }
 
 TEST_F(GpuTrain, ARunThatWillNotFitIsRefusedBefore) {
