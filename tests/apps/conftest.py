@@ -1,7 +1,11 @@
 import pathlib
 import subprocess
+import time
 
 import pytest
+
+
+LIMIT_S = 600  # of a program that hangs; sanitized ones on a busy machine are slow
 
 
 class Program:
@@ -9,10 +13,38 @@ class Program:
 
     def __init__(self, path):
         self.path = path
+        self.started = []
 
     def __call__(self, *arguments, **options):
         command = [self.path, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+        return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, **options)
+
+    def start(self, *arguments, **options):
+        """Runs on while the test does, and not beyond it."""
+        command = [self.path, *map(str, arguments)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+        self.started.append(process)
+        return process
+
+    @staticmethod
+    def wait_for(process, condition):
+        """Until the condition holds."""
+        end = time.monotonic() + LIMIT_S
+        while not condition():
+            assert process.poll() is None, f"exit code {process.returncode}: {process.stderr.read()}"
+            assert time.monotonic() < end, f"no end after {LIMIT_S} s"
+            time.sleep(0.01)
+
+    @staticmethod
+    def rest(process):
+        """Waits for its end: what it wrote to stderr."""
+        return process.communicate(timeout=LIMIT_S)[1]
+
+    def end_all(self):
+        for process in self.started:
+            process.kill()
+            process.communicate()
+        self.started.clear()
 
     def succeeds(self, *arguments, **options):
         done = self(*arguments, **options)
@@ -31,6 +63,12 @@ class Program:
 @pytest.fixture(scope="session")
 def program(ufp4):
     return Program(ufp4)
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on(program):
+    yield
+    program.end_all()
 
 
 @pytest.fixture(scope="session")

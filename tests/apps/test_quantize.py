@@ -1,8 +1,6 @@
 """`ufp4 quantize`: the contract of the file it writes, and what bad input gets. That the bits are right is tests/python's."""
 import resource
 import signal
-import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -200,13 +198,11 @@ def test_full_disk_keeps_the_old_file(program, source, folder):
 def test_a_signal_leaves_nothing_behind(program, folder, number):
     source = safetensors_file.write(folder / "in", {"w": ("F32", normal(1000, 40_000))})
     out = folder / "out"
-    command = [program.path, "quantize", source, out, "--format", "e1m2", "--backend", "scalar", "--threads", "1",
-               "--rounding", "sr"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        while not any(p.name.endswith(".tmp") for p in folder.iterdir()) and child.poll() is None:
-            time.sleep(0.01)
-        child.send_signal(number)
-        _, stderr = child.communicate(timeout=60)
+    child = program.start("quantize", source, out, "--format", "e1m2", "--backend", "scalar", "--threads", "1",
+                          "--rounding", "sr")
+    program.wait_for(child, lambda: any(p.name.endswith(".tmp") for p in folder.iterdir()))
+    child.send_signal(number)
+    stderr = program.rest(child)
     assert child.returncode == 1
     assert stderr == f"ufp4: error: interrupted; '{out}' was not written\n"
     assert [p.name for p in folder.iterdir()] == ["in"]
