@@ -10,6 +10,7 @@
 
 #include "format_names.h"
 #include "grid_theory.h"
+#include "ufp4/error.h"
 #include "ufp4/format.h"
 #include "verbs.h"
 #include "whole_number.h"
@@ -55,31 +56,45 @@ void add_formats(CLI::App& program) {
   struct Options {
     bool json = false;
     bool csv = false;
-    std::string levels;
+    std::string levels, rank;
     int sweep = 0;
     GridTheory theory;
   };
   const auto options = std::make_shared<Options>();
   verb->add_flag("--json", options->json, "Print JSON for programs");
-  verb->add_flag("--csv", options->csv, "With --levels or --sweep: print comma-separated values");
+  CLI::Option* csv = verb->add_flag("--csv", options->csv, "With --levels or --sweep: print comma-separated values");
   CLI::Option* levels =
       verb->add_option("--levels", options->levels,
                        "A grid's positive half from 0, as 0,0.5,1,1.5,2,3,4,6, or a format's name: its theory");
-  verb->add_option("--sweep", options->sweep,
-                   "Rank all grids of eight levels out of the whole numbers up to this one, by their error")
-      ->check(whole_number(7, 40))
-      ->excludes(levels);
-  verb->add_option("--block", options->theory.block, "Values that share a scale (16)")->check(whole_number(2, 4096));
-  verb->add_option("--distributions", options->theory.distributions,
-                   "Of the values in a block (uniform,normal,laplace,student3,student5)")
-      ->delimiter(',');
-  verb->add_option("--top", options->theory.top, "With --sweep: grids to list (10)")->check(whole_number(1, 1000000));
+  CLI::Option* sweep =
+      verb->add_option("--sweep", options->sweep,
+                       "Rank all grids of eight levels out of the whole numbers up to this one, by their error")
+          ->check(whole_number(7, kLargestSweep))
+          ->excludes(levels);
+  CLI::Option* block = verb->add_option("--block", options->theory.block, "Values that share a scale (16)")
+                           ->check(whole_number(2, 4096));
+  CLI::Option* distributions = verb->add_option("--distributions", options->theory.distributions,
+                                                "Of the values in a block (uniform,normal,laplace,student3,student5)")
+                                   ->delimiter(',');
+  verb->add_option("--top", options->theory.top, "With --sweep: grids to list (10)")
+      ->check(whole_number(1, 1000000))
+      ->needs(sweep);
+  verb->add_option("--rank", options->rank,
+                   "With --sweep: by the error 'before' the random Hadamard transform or 'after' "
+                   "(before)")
+      ->check(CLI::IsMember({"before", "after"}))
+      ->needs(sweep);
   verb->footer(
       "Examples:\n"
       "  ufp4 formats --json\n"
       "  ufp4 formats --levels 0,0.5,1,1.5,2,3,4,6 --block 16\n"
-      "  ufp4 formats --sweep 12 --distributions normal");
-  verb->callback([options, levels] {
+      "  ufp4 formats --sweep 14 --rank after --distributions laplace");
+  verb->callback([=] {
+    for (const CLI::Option* option : {csv, block, distributions}) {
+      if (option->count() == 0 || levels->count() > 0 || sweep->count() > 0) continue;
+      throw InputError(option->get_name() + " is for the theory of grids: give --levels or --sweep with it");
+    }
+    options->theory.rank_by = options->rank == "after" ? RankBy::kAfter : RankBy::kBefore;
     options->theory.output = options->json ? Output::kJson : options->csv ? Output::kCsv : Output::kTable;
     if (levels->count() > 0) {
       print_grid(options->levels, options->theory);

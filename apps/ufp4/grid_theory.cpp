@@ -12,7 +12,9 @@
 #include <utility>
 
 #include "analysis/sampling.h"
+#include "analysis/sorted_draws.h"
 #include "analysis/theory.h"
+#include "ufp4/error.h"
 #include "ufp4/format.h"
 
 namespace ufp4::app {
@@ -22,7 +24,7 @@ using analysis::Bin;
 using analysis::Distribution;
 using analysis::Figures;
 using analysis::Grid;
-using analysis::RankedGrid;
+using analysis::SortedDraws;
 
 constexpr int kSweepLevels = 8;
 
@@ -43,10 +45,14 @@ constexpr std::int64_t kDraws = 1 << 21;
 constexpr std::int64_t kSweepDraws = 1 << 19;
 constexpr int kHadamard = 16;
 
+bool quantizer_knows(int block) {
+  return std::find(kBlockSizes.begin(), kBlockSizes.end(), block) != kBlockSizes.end();
+}
+
 // The figures of grids after the transform, of the same draws; none for blocks that the quantizer does not know.
 std::vector<Figures> measure_transformed(const std::vector<Grid>& grids, const Distribution& distribution, int block,
                                          std::int64_t draws) {
-  if (std::find(kBlockSizes.begin(), kBlockSizes.end(), block) == kBlockSizes.end()) return {};
+  if (!quantizer_knows(block)) return {};
   std::vector<BlockFormat> formats;
   std::transform(grids.begin(), grids.end(), std::back_inserter(formats), analysis::format_of);
   std::vector<QuantizeSpec> specs;
@@ -209,20 +215,30 @@ struct Sweep {
   Listed uniform;  // 0 .. 7, whether or not it is of the family
 };
 
+std::vector<Grid> ranked_grids(int largest, const Distribution& distribution, const GridTheory& options) {
+  if (options.rank_by == RankBy::kBefore) {
+    return analysis::rank_integer_grids(kSweepLevels, largest, [&](const Grid& grid) {
+      return analysis::expected_figures(grid, distribution, options.block).nmse;
+    });
+  }
+  const SortedDraws draws(distribution, make_hadamard(kHadamard, 0), options.block, kSweepDraws, 0);
+  return analysis::rank_integer_grids(kSweepLevels, largest, [&](const Grid& grid) { return draws.nmse(grid); });
+}
+
 Sweep sweep(int largest, const std::string& name, const GridTheory& options) {
   const Distribution distribution(name);
-  const std::vector<RankedGrid> ranked =
-      analysis::rank_integer_grids(kSweepLevels, largest, distribution, options.block);
+  const std::vector<Grid> ranked = ranked_grids(largest, distribution, options);
   Sweep result;
   result.grids = ranked.size();
   const Grid uniform = analysis::grid_of(find_format("int4"));
   result.uniform = {0, uniform, analysis::expected_figures(uniform, distribution, options.block), {}, "int4"};
   std::vector<Grid> grids{uniform};
   for (std::size_t i = 0; i < ranked.size(); ++i) {
-    std::string format = names_of(ranked[i].grid);
+    std::string format = names_of(ranked[i]);
     if (i >= static_cast<std::size_t>(options.top) && format.empty()) continue;
-    grids.push_back(ranked[i].grid);
-    result.listed.push_back({i + 1, ranked[i].grid, ranked[i].figures, {}, std::move(format)});
+    grids.push_back(ranked[i]);
+    result.listed.push_back(
+        {i + 1, ranked[i], analysis::expected_figures(ranked[i], distribution, options.block), {}, std::move(format)});
   }
   const std::vector<Figures> transformed = measure_transformed(grids, distribution, options.block, kSweepDraws);
   if (transformed.empty()) return result;
@@ -231,13 +247,16 @@ Sweep sweep(int largest, const std::string& name, const GridTheory& options) {
   return result;
 }
 
+const char* name_of(RankBy rank_by) { return rank_by == RankBy::kBefore ? "before" : "after"; }
+
 std::string decibel_after(const Listed& grid, const char* form) {
   return grid.transformed ? fmt::format(fmt::runtime(form), grid.transformed->sqnr_db()) : std::string();
 }
 
-void print_table(const std::string& name, int largest, const Sweep& sweep) {
-  fmt::print("{}: {} grids of {} levels up to {}; uniform (0 .. 7) has {:.3f} dB{}\n", name, sweep.grids, kSweepLevels,
-             largest, sweep.uniform.figures.sqnr_db(), decibel_after(sweep.uniform, ", {:.2f} dB after RHT"));
+void print_table(const std::string& name, int largest, const Sweep& sweep, RankBy rank_by) {
+  fmt::print("{}: {} grids of {} levels up to {}, by SQNR {} RHT; uniform (0 .. 7) has {:.3f} dB{}\n", name,
+             sweep.grids, kSweepLevels, largest, name_of(rank_by), sweep.uniform.figures.sqnr_db(),
+             decibel_after(sweep.uniform, ", {:.2f} dB after RHT"));
   fmt::print("{:>6}  {:<26} {:>9} {:>9} {:>9} {:>7}  {}\n", "rank", "levels", "SQNR dB", "after RHT", "alpha", "B_eff",
              "format");
   for (const Listed& g : sweep.listed) {
@@ -264,6 +283,10 @@ nlohmann::ordered_json to_json(const Listed& g) {
 }  // namespace
 
 void print_sweep(int largest, const GridTheory& options) {
+  if (options.rank_by == RankBy::kAfter && !quantizer_knows(options.block)) {
+    throw InputError(fmt::format("--rank after needs blocks that the quantizer knows ({}), found {}",
+                                 fmt::join(kBlockSizes, ", "), options.block));
+  }
   nlohmann::ordered_json distributions = nlohmann::ordered_json::object();
   if (options.output == Output::kCsv) {
     fmt::print("distribution,rank,levels,sqnr_db,sqnr_db_after,alpha,bucket_ratio,format\n");
@@ -271,7 +294,7 @@ void print_sweep(int largest, const GridTheory& options) {
   for (const std::string& name : options.distributions) {
     const Sweep found = sweep(largest, name, options);
     switch (options.output) {
-      case Output::kTable: print_table(name, largest, found); break;
+      case Output::kTable: print_table(name, largest, found, options.rank_by); break;
       case Output::kCsv: print_csv(name, found); break;
       case Output::kJson: {
         nlohmann::ordered_json ranked = nlohmann::ordered_json::array();
@@ -285,11 +308,9 @@ void print_sweep(int largest, const GridTheory& options) {
     }
   }
   if (options.output != Output::kJson) return;
-  const nlohmann::ordered_json all{{"kind", "sweep"},
-                                   {"level_count", kSweepLevels},
-                                   {"largest", largest},
-                                   {"block", options.block},
-                                   {"distributions", std::move(distributions)}};
+  const nlohmann::ordered_json all{
+      {"kind", "sweep"},        {"level_count", kSweepLevels},           {"largest", largest},
+      {"block", options.block}, {"ranked_by", name_of(options.rank_by)}, {"distributions", std::move(distributions)}};
   fmt::print("{}\n", all.dump(2));
 }
 

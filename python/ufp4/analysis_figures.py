@@ -309,22 +309,24 @@ def grid_scores(document: dict) -> go.Figure:
 
 
 def sweep(document: dict) -> go.Figure:
-    """SQNR by rank under each distribution, the named formats marked."""
+    """SQNR by rank under each distribution, before or after the transform as they are ranked; the named formats marked."""
+    after = document.get("ranked_by") == "after"
+    own, uniform = ("after_transform", "uniform_after_transform") if after else ("figures", "uniform")
     figure = go.Figure()
     shades = ("#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d31")
     for i, (name, entry) in enumerate(document["distributions"].items()):
         shade = shades[i % 6]
         ranked = entry["ranked"]
-        figure.add_trace(go.Scatter(x=[r["rank"] for r in ranked], y=[r["figures"]["sqnr_db"] for r in ranked], mode="lines+markers", name=name,
+        figure.add_trace(go.Scatter(x=[r["rank"] for r in ranked], y=[r[own]["sqnr_db"] for r in ranked], mode="lines+markers", name=name,
                                     line={"color": shade, "width": 1.4}, marker={"size": 4, "color": shade},
                                     text=[" ".join(f"{v:g}" for v in r["levels"]) for r in ranked],
                                     hovertemplate=f"{name}, rank %{{x}}<br>%{{text}}<br>%{{y:.3f}} dB<extra></extra>"))
         marked = [r for r in ranked if r["format"]]
-        figure.add_trace(go.Scatter(x=[r["rank"] for r in marked], y=[r["figures"]["sqnr_db"] for r in marked], mode="markers+text", showlegend=False,
+        figure.add_trace(go.Scatter(x=[r["rank"] for r in marked], y=[r[own]["sqnr_db"] for r in marked], mode="markers+text", showlegend=False,
                                     text=[r["format"] for r in marked], textposition="top right", textfont={"color": shade, "size": 12},
                                     marker={"size": 10, "color": shade, "symbol": "diamond"}, hoverinfo="skip", cliponaxis=False))
-        figure.add_hline(y=entry["uniform"]["sqnr_db"], line={"color": shade, "width": 1, "dash": "dot"})
-    _layout(figure, "SQNR, dB", "rank among the grids", height=420)
+        figure.add_hline(y=entry[uniform]["sqnr_db"], line={"color": shade, "width": 1, "dash": "dot"})
+    _layout(figure, f"SQNR {'after' if after else 'before'} the transform, dB", "rank among the grids", height=420)
     figure.update_xaxes(type="log", dtick=1)
     figure.update_layout(showlegend=True)
     return figure

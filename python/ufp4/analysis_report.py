@@ -159,7 +159,7 @@ def _decibel(figures: dict | None) -> str:
 def _sweep(document: dict):
     facts = [("grids", str(max(e["grids"] for e in document["distributions"].values()))), ("levels", str(document["level_count"])),
              ("largest", str(document["largest"])), ("block", str(document["block"]))]
-    text = section("Rank and error", "Grids in the order of their SQNR, those listed; diamonds are named formats, the dotted line is the uniform grid 0 .. 7.",
+    text = section("Rank and error", f"Grids in the order of their SQNR {document.get('ranked_by', 'before')} the transform, those listed; diamonds are named formats, the dotted line is the uniform grid 0 .. 7.",
                    figure_html("sweep", figures.sweep(document)))
     for name, entry in document["distributions"].items():
         rows = "".join(f"<tr><td>{r['rank']}</td><td style='text-align:left'>{' '.join(f'{v:g}' for v in r['levels'])}</td><td>{r['figures']['sqnr_db']:.3f}</td>"

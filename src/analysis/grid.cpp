@@ -1,22 +1,33 @@
 #include "analysis/grid.h"
 
+#include <array>
 #include <charconv>
 #include <cmath>
 
 #include "ufp4/error.h"
 
 namespace ufp4::analysis {
+namespace {
+
+std::string text_of(double number) {
+  std::array<char, 32> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), number).ptr};
+}
+
+}  // namespace
 
 Grid make_grid(std::string name, std::span<const double> levels) {
   const std::string where = "grid '" + name + "': ";
   if (levels.size() < 2 || levels.size() > 8) {
     throw InputError(where + std::to_string(levels.size()) + " levels, expected 2 to 8 (the positive half, with 0)");
   }
-  if (levels[0] != 0) throw InputError(where + "the first level is " + std::to_string(levels[0]) + ", expected 0");
+  if (levels[0] != 0) throw InputError(where + "the first level is " + text_of(levels[0]) + ", expected 0");
   for (std::size_t i = 1; i < levels.size(); ++i) {
-    if (!std::isfinite(levels[i]) || levels[i] <= levels[i - 1]) {
-      throw InputError(where + "level " + std::to_string(i) + " is " + std::to_string(levels[i]) +
-                       ", expected a finite number above " + std::to_string(levels[i - 1]));
+    // As the quantizer sees them.
+    const auto level = static_cast<float>(levels[i]);
+    if (!std::isfinite(level) || level <= static_cast<float>(levels[i - 1])) {
+      throw InputError(where + "level " + std::to_string(i) + " is " + text_of(levels[i]) +
+                       ", expected a finite FP32 number above " + text_of(levels[i - 1]));
     }
   }
   return {std::move(name), {levels.begin(), levels.end()}};

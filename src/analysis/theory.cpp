@@ -106,7 +106,7 @@ Figures expected_figures(const Grid& grid, const Distribution& distribution, int
   return figures;
 }
 
-std::vector<RankedGrid> rank_integer_grids(int level_count, int largest, const Distribution& distribution, int block) {
+std::vector<Grid> rank_integer_grids(int level_count, int largest, const std::function<double(const Grid&)>& error) {
   if (level_count < 2 || level_count > 8 || largest < level_count - 1) {
     throw InputError("sweep: " + std::to_string(level_count) + " levels up to " + std::to_string(largest) +
                      ", expected 2 to 8 levels and a largest of at least levels - 1");
@@ -117,7 +117,7 @@ std::vector<RankedGrid> rank_integer_grids(int level_count, int largest, const D
     throw InputError("sweep: " + std::to_string(static_cast<long long>(family)) +
                      " grids, expected at most 200000: lower the largest level");
   }
-  std::vector<RankedGrid> ranked;
+  std::vector<std::pair<double, Grid>> ranked;
   // Chooses level_count - 2 of the numbers 1 .. largest - 1, as a mask in lexicographic order.
   std::vector<char> chosen(static_cast<std::size_t>(largest - 1), 0);
   std::fill(chosen.begin(), chosen.begin() + (level_count - 2), 1);
@@ -132,12 +132,14 @@ std::vector<RankedGrid> rank_integer_grids(int level_count, int largest, const D
     levels.push_back(largest);
     for (double& level : levels) level /= divisor;  // a multiple of a smaller grid is that grid
     Grid grid = make_grid(list_of(levels), levels);
-    Figures figures = expected_figures(grid, distribution, block);
-    ranked.push_back({std::move(grid), std::move(figures)});
+    const double own = error(grid);
+    ranked.emplace_back(own, std::move(grid));
   } while (std::prev_permutation(chosen.begin(), chosen.end()));
-  std::stable_sort(ranked.begin(), ranked.end(),
-                   [](const RankedGrid& a, const RankedGrid& b) { return a.figures.nmse < b.figures.nmse; });
-  return ranked;
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<Grid> grids;
+  grids.reserve(ranked.size());
+  for (auto& [score, grid] : ranked) grids.push_back(std::move(grid));
+  return grids;
 }
 
 }  // namespace ufp4::analysis

@@ -2,7 +2,7 @@
 // quadrature over the largest, with no assumption about the density inside a bin.
 #pragma once
 
-#include <span>
+#include <functional>
 #include <vector>
 
 #include "analysis/distribution.h"
@@ -18,14 +18,8 @@ namespace ufp4::analysis {
 // n g(m) G(m)^(n-1). Ties have no probability.
 Figures expected_figures(const Grid& grid, const Distribution& distribution, int block);
 
-// A grid and what it scores.
-struct RankedGrid {
-  Grid grid;
-  Figures figures;
-};
-
-// All grids of `level_count` levels 0 < l_1 < .. < l_k = `largest` out of whole numbers, by ascending NMSE. Grids that
+// All grids of `level_count` levels 0 < l_1 < .. < l_k = `largest` out of whole numbers, by ascending error. Grids that
 // are multiples of one another are one grid. Throws InputError for a family of more than 200,000.
-std::vector<RankedGrid> rank_integer_grids(int level_count, int largest, const Distribution& distribution, int block);
+std::vector<Grid> rank_integer_grids(int level_count, int largest, const std::function<double(const Grid&)>& error);
 
 }  // namespace ufp4::analysis

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "analysis/sampling.h"
+#include "analysis/sorted_draws.h"
 #include "ufp4/error.h"
 
 namespace ufp4::analysis {
@@ -27,7 +28,9 @@ TEST(Grid, RefusesWhatIsNoGrid) {
     }
     return std::string();
   };
-  EXPECT_NE(message("0,2,1").find("level 2 is 1"), std::string::npos);
+  EXPECT_NE(message("0,2,1").find("level 2 is 1, expected a finite FP32 number above 2"), std::string::npos);
+  EXPECT_NE(message("0,1,1e40").find("level 2 is 1e+40"), std::string::npos);
+  EXPECT_NE(message("0,1,1.00000000001").find("level 2 is 1.00000000001"), std::string::npos);
   EXPECT_NE(message("1,2").find("expected 0"), std::string::npos);
   EXPECT_NE(message("0,1,2,3,4,5,6,7,8").find("9 levels"), std::string::npos);
   EXPECT_NE(message("0,x").find("'x' is not a number"), std::string::npos);
@@ -131,13 +134,32 @@ TEST(Theory, ShrinkageIsInTheBinsWhereTheSpacingChanges) {
 }
 
 TEST(Theory, SweepFindsTheUniformGridAndKnowsMultiples) {
-  const std::vector<RankedGrid> ranked = rank_integer_grids(4, 6, Distribution("normal"), 16);
+  const auto error = [](const Grid& grid) { return expected_figures(grid, Distribution("normal"), 16).nmse; };
+  const std::vector<Grid> ranked = rank_integer_grids(4, 6, error);
   EXPECT_EQ(ranked.size(), 10u);  // 5 choose 2
-  for (std::size_t i = 1; i < ranked.size(); ++i) EXPECT_LE(ranked[i - 1].figures.nmse, ranked[i].figures.nmse);
+  for (std::size_t i = 1; i < ranked.size(); ++i) EXPECT_LE(error(ranked[i - 1]), error(ranked[i]));
   bool found = false;
-  for (const RankedGrid& r : ranked) found = found || r.grid.name == "0,1,2,3";
+  for (const Grid& grid : ranked) found = found || grid.name == "0,1,2,3";
   EXPECT_TRUE(found);
-  EXPECT_THROW(rank_integer_grids(8, 60, Distribution("normal"), 16), InputError);
+  EXPECT_NO_THROW(rank_integer_grids(8, 26, [](const Grid&) { return 0.0; }));
+  EXPECT_THROW(rank_integer_grids(8, 27, error), InputError);
+}
+
+// What ranks grids after the transform is what the quantizer does to the same draws.
+TEST(SortedDraws, HaveTheErrorOfTheQuantizer) {
+  const Distribution laplace("laplace");
+  constexpr std::int64_t kCount = 1 << 18;  // whole parts of sampled_figures
+  for (const int size : {0, 16, 64}) {
+    const SortedDraws draws(laplace, make_hadamard(size, 3), 32, kCount, 5);
+    for (const char* name : {"e1m2", "e2m1", "e2m1_max3"}) {
+      QuantizeSpec spec;
+      spec.format = &find_format(name);
+      spec.block = 32;
+      spec.hadamard = make_hadamard(size, 3);
+      const double measured = sampled_figures({&spec, 1}, laplace, kCount, 5)[0].nmse;
+      EXPECT_NEAR(draws.nmse(grid_of(*spec.format)), measured, 1e-5 * measured) << name << ", transform " << size;
+    }
+  }
 }
 
 }  // namespace

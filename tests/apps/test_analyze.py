@@ -1,4 +1,6 @@
 """`ufp4 analyze` and `ufp4 formats --levels` as a user calls them: what is refused, and in which words."""
+import json
+
 import numpy as np
 import pytest
 from safetensors_file import write
@@ -25,3 +27,23 @@ def test_options_of_models_need_a_model(program, tensors, needs_models, option, 
 @pytest.mark.parametrize("part", ["--operands", "--chain"])
 def test_options_of_tensors_are_not_for_models(program, tensors, needs_models, part):
     assert program.fails(2, "analyze", tensors, part, "--seed", "3").startswith("--seed is for tensors in files")
+
+
+@pytest.mark.parametrize("arguments", [["--csv"], ["--block", "16"], ["--distributions", "normal"]])
+def test_options_of_theory_need_a_grid(program, arguments):
+    assert program.fails(2, "formats", *arguments) == f"{arguments[0]} is for the theory of grids: give --levels or --sweep with it"
+
+
+def test_sweeps_are_ranked_before_and_after_the_transform(program):
+    ranked = {}
+    for key in ("before", "after"):
+        out = program.succeeds("formats", "--sweep", "9", "--distributions", "student3", "--rank", key, "--top", "5", "--json").stdout
+        document = json.loads(out)
+        assert document["ranked_by"] == key
+        ranked[key] = document["distributions"]["student3"]["ranked"][:5]
+    before = [row["figures"]["sqnr_db"] for row in ranked["before"]]
+    after = [row["after_transform"]["sqnr_db"] for row in ranked["after"]]
+    assert before == sorted(before, reverse=True) and after == sorted(after, reverse=True)
+    assert ranked["before"] != ranked["after"]
+    assert "blocks that the quantizer knows (16, 32, 64, 128), found 24" in program.fails(
+        2, "formats", "--sweep", "9", "--rank", "after", "--block", "24")

@@ -76,6 +76,10 @@ def test_theory(tmp_path):
     ranked = [{"rank": 1, "levels": [0, 1, 2], "format": "", "figures": figure}, {"rank": 40, "levels": [0, 2, 3], "format": "e2m1", "figures": figure}]
     sweep = {"kind": "sweep", "level_count": 8, "largest": 12, "block": 16, "distributions": {"normal": {"grids": 462, "uniform": figure, "ranked": ranked}}}
     assert set(figures_of(page_of(sweep, tmp_path, "sweep"))) == {"sweep"}
+    better = {**figure, "sqnr_db": 29.5}
+    entry = {"grids": 462, "uniform": figure, "uniform_after_transform": better, "ranked": [{**r, "after_transform": better} for r in ranked]}
+    page = page_of({**sweep, "ranked_by": "after", "distributions": {"normal": entry}}, tmp_path, "after")
+    assert figures_of(page)["sweep"]["data"][0]["y"] == [29.5, 29.5] and "SQNR after the transform" in page
 
 
 @pytest.mark.parametrize("text, message", [
