@@ -48,12 +48,23 @@ struct Options {
   std::vector<CLI::Option*> of_models, of_tensors;
 };
 
-// The safetensors files of a path: itself, or those of a folder in the order of their names. A checkpoint of ours holds
-// the optimizer's state beside the model: only the model is measured.
+// The newest checkpoint of a run: their names end with the step, in digits of equal number.
+std::filesystem::path newest_in(const std::filesystem::path& checkpoints) {
+  std::filesystem::path newest;
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoints)) {
+    if (entry.path().filename().string().starts_with("step-")) newest = std::max(newest, entry.path());
+  }
+  if (newest.empty()) throw InputError("folder '" + checkpoints.string() + "' holds no checkpoint");
+  return newest;
+}
+
+// The safetensors files of a path: itself, those of a folder in the order of their names, or the model of a run's
+// newest checkpoint. A checkpoint of ours holds the optimizer's state beside the model: only the model is measured.
 std::vector<std::filesystem::path> files_of(const std::filesystem::path& input) {
   std::error_code error;
   if (!std::filesystem::is_directory(input, error)) return {input};
   if (std::filesystem::exists(input / "model.safetensors", error)) return {input / "model.safetensors"};
+  if (std::filesystem::is_directory(input / "checkpoints", error)) return files_of(newest_in(input / "checkpoints"));
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(input)) {
     if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
@@ -79,7 +90,10 @@ nlohmann::ordered_json to_json(const TensorReport& tensor, const std::string& fi
   return json;
 }
 
-std::string decibel_text(double nmse) { return nmse <= 0 ? "exact" : fmt::format("{:.2f}", -10 * std::log10(nmse)); }
+std::string decibel_text(double nmse) {
+  // "+ 0.0": no sign before a zero.
+  return nmse <= 0 ? "exact" : fmt::format("{:.2f}", std::round(-1000 * std::log10(nmse)) / 100 + 0.0);
+}
 
 std::string gain_text(const MatrixReport& report, const SchemeFigures& entry) {
   const Figures* plain = report.without_transform(entry.scheme);
@@ -98,7 +112,7 @@ void analyze_files(const Options& options) {
     analysis.progress = [&](std::uint64_t bytes) { progress.show(bytes); };
     const FileReport report = analysis::analyze_file(file, analysis);
     for (const std::string& what : report.skipped) {
-      fmt::print(stderr, "ufp4: skipped {}; float tensors of 2 dimensions and more are measured\n", what);
+      fmt::print(stderr, "ufp4: skipped {}; F32, F16 and BF16 tensors of 2 dimensions and more are measured\n", what);
       skipped.push_back(what);
     }
     for (const TensorReport& tensor : report.tensors) {
@@ -175,7 +189,8 @@ void add_analyze(CLI::App& program) {
   CLI::App* verb = program.add_subcommand(
       "analyze", "Measure what formats do to the matrices of a safetensors file, a checkpoint or a folder of shards");
   const auto options = std::make_shared<Options>();
-  verb->add_option("PATH", options->input, "A safetensors file, or a folder of them")->required();
+  verb->add_option("PATH", options->input, "A safetensors file, a folder of them, a checkpoint, or the folder of a run")
+      ->required();
   verb->add_option("--formats", options->formats, "Names that 'ufp4 formats' lists (e2m1,e1m2,int4_full)")
       ->delimiter(',');
   verb->add_option("--hadamard", options->hadamard,

@@ -75,7 +75,13 @@ void print_chain(const CheckpointRun& run, const std::vector<analysis::Scheme>& 
   std::vector<Recipe> list;
   list.reserve(schemes.size() + recipes.size());
   for (const analysis::Scheme& scheme : schemes) list.push_back(recipe_of_format(*scheme.format, scheme.hadamard));
-  for (const std::string& name : recipes) list.push_back(load_recipe(name));
+  for (const std::string& name : recipes) {
+    Recipe recipe = load_recipe(name);
+    // Some recipes are called as the format they are made of.
+    const auto same = [&](const Recipe& other) { return other.name == recipe.name; };
+    if (std::any_of(list.begin(), list.end(), same)) recipe.name += " (recipe)";
+    list.push_back(std::move(recipe));
+  }
   const ChainReport report = measure_chain(settings_of(run), list);
   if (run.json) {
     Json json{{"kind", "chain"}, {"source", run.checkpoint}};

@@ -203,8 +203,8 @@ def _base_format(recipe: str) -> str:
     return recipe.split("+")[0]
 
 
-def _chain_line(recipe: str, palette: dict, **options) -> dict:
-    return {"color": palette[_base_format(recipe)], "dash": "solid" if "+rht" in recipe else "dot", "width": 1.9} | options
+def _chain_line(recipe: dict, gemm: str, palette: dict, **options) -> dict:
+    return {"color": palette[_base_format(recipe["name"])], "dash": "solid" if recipe["hadamard"][gemm] else "dot", "width": 1.9} | options
 
 
 def _short(linear: str) -> str:
@@ -214,16 +214,16 @@ def _short(linear: str) -> str:
 def chain(document: dict, palette: dict, gradient: bool) -> go.Figure:
     """alpha of the residual stream (or of its gradient) along the depth, and thin the product of eta to that place."""
     figure = go.Figure()
+    gemm = "dgrad" if gradient else "fprop"
     for recipe in document["recipes"]:
         x = [_short(p["linear"]) for p in recipe["stream"]]
         y = [p["gradient" if gradient else "forward"]["alpha"] for p in recipe["stream"]]
         figure.add_trace(go.Scatter(x=x, y=y, mode="lines+markers", name=recipe["name"], legendgroup=recipe["name"], marker={"size": 5},
-                                    line=_chain_line(recipe["name"], palette),
+                                    line=_chain_line(recipe, gemm, palette),
                                     hovertemplate=f"{recipe['name']}, measured<br>%{{x}}<br>%{{y:.4f}}<extra></extra>"))
-        gemm = "dgrad" if gradient else "fprop"
         product = {_short(entry["linear"]): entry[gemm]["eta_product"] for entry in recipe["linears"]}
         figure.add_trace(go.Scatter(x=x, y=[product[p] for p in x], mode="lines", name=recipe["name"], legendgroup=recipe["name"], showlegend=False,
-                                    line=_chain_line(recipe["name"], palette, width=0.9), opacity=0.8,
+                                    line=_chain_line(recipe, gemm, palette, width=0.9), opacity=0.8,
                                     hovertemplate=f"{recipe['name']}, product of eta<br>%{{x}}<br>%{{y:.4f}}<extra></extra>"))
     _layout(figure, "alpha of the gradient of the stream" if gradient else "alpha of the residual stream", "behind the linear", height=400)
     figure.add_hline(y=1, line={"color": _SOFT, "width": 1})
@@ -245,7 +245,7 @@ def chain_single(document: dict, palette: dict) -> go.Figure:
             colour = palette[_base_format(recipe["name"])]
             figure.add_trace(go.Scatter(
                 x=x, y=y, mode="markers", name=recipe["name"], legendgroup=recipe["name"], showlegend=i == 1,
-                marker={"color": colour if "+rht" in recipe["name"] else "rgba(255,255,255,0)", "size": 7, "line": {"color": colour, "width": 1.6}},
+                marker={"color": colour if recipe["hadamard"][gemm] else "rgba(255,255,255,0)", "size": 7, "line": {"color": colour, "width": 1.6}},
                 text=[f"{_short(entry['linear'])}, coherence {entry[gemm]['coherence']:+.3f}" for entry in recipe["linears"]],
                 hovertemplate=f"{recipe['name']}<br>%{{text}}<br>eta %{{x:.4f}}, alpha %{{y:.4f}}<extra></extra>"), 1, i)
         low, high = min(points), max(points)

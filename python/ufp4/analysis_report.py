@@ -118,7 +118,7 @@ def _chain(document: dict):
     facts = [("checkpoint", document.get("source", "")), ("step", str(document["step"])), ("tokens", f"{document['tokens']:,}"),
              ("loss in BF16", f"{document['loss_bf16']:.4f}"), ("recipes", ", ".join(r["name"] for r in recipes))]
     text = section("Signal", "The residual stream of the quantized pass beside that of the BF16 pass: alpha, what is left of the signal. Thick: measured. "
-                   "Thin: the product of eta over all linears up to there, as Eq. 3 to 5 have it. Dotted: no transform.",
+                   "Thin: the product of eta over all linears up to there, as Eq. 3 to 5 have it. Dotted: no transform in these GEMMs.",
                    figure_html("forward", figures.chain(document, palette, False)))
     text += section("Gradient", "The same for the gradient of the stream, which runs from right to left.", figure_html("backward", figures.chain(document, palette, True)))
     text += section("Each GEMM by itself", "Operands of the BF16 pass, quantized: alpha of the product over the product of its operands' alphas. On the line the residuals are "

@@ -173,6 +173,7 @@ ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe>
     if (settings.log) settings.log(recipe.name + " pass");
     ChainRecipe result;
     result.name = recipe.name;
+    for (std::size_t g = 0; g < result.hadamard.size(); ++g) result.hadamard[g] = recipe.gemm[g].hadamard;
     for (const std::string& name : model.linears()) result.linears.push_back({name, {}});
     Image image(original, embedded, result);
     const at::Tensor image_loss = checkpoint.model(recipe).loss(tokens, {.seed = seed, .observer = &image});

@@ -64,7 +64,15 @@ Json to_json(const ChainReport& report) {
                         {"forward", agreement_json(point.forward)},
                         {"gradient", agreement_json(point.gradient)}});
     }
-    recipes.push_back({{"name", recipe.name}, {"loss", recipe.loss}, {"linears", linears}, {"stream", stream}});
+    Json hadamard;
+    for (std::size_t g = 0; g < recipe.hadamard.size(); ++g) {
+      hadamard[std::string(Recipe{}.gemm[g].name)] = recipe.hadamard[g];
+    }
+    recipes.push_back({{"name", recipe.name},
+                       {"hadamard", hadamard},
+                       {"loss", recipe.loss},
+                       {"linears", linears},
+                       {"stream", stream}});
   }
   return {{"step", report.step}, {"tokens", report.tokens}, {"loss_bf16", report.loss}, {"recipes", recipes}};
 }

@@ -64,6 +64,7 @@ struct ChainStream {
 
 struct ChainRecipe {
   std::string name;
+  std::array<int, 3> hadamard{};  // size of the transform in fprop, dgrad and wgrad, 0: none
   double loss = 0;
   std::vector<ChainLinear> linears;  // in model order
   std::vector<ChainStream> stream;   // in model order

@@ -47,3 +47,14 @@ def test_sweeps_are_ranked_before_and_after_the_transform(program):
     assert ranked["before"] != ranked["after"]
     assert "blocks that the quantizer knows (16, 32, 64, 128), found 24" in program.fails(
         2, "formats", "--sweep", "9", "--rank", "after", "--block", "24")
+
+
+def test_a_run_stands_for_its_newest_checkpoint(program, folder):
+    for step, rows in ((8, 16), (16, 32)):
+        checkpoint = folder / "run" / "checkpoints" / f"step-{step:08}"
+        checkpoint.mkdir(parents=True)
+        write(checkpoint / "model.safetensors", {"a": ("F32", np.ones((rows, 16), np.float32))})
+    tensors = json.loads(program.succeeds("analyze", folder / "run", "--json").stdout)["tensors"]
+    assert [t["shape"] for t in tensors] == [[32, 16]]
+    (folder / "none" / "checkpoints").mkdir(parents=True)
+    assert program.fails(2, "analyze", folder / "none").endswith("holds no checkpoint")

@@ -60,11 +60,14 @@ def test_chain(tmp_path):
     gemm = {"alpha_operands": [0.99, 1], "eta": 0.99, "alone": agreement, "coherence": 0.02, "in_chain": agreement, "eta_product": 0.95}
     linears = [{"linear": f"layers.0.linear_{n}", "fprop": gemm, "dgrad": gemm, "wgrad": {**gemm, "eta_product": None}} for n in ("qkv", "proj", "fc1", "fc2")]
     stream = [{"linear": f"layers.0.linear_{n}", "forward": agreement, "gradient": agreement} for n in ("proj", "fc2")]
-    recipes = [{"name": n, "loss": 1.51, "linears": linears, "stream": stream} for n in ("e2m1", "e2m1+rht16", "ufp4")]
+    transforms = {"e2m1": (0, 0, 0), "e2m1+rht16": (16, 16, 16), "mine": (16, 0, 16)}
+    recipes = [{"name": n, "hadamard": dict(zip(("fprop", "dgrad", "wgrad"), h, strict=True)), "loss": 1.51, "linears": linears, "stream": stream}
+               for n, h in transforms.items()]
     page = page_of({"kind": "chain", "source": "runs/a", "step": 8, "tokens": 64, "loss_bf16": 1.5, "recipes": recipes}, tmp_path)
     figures = figures_of(page)
     assert set(figures) == {"forward", "backward", "single"}
-    assert len(figures["forward"]["data"]) == 2 * 3
+    dashes = {name: [trace["line"]["dash"] for trace in figures[name]["data"]] for name in ("forward", "backward")}
+    assert dashes == {"forward": ["dot"] * 2 + ["solid"] * 4, "backward": ["dot"] * 2 + ["solid"] * 2 + ["dot"] * 2}
     assert "+0.0100" in page
 
 

@@ -78,6 +78,8 @@ TEST_F(CheckpointAnalysis, ProductsRunAlongThePasses) {
   const auto json = to_json(report);
   EXPECT_EQ(json["recipes"][1]["linears"][3]["wgrad"]["eta_product"], nullptr);
   EXPECT_EQ(json["recipes"][0]["stream"].size(), 4u);
+  EXPECT_EQ(json["recipes"][0]["hadamard"], (nlohmann::ordered_json{{"fprop", 0}, {"dgrad", 0}, {"wgrad", 0}}));
+  EXPECT_EQ(json["recipes"][1]["hadamard"]["dgrad"], 16);
 }
 
 TEST_F(CheckpointAnalysis, OperandsAreThoseOfBothPasses) {
