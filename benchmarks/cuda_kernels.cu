@@ -12,6 +12,7 @@
 
 #include "cuda/quantize.h"
 #include "device_timing.h"
+#include "ufp4/format.h"
 
 namespace {
 

@@ -5,6 +5,7 @@
 #include "cuda/layers.h"
 #include "cuda/quantize.h"
 #include "device_timing.h"
+#include "ufp4/format.h"
 
 namespace ufp4::bench {
 namespace {

@@ -1,4 +1,5 @@
 #include "tensor_tiles.h"
+#include "ufp4/format.h"
 
 #include <algorithm>
 

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ufp4/format.h"  // IWYU pragma: export
 #include "ufp4/quantize.h"
 
 namespace ufp4 {

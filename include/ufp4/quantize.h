@@ -8,9 +8,10 @@
 #include <string_view>
 
 #include "ufp4/dtype.h"
-#include "ufp4/format.h"
 
 namespace ufp4 {
+
+struct BlockFormat;  // ufp4/format.h
 
 enum class Rounding : std::uint8_t { kNearest, kStochastic };
 
@@ -81,11 +82,9 @@ struct QuantizeSpec {
   // or 1; 0: 9/8 for nearest, 1 for stochastic rounding.
   float tau = 0;
 
-  int block_size() const { return block == 0 ? format->block : block; }
+  int block_size() const;
   // Whether a pass over the whole matrix must come before its quantization.
-  bool outer_amax_unknown() const {
-    return format->has_global_scale() && outer_amax == nullptr && !(outer == OuterScale::kTensor && tensor_amax >= 0);
-  }
+  bool outer_amax_unknown() const;
 };
 
 // A row-major matrix in memory.

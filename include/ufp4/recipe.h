@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include "ufp4/format.h"
 #include "ufp4/quantize.h"
 
 namespace ufp4 {

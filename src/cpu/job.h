@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 
+#include "ufp4/format.h"
 #include "ufp4/quantize.h"
 
 namespace ufp4::cpu {

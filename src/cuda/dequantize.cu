@@ -3,6 +3,7 @@
 
 #include "cuda/kernels.h"
 #include "cuda/store.cuh"
+#include "ufp4/format.h"
 
 namespace ufp4::cuda {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "cuda/kernels.h"
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 
 namespace ufp4::cuda {
 namespace {

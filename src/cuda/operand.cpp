@@ -12,6 +12,7 @@
 #include "numerics/philox.h"
 #include "numerics/scale_rules.h"
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 
 namespace ufp4::cuda {
 namespace {

@@ -8,6 +8,7 @@
 #include "cuda/kernels.h"
 #include "numerics/arguments.h"
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 
 namespace ufp4::cuda {
 namespace {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 
 namespace ufp4 {
 namespace {

@@ -1,5 +1,7 @@
 #include "numerics/outer_amax.h"
 
+#include "ufp4/format.h"
+
 namespace ufp4 {
 
 OuterAmax::OuterAmax(const QuantizeSpec& spec, const QuantizedShape& shape)

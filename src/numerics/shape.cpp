@@ -6,9 +6,16 @@
 #include "numerics/hadamard.h"
 #include "numerics/near_name.h"
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 #include "ufp4/quantize.h"
 
 namespace ufp4 {
+
+int QuantizeSpec::block_size() const { return block == 0 ? format->block : block; }
+
+bool QuantizeSpec::outer_amax_unknown() const {
+  return format->has_global_scale() && outer_amax == nullptr && !(outer == OuterScale::kTensor && tensor_amax >= 0);
+}
 
 QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const QuantizeSpec& spec) {
   if (spec.format == nullptr) throw InputError("quantize: no format given");

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/window.h"
+#include "ufp4/format.h"
 
 namespace ufp4 {
 namespace {

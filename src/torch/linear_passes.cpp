@@ -8,6 +8,7 @@
 #include "torch/gemm.h"
 #include "torch/linear_observer.h"
 #include "torch/window.h"
+#include "ufp4/format.h"
 
 namespace ufp4 {
 namespace {

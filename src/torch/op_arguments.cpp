@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 
 namespace ufp4::ops {
 namespace {

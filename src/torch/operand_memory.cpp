@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "ufp4/format.h"
+
 namespace ufp4::ops {
 namespace {
 

@@ -16,6 +16,7 @@
 #include "torch/op_arguments.h"
 #include "torch/operand_memory.h"
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 
 namespace ufp4::ops {
 namespace {

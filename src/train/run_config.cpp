@@ -7,6 +7,7 @@
 #include "numerics/near_name.h"
 #include "train/config_keys.h"
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 
 namespace ufp4 {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "message_of.h"
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 #include "ufp4_recipe.h"
 
 namespace ufp4 {

@@ -10,6 +10,7 @@
 
 #include "numerics/reference.h"
 #include "ufp4/dtype.h"
+#include "ufp4/format.h"
 
 namespace ufp4::reference {
 namespace {

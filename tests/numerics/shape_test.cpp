@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 #include "ufp4/quantize.h"
 
 namespace ufp4 {

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "numerics/reference.h"
+#include "ufp4/format.h"
 
 namespace ufp4 {
 namespace {

@@ -18,6 +18,7 @@
 #include "numerics/reference.h"
 #include "torch/gemm.h"
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 #include "ufp4_recipe.h"
 
 namespace ufp4 {
