@@ -39,6 +39,7 @@ struct Options {
   std::uint64_t seed = 0;
   unsigned threads = 0;
   bool json = false;
+  bool bins = false;
   // Of the parts that run a checkpoint's model.
   bool chain = false, operands = false;
   std::vector<std::string> data, recipes;
@@ -102,6 +103,35 @@ std::string gain_text(const MatrixReport& report, const SchemeFigures& entry) {
   return std::isnan(gain) ? "-" : fmt::format("{:+.2f}", gain);
 }
 
+// A format's levels, with what is expected of each bin and what was measured under each of its schemes.
+void print_bins(const MatrixReport& report, const BlockFormat& format) {
+  std::vector<const SchemeFigures*> own;
+  for (const SchemeFigures& entry : report.schemes) {
+    if (entry.scheme.format == &format && !entry.figures.level_share.empty()) own.push_back(&entry);
+  }
+  if (own.empty()) return;  // codes that mean another value in another block
+  const nlohmann::ordered_json expected = analysis::expected_bins(format);
+  const auto levels = expected["levels"].get<std::vector<double>>();
+  fmt::print("  {:<14} {:>5} {:>8} {:>8}", format.name, "level", "Eq. 2", "normal");
+  for (const SchemeFigures* entry : own) {
+    const int size = entry->scheme.hadamard;
+    fmt::print(" | {:<7} {:>6} {:>8}", size == 0 ? "no RHT:" : fmt::format("RHT {}:", size), "share", "error");
+  }
+  fmt::print("\n");
+  for (std::size_t k = 0; k < own.front()->figures.level_share.size(); ++k) {
+    const bool known = k < levels.size();  // else the code beyond the last level, -8
+    const auto& normal = expected["normal_mean_error"];
+    fmt::print("  {:<14} {:>5g} {:>8} {:>8}", "", known ? levels[k] : levels.back() + levels[1],
+               known ? fmt::format("{:+.4f}", expected["eq2_bias"][k].get<double>()) : "",
+               known && !normal.is_null() ? fmt::format("{:+.4f}", normal[k].get<double>()) : "");
+    for (const SchemeFigures* entry : own) {
+      fmt::print(" | {:<7} {:>5.1f}% {:>+8.4f}", "", 100 * entry->figures.level_share[k],
+                 entry->figures.level_mean_error[k]);
+    }
+    fmt::print("\n");
+  }
+}
+
 void analyze_files(const Options& options) {
   FileAnalysis analysis{schemes_of(options), options.seed, threads_of(options), {}};
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
@@ -119,7 +149,7 @@ void analyze_files(const Options& options) {
       if (options.json) {
         list.push_back(to_json(tensor, path.string()));
       } else {
-        print_figures(io::show_name(tensor.name) + " " + tensor.dtype, tensor);
+        print_figures(io::show_name(tensor.name) + " " + tensor.dtype, tensor, options.bins);
       }
     }
   }
@@ -148,8 +178,8 @@ void check_options(const Options& options) {
 void run(const Options& options) {
   check_options(options);
 #ifdef UFP4_TORCH
-  const CheckpointRun checkpoint{options.input,       options.data, options.sequences,
-                                 threads_of(options), options.json, options.device};
+  const CheckpointRun checkpoint{options.input, options.data,   options.sequences, threads_of(options),
+                                 options.json,  options.device, options.bins};
   if (options.chain) return print_chain(checkpoint, schemes_of(options), options.recipes);
   if (options.operands) return print_operands(checkpoint, schemes_of(options));
 #endif
@@ -158,7 +188,7 @@ void run(const Options& options) {
 
 }  // namespace
 
-void print_figures(const std::string& title, const MatrixReport& report) {
+void print_figures(const std::string& title, const MatrixReport& report, bool bins) {
   fmt::print("{}  [{} x {}]  rms {:.4g}  amax {:.4g}  crest {:.1f}\n", title, report.rows, report.columns, report.rms,
              report.amax, report.crest());
   if (report.nonfinite > 0) {
@@ -171,6 +201,12 @@ void print_figures(const std::string& title, const MatrixReport& report) {
     fmt::print("  {:<14} {:>4} {:>9} {:>7} {:>8.4f} {:>7.3f} {:>6.1f}% {:>7.2f}%\n", entry.scheme.format->name,
                entry.scheme.hadamard == 0 ? "-" : std::to_string(entry.scheme.hadamard), decibel_text(f.nmse),
                gain_text(report, entry), f.alpha, f.bucket_ratio, 100 * f.zero_share, 100 * f.clamped_share);
+  }
+  if (!bins) return;
+  for (std::size_t i = 0; i < report.schemes.size(); ++i) {
+    const BlockFormat* format = report.schemes[i].scheme.format;
+    if (i > 0 && report.schemes[i - 1].scheme.format == format) continue;  // its schemes stand side by side
+    print_bins(report, *format);
   }
 }
 
@@ -200,6 +236,9 @@ void add_analyze(CLI::App& program) {
       verb->add_option("--seed", options->seed, "Seed of the transform's signs, for tensors in files (0)")
           ->check(whole_number())};
   verb->add_option("--threads", options->threads, "Threads (all cores)")->check(whole_number(1, 1024));
+  [[maybe_unused]] CLI::Option* bins =
+      verb->add_flag("--bins", options->bins,
+                     "In the table: the mean error in each bin too, by Eq. 2, for normal values and as measured");
 #ifdef UFP4_TORCH
   CLI::Option* operands = verb->add_flag("--operands", options->operands,
                                          "Run a checkpoint on text and measure the six operands of every linear");
@@ -207,7 +246,8 @@ void add_analyze(CLI::App& program) {
       verb->add_flag(
               "--chain", options->chain,
               "Run a checkpoint on text in BF16 and quantized, and follow the attenuation of signal and gradient")
-          ->excludes(operands);
+          ->excludes(operands)
+          ->excludes(bins);
   verb->add_option("--recipes", options->recipes, "With --chain: recipes (names or TOML files) beside the formats")
       ->delimiter(',')
       ->needs(chain);

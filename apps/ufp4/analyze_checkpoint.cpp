@@ -58,7 +58,7 @@ void print_operands(const CheckpointRun& run, const std::vector<analysis::Scheme
     if (run.json) {
       operands.push_back(to_json(report));
     } else {
-      print_figures(fmt::format("{} {}.{}", report.linear, report.gemm, report.operand), report.figures);
+      print_figures(fmt::format("{} {}.{}", report.linear, report.gemm, report.operand), report.figures, run.bins);
     }
   });
   if (run.json) {

@@ -16,6 +16,7 @@ struct CheckpointRun {
   int threads = 1;
   bool json = false;
   std::string device = "auto";
+  bool bins = false;  // of operands, in the table
 };
 
 // The six operands of every linear under each scheme.

@@ -58,3 +58,12 @@ def test_a_run_stands_for_its_newest_checkpoint(program, folder):
     assert [t["shape"] for t in tensors] == [[32, 16]]
     (folder / "none" / "checkpoints").mkdir(parents=True)
     assert program.fails(2, "analyze", folder / "none").endswith("holds no checkpoint")
+
+
+def test_bins_in_the_table_are_those_of_the_json(program, tensors):
+    command = ["analyze", tensors, "--formats", "e2m1,int4_full"]
+    table = program.succeeds(*command, "--bins").stdout
+    for figures in json.loads(program.succeeds(*command, "--json").stdout)["tensors"][0]["schemes"]:
+        for share, error in zip(figures["level_share"], figures["level_mean_error"], strict=True):
+            assert f"{100 * share:5.1f}% {error:+8.4f}" in table
+    assert "4  -0.2500  -0.1644 |" in table
