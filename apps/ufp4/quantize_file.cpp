@@ -50,23 +50,22 @@ struct Work {
 class SignalGuard {
  public:
   SignalGuard() {
-    stop_ = 0;
-    for (std::size_t i = 0; i < kSignals.size(); ++i) old_[i] = std::signal(kSignals[i], [](int) { stop_ = 1; });
+    stop_ = false;
+    for (std::size_t i = 0; i < kSignals.size(); ++i) old_[i] = std::signal(kSignals[i], [](int) { stop_ = true; });
   }
   ~SignalGuard() {
     for (std::size_t i = 0; i < kSignals.size(); ++i) std::signal(kSignals[i], old_[i]);
   }
   SignalGuard(const SignalGuard&) = delete;
   SignalGuard& operator=(const SignalGuard&) = delete;
-  static bool stopped() { return stop_ != 0; }
+  static bool stopped() { return stop_; }
 
  private:
   static constexpr std::array kSignals{SIGINT, SIGTERM};
-  static volatile std::sig_atomic_t stop_;
+  static inline std::atomic<bool> stop_ = false;  // threads read it
+  static_assert(std::atomic<bool>::is_always_lock_free, "set in a signal handler");
   std::array<void (*)(int), kSignals.size()> old_{};
 };
-
-volatile std::sig_atomic_t SignalGuard::stop_ = 0;
 
 // Gives tiles of the stored tensors as matrices; one a thread.
 class TileReader {
