@@ -84,6 +84,8 @@ def test_another_configuration_is_refused_and_nothing_is_lost(program, folder):
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(program, folder):
+    if b"libtsan.so" in Path(program.path).read_bytes():
+        pytest.skip("ThreadSanitizer's own files are larger than the limit of this test")
     command = ["train", *MICRO, "--steps", "20", "--set", "train.checkpoint_every=5", "--out", folder / "run"]
     program.succeeds("train", *MICRO, "--steps", "5", "--set", "schedule.steps=20", "--out", folder / "run")
     kept = (folder / "run/checkpoints/step-00000005/model.safetensors").read_bytes()
