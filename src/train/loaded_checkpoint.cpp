@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "data/dataset.h"
@@ -15,6 +16,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Of a comparison: that one of its runs is meant, with an example; else nothing.
+std::string hint_at_runs(const fs::path& path) {
+  std::vector<fs::path> runs;
+  if (fs::is_directory(path / "runs")) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(path / "runs")) runs.push_back(entry.path());
+  }
+  if (runs.empty()) return {};
+  return "; name one of the runs in it, such as '" + std::min_element(runs.begin(), runs.end())->string() + "'";
+}
+
 // The checkpoint at `path`, or the newest of the run at `path`.
 fs::path checkpoint_folder(const fs::path& path) {
   if (fs::exists(path / "model.safetensors")) return path;
@@ -23,7 +34,8 @@ fs::path checkpoint_folder(const fs::path& path) {
     if (const std::vector<std::int64_t> steps = store.steps(); !steps.empty()) return store.path_of(steps.back());
   }
   throw InputError("'" + path.string() +
-                   "' is no checkpoint (no model.safetensors in it) and no run folder with one (no checkpoints/)");
+                   "' is no checkpoint (no model.safetensors in it) and no run folder with one (no checkpoints/)" +
+                   hint_at_runs(path));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "train/checkpoint_analysis.h"
 
 #include <gtest/gtest.h>
+#include <filesystem>
 
 #include <nlohmann/json.hpp>
 
@@ -113,6 +114,9 @@ TEST_F(CheckpointAnalysis, WhatCannotBeUsedIsNamed) {
   }
   wrong.checkpoint = *folder_ / "nothing";
   EXPECT_NE(message(wrong).find("nothing' is no checkpoint"), std::string::npos) << message(wrong);
+  std::filesystem::create_directories(*folder_ / "comparison/runs/bf16-seed1");
+  wrong.checkpoint = *folder_ / "comparison";
+  EXPECT_NE(message(wrong).find("comparison/runs/bf16-seed1'"), std::string::npos) << message(wrong);
   wrong = settings();
   wrong.data = {(*folder_ / "nothing.txt").string()};
   EXPECT_NE(message(wrong).find("nothing.txt"), std::string::npos) << message(wrong);
