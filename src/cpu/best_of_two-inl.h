@@ -39,8 +39,7 @@ HWY_NOINLINE void quantize_one_way(const Job& job, const BlockInput& in, const V
   const VF base = hn::Mul(hn::Div(amax, hn::Set(f, job.base_divisor)), in.outer.first);
   const VF relative = hn::Mul(base, hn::Set(f, job.base_factor));
   out.scale = round_to_e4m3(hn::Min(relative, hn::Set(f, 448.0F)));
-  const VF inverse = hn::Div(one, hn::Mul(out.scale, hn::Div(one, in.outer.first)));
-  const VF multiplier = hn::Min(inverse, hn::Set(f, kFloatMax));
+  const VF multiplier = bounded_inverse(hn::Mul(out.scale, hn::Div(one, in.outer.first)));
 
   const VF most = hn::Set(f, job.largest);
   const VF least = hn::Set(f, -job.largest);

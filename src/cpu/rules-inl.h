@@ -34,6 +34,14 @@ HWY_INLINE VF round_to_e4m3(VF value) {
   return hn::Sub(hn::Add(value, rounder), rounder);
 }
 
+// 1 / x, at most the largest float; x is not negative. Not by dividing by 0, of which Highway's portable target makes 0
+// in some of its versions.
+HWY_INLINE VF bounded_inverse(VF x) {
+  const F32 f;
+  const VF most = hn::Set(f, kFloatMax);
+  return hn::IfThenElse(hn::Eq(x, hn::Zero(f)), most, hn::Min(hn::Div(hn::Set(f, 1.0F), x), most));
+}
+
 // 2^exponent, -127 <= exponent <= 127.
 HWY_INLINE VF power_of_two(VI exponent) {
   const I32 i;
@@ -85,7 +93,7 @@ HWY_INLINE Scale scale_by_rule(const Job& job, VF positive, VF negative, const O
         integers ? hn::Mul(hn::Div(amax, hn::Set(f, job.largest)), outer.first) : hn::Mul(amax, outer.first);
     const auto zero = hn::Eq(amax, hn::Zero(f));
     const VF scale = hn::IfThenZeroElse(zero, round_to_e4m3(hn::Min(relative, hn::Set(f, 448.0F))));
-    const VF inverse = hn::Min(hn::Div(one, hn::Mul(scale, outer.second)), hn::Set(f, kFloatMax));
+    const VF inverse = bounded_inverse(hn::Mul(scale, outer.second));
     return {scale, integers ? hn::IfThenZeroElse(hn::Eq(scale, hn::Zero(f)), inverse) : inverse};
   }
 }
