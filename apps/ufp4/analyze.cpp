@@ -15,6 +15,7 @@
 #include "analysis/json.h"
 #include "analysis/tensor_file.h"
 #include "analyze_checkpoint.h"
+#include "io/checkpoint_folders.h"
 #include "io/tensor_name.h"
 #include "progress.h"
 #include "ufp4/error.h"
@@ -49,14 +50,10 @@ struct Options {
   std::vector<CLI::Option*> of_models, of_tensors;
 };
 
-// The newest checkpoint of a run: their names end with the step, in digits of equal number.
 std::filesystem::path newest_in(const std::filesystem::path& checkpoints) {
-  std::filesystem::path newest;
-  for (const auto& entry : std::filesystem::directory_iterator(checkpoints)) {
-    if (entry.path().filename().string().starts_with("step-")) newest = std::max(newest, entry.path());
-  }
-  if (newest.empty()) throw InputError("folder '" + checkpoints.string() + "' holds no checkpoint");
-  return newest;
+  const std::vector<std::int64_t> steps = io::checkpoint_steps(checkpoints);
+  if (steps.empty()) throw InputError("folder '" + checkpoints.string() + "' holds no checkpoint");
+  return io::checkpoint_path(checkpoints, steps.back());
 }
 
 // The safetensors files of a path: itself, those of a folder in the order of their names, or the model of a run's

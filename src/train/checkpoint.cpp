@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "io/checkpoint_folders.h"
 #include "io/checksum.h"
 #include "io/file.h"
 #include "io/safetensors.h"
@@ -25,7 +25,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::array<const char*, 4> kFiles{"config.toml", "model.safetensors", "optimizer.safetensors", "state.json"};
 constexpr const char* kManifest = "manifest.json";
-constexpr std::string_view kPrefix = "step-";
 constexpr int kFormatVersion = 1;
 
 void sync_folder(const fs::path& folder) {
@@ -85,15 +84,6 @@ std::string state_text(const RunState& state) {
   return json.dump(1) + "\n";
 }
 
-// The step in a folder's name; nothing for other names.
-std::optional<std::int64_t> step_of(const fs::path& folder) {
-  const std::string name = folder.filename();
-  if (!name.starts_with(kPrefix) || name.size() == kPrefix.size() || name.size() > kPrefix.size() + 12)
-    return std::nullopt;
-  if (name.find_first_not_of("0123456789", kPrefix.size()) != std::string::npos) return std::nullopt;
-  return std::stoll(name.substr(kPrefix.size()));
-}
-
 }  // namespace
 
 void verify_checkpoint(const fs::path& checkpoint) {
@@ -136,24 +126,14 @@ void load_tensors(const fs::path& file, const NamedTensors& tensors) {
 CheckpointStore::CheckpointStore(fs::path folder, std::int64_t keep) : folder_(std::move(folder)), keep_(keep) {
   fs::create_directories(folder_);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
-    if (entry.path().filename().string().starts_with("." + std::string(kPrefix))) fs::remove_all(entry.path());
+    if (entry.path().filename().string().starts_with("." + std::string(io::kCheckpointPrefix)))
+      fs::remove_all(entry.path());
   }
 }
 
-std::vector<std::int64_t> CheckpointStore::steps() const {
-  std::vector<std::int64_t> list;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
-    if (const auto step = step_of(entry.path())) list.push_back(*step);
-  }
-  std::sort(list.begin(), list.end());
-  return list;
-}
+std::vector<std::int64_t> CheckpointStore::steps() const { return io::checkpoint_steps(folder_); }
 
-fs::path CheckpointStore::path_of(std::int64_t step) const {
-  char name[32];
-  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
-  return folder_ / name;
-}
+fs::path CheckpointStore::path_of(std::int64_t step) const { return io::checkpoint_path(folder_, step); }
 
 // Hidden first, so that a removal that is cut short leaves nothing that looks like a checkpoint.
 void CheckpointStore::remove(const fs::path& checkpoint) const {
