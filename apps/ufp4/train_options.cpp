@@ -3,12 +3,32 @@
 #include <fmt/core.h>
 
 #include <csignal>
+#include <cstdint>
+#include <ctime>
 
 namespace ufp4::app {
 namespace {
 
 std::atomic<bool> stop{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "set in a signal handler");
+std::atomic<std::int64_t> first_signal{0};  // milliseconds
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<std::int64_t>::is_always_lock_free,
+              "set in a signal handler");
+
+// Programs that end others, timeout(1) among them, may send the same signal twice at once: only one that comes later is
+// meant.
+constexpr std::int64_t kTogether = 1000;
+
+void request_stop(int number) {
+  std::timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  const std::int64_t now = std::int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000;
+  if (!stop.exchange(true)) {
+    first_signal = now;
+  } else if (now - first_signal > kTogether) {
+    std::signal(number, SIG_DFL);
+    std::raise(number);
+  }
+}
 
 }  // namespace
 
@@ -51,8 +71,8 @@ std::vector<Assignment> TrainOptions::assignments() const {
 
 const std::atomic<bool>& stop_on_signal() {
   struct sigaction action {};
-  action.sa_handler = [](int) { stop = true; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  action.sa_handler = request_stop;
+  action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   return stop;

@@ -20,7 +20,7 @@ struct TrainOptions {
   std::vector<Assignment> assignments() const;
 };
 
-// From here on SIGINT and SIGTERM set this flag; a second one ends the program as usual.
+// From here on SIGINT and SIGTERM set this flag; another one more than a second later ends the program as usual.
 const std::atomic<bool>& stop_on_signal();
 
 }  // namespace ufp4::app

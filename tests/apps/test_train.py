@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,31 @@ def test_a_signal_saves_and_the_same_command_continues(program, folder, number):
     assert steps_of(folder / "run") == steps_of(folder / "whole")
     last = "checkpoints/step-00000300/model.safetensors"
     assert (folder / "run" / last).read_bytes() == (folder / "whole" / last).read_bytes()
+
+
+def test_a_signal_that_comes_twice_at_once_saves_too(program, folder):
+    process = program.start("train", *MICRO, "--steps", "100000", "--set", "train.eval_every=0", "--out", folder / "run")
+    wait_for_step(program, process, folder / "run", 5)
+    for _ in range(20):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.001)
+    errors = program.rest(process)
+    assert process.returncode == 1, errors
+    assert "the same command continues" in errors
+    assert list((folder / "run" / "checkpoints").iterdir())
+
+
+def test_a_second_signal_later_ends_a_run_that_does_not_stop(program, folder):
+    # One step of this takes minutes.
+    slow = ["--set", "model.context=1024", "--set", "train.batch=2048", "--set", "train.micro_batch=1"]
+    process = program.start("train", *MICRO, *slow, "--steps", "10", "--out", folder / "run")
+    program.wait_for(process, lambda: (folder / "run" / "run.json").exists())
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    program.rest(process)
+    assert process.returncode == -signal.SIGTERM
 
 
 def test_a_killed_run_continues_from_its_last_checkpoint(program, folder):
