@@ -1,7 +1,7 @@
 // The arithmetic of the layers, eight neighbouring values of a row at a time. Each layer is a plain struct with
 //   Column at(column): what it needs of a column of vectors, which rows share;
 //   Raw fetch(column, row): the loads; uint4 finish(column, raw): eight BF16 values of its result;
-//   const Bf16* input(i, column, row): where the i-th of its kInputs inputs lies.
+//   const void* input(i, column, row): where the i-th of its kInputs inputs lies, 128 bytes of each row of a tile.
 // kHalves = 2: the halves of its columns are made of the same inputs, and finish_both(raw, result) makes both of what
 // fetch gives for the first. Kernels that write the result and kernels that quantize it call the same functions: the
 // bits cannot differ.
@@ -68,7 +68,7 @@ struct RmsNormLayer {
   };
   __host__ __device__ std::int64_t rows() const { return p.rows; }
   __host__ __device__ std::int64_t columns() const { return p.columns; }
-  __device__ const Bf16* input(int /*i*/, std::uint32_t column, std::uint32_t row) const {
+  __device__ const void* input(int /*i*/, std::uint32_t column, std::uint32_t row) const {
     return p.x + row * p.columns + column;
   }
   __device__ Column at(std::uint32_t column) const {
@@ -101,7 +101,7 @@ struct SwigluLayer {
   };
   __host__ __device__ std::int64_t rows() const { return p.rows; }
   __host__ __device__ std::int64_t columns() const { return p.columns; }
-  __device__ const Bf16* input(int i, std::uint32_t column, std::uint32_t row) const {
+  __device__ const void* input(int i, std::uint32_t column, std::uint32_t row) const {
     return p.h + (row * 2 + i) * p.columns + column;
   }
   __device__ Column at(std::uint32_t column) const { return {p.h + column}; }
@@ -111,6 +111,34 @@ struct SwigluLayer {
   }
   __device__ uint4 finish(const Column& /*c*/, const Raw& raw) const {
     return map_pairs(raw.gate, raw.up, swiglu_value);
+  }
+};
+
+struct RoundedLayer {
+  Rounded p;
+
+  static constexpr int kHalves = 1;
+  static constexpr int kInputs = 2;
+  static constexpr int kTogether = 2;
+  struct Column {
+    const float* x;
+  };
+  struct Raw {
+    float4 low, high;
+  };
+  __host__ __device__ std::int64_t rows() const { return p.rows; }
+  __host__ __device__ std::int64_t columns() const { return p.columns; }
+  __device__ const void* input(int i, std::uint32_t column, std::uint32_t row) const {
+    return p.x + row * p.columns + min(column + static_cast<std::uint32_t>(i) * 32u, static_cast<std::uint32_t>(p.columns) - 8u);
+  }
+  __device__ Column at(std::uint32_t column) const { return {p.x + column}; }
+  __device__ Raw fetch(const Column& c, std::uint32_t row) const {
+    const auto* from = reinterpret_cast<const float4*>(c.x + row * p.columns);
+    return {__ldg(from), __ldg(from + 1)};
+  }
+  __device__ uint4 finish(const Column& /*c*/, const Raw& raw) const {
+    return {round_pair(raw.low.x, raw.low.y), round_pair(raw.low.z, raw.low.w), round_pair(raw.high.x, raw.high.y),
+            round_pair(raw.high.z, raw.high.w)};
   }
 };
 
@@ -130,7 +158,7 @@ struct SwigluBackwardLayer {
   };
   __host__ __device__ std::int64_t rows() const { return p.rows; }
   __host__ __device__ std::int64_t columns() const { return 2 * p.columns; }
-  __device__ const Bf16* input(int i, std::uint32_t column, std::uint32_t row) const {
+  __device__ const void* input(int i, std::uint32_t column, std::uint32_t row) const {
     return i < 2 ? p.h + (row * 2 + i) * p.columns + column : p.dy + row * p.columns + column;
   }
   __device__ Column at(std::uint32_t column) const {

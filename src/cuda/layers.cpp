@@ -56,6 +56,13 @@ bool check(const SwigluBackward& p) {
   return true;
 }
 
+bool check(const Rounded& p) {
+  check_shape("rounding", p.rows, p.columns);
+  if (p.rows == 0 || p.columns == 0) return false;
+  check_pointers("rounding", {{"x", p.x}});
+  return true;
+}
+
 template <typename Layer>
 void compute_layer(const Layer& layer, Bf16* out, Stream stream) {
   if (!check(layer)) return;
@@ -99,6 +106,7 @@ bool layers_take(const QuantizeSpec& spec) {
 void compute(const RmsNorm& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 void compute(const Swiglu& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 void compute(const SwigluBackward& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
+void compute(const Rounded& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 
 void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
   quantize_layer(layer, tasks, out, stream);
@@ -107,6 +115,9 @@ void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Bf16* ou
   quantize_layer(layer, tasks, out, stream);
 }
 void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
+  quantize_layer(layer, tasks, out, stream);
+}
+void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
   quantize_layer(layer, tasks, out, stream);
 }
 

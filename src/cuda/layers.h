@@ -1,5 +1,5 @@
-// The layers of a transformer between its linears, for BF16 matrices in device memory: alone, and as sources of a
-// quantization that never writes them. Both ways give the same bits: `quantize(layer, ..)` is `compute(layer, ..)`
+// The layers of a transformer between its linears, for BF16 matrices in device memory, and the rounding of a weight to
+// BF16: alone, and as sources of a quantization that never writes them. Both ways give the same bits: `quantize(layer, ..)` is `compute(layer, ..)`
 // followed by cuda::quantize of its result.
 //
 // All matrices are dense and row-major, aligned to 16 bytes, with a number of columns that is a multiple of 8.
@@ -42,10 +42,18 @@ struct SwigluBackward {
   const Bf16* dy = nullptr;  // [rows, columns]
 };
 
+// An FP32 matrix rounded to BF16, [rows, columns]: a master weight as the linears take it.
+struct Rounded {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  const float* x = nullptr;  // [rows, columns]
+};
+
 // Writes the layer's result.
 void compute(const RmsNorm& layer, Bf16* out, Stream stream);
 void compute(const Swiglu& layer, Bf16* out, Stream stream);
 void compute(const SwigluBackward& layer, Bf16* out, Stream stream);
+void compute(const Rounded& layer, Bf16* out, Stream stream);
 
 // Whether `quantize` below takes such a task. Not all that the kernels of matrices do: compute the layer and quantize
 // its result for the others.
@@ -57,6 +65,7 @@ bool layers_take(const QuantizeSpec& spec);
 void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
 void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
 void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
+void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
 
 // rstd = 1 / sqrt(mean(x^2) + epsilon) of every row of x, or of x + branch, which is then written (BF16) to `sum`.
 struct RmsStatistics {

@@ -192,6 +192,17 @@ TEST_F(CudaLayers, RmsNormForwardAndBackward) {
   }
 }
 
+TEST_F(CudaLayers, Rounded) {
+  for (const auto [rows, columns] : kShapes) {
+    const DeviceBytes x = normal_f32(rows * columns, 11);
+    const DeviceBytes y(static_cast<std::size_t>(2 * rows * columns));
+    cuda::compute(cuda::Rounded{rows, columns, x.as<float>()}, y.as<Bf16>(), nullptr);
+    std::vector<Bf16> expected;
+    for (const float value : x.fetch_as<float>()) expected.push_back(float_to_bf16(value));
+    EXPECT_EQ(y.fetch_as<Bf16>(), expected);
+  }
+}
+
 struct Outputs {
   DeviceBytes codes, scales, values;
   QuantizeTask task;
@@ -266,6 +277,8 @@ TEST_F(CudaLayers, QuantizedWithoutBeingWritten) {
                               columns);
     expect_fused_equals_parts(cuda::Swiglu{rows, columns, h.as<Bf16>()}, rows, columns);
     expect_fused_equals_parts(cuda::SwigluBackward{rows, columns, h.as<Bf16>(), x.as<Bf16>()}, rows, 2 * columns);
+    const DeviceBytes master = normal_f32(rows * columns, 11);
+    expect_fused_equals_parts(cuda::Rounded{rows, columns, master.as<float>()}, rows, columns);
   }
 }
 
