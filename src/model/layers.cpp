@@ -4,6 +4,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/embedding_dense_backward.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/outer.h>
 #include <ATen/ops/pow.h>
@@ -21,6 +23,42 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
+
+// torch's kernels for the backward passes of attention and embedding add with atomics unless they are told not to.
+class DeterministicScope {
+ public:
+  DeterministicScope() {
+    context_.setDeterministicAlgorithms(true, false);
+    context_.setDeterministicFillUninitializedMemory(false);
+  }
+  ~DeterministicScope() {
+    context_.setDeterministicAlgorithms(algorithms_, false);
+    context_.setDeterministicFillUninitializedMemory(fill_);
+  }
+  DeterministicScope(const DeterministicScope&) = delete;
+  DeterministicScope& operator=(const DeterministicScope&) = delete;
+
+ private:
+  at::Context& context_ = at::globalContext();
+  bool algorithms_ = context_.deterministicAlgorithms();
+  bool fill_ = context_.deterministicFillUninitializedMemory();
+};
+
+class EmbeddingFunction : public torch::autograd::Function<EmbeddingFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& weight, const at::Tensor& tokens) {
+    ctx->save_for_backward({tokens});
+    ctx->saved_data["rows"] = weight.size(0);
+    return at::embedding(weight, tokens).to(at::kBFloat16);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
+    const DeterministicScope deterministic;
+    return {at::embedding_dense_backward(gradients[0].to(at::kFloat), ctx->get_saved_variables()[0],
+                                         ctx->saved_data["rows"].toInt(), -1, false),
+            {}};
+  }
+};
 
 class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
  public:
@@ -52,20 +90,6 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
                                                           std::nullopt, 0.0, true, std::nullopt, group > 1 && !repeat);
   return out.transpose(1, 2).reshape({q.size(0), q.size(1), q.size(2) * q.size(3)});
 }
-
-// torch's kernels for the backward pass of attention add with atomics unless they are told not to.
-class DeterministicScope {
- public:
-  DeterministicScope() : before_(at::globalContext().deterministicAlgorithms()) {
-    at::globalContext().setDeterministicAlgorithms(true, false);
-  }
-  ~DeterministicScope() { at::globalContext().setDeterministicAlgorithms(before_, false); }
-  DeterministicScope(const DeterministicScope&) = delete;
-  DeterministicScope& operator=(const DeterministicScope&) = delete;
-
- private:
-  bool before_;
-};
 
 struct Heads {
   at::Tensor q, k, v;
@@ -125,6 +149,10 @@ class RotaryAttention : public torch::autograd::Function<RotaryAttention> {
 };
 
 }  // namespace
+
+at::Tensor embed(const at::Tensor& weight, const at::Tensor& tokens) {
+  return EmbeddingFunction::apply(weight, tokens);
+}
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, const at::Tensor& branch) {
   return RmsNormFunction::apply(x, weight, epsilon, branch.defined() ? std::optional(branch) : std::nullopt);

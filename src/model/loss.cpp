@@ -54,13 +54,16 @@ class HeadCrossEntropy : public torch::autograd::Function<HeadCrossEntropy> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
                             const at::Tensor& targets, std::int64_t chunk) {
     LossAndGradients result = compute(hidden, weight, targets, chunk, true);
-    ctx->save_for_backward({result.hidden, result.weight});
+    ctx->saved_data["hidden"] = result.hidden;
+    ctx->saved_data["weight"] = result.weight;
     return result.loss;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    const variable_list saved = ctx->get_saved_variables();
-    return {saved[0] * gradients[0], saved[1] * gradients[0], {}, {}};
+    const auto scaled = [&](const char* name) { return ctx->saved_data[name].toTensor().mul_(gradients[0]); };
+    variable_list result{scaled("hidden"), scaled("weight"), {}, {}};
+    ctx->saved_data.clear();  // they are given away
+    return result;
   }
 };
 

@@ -65,8 +65,9 @@ std::int64_t non_embedding_parameter_count(const ModelConfig& config);
 // attention, forward and backward.
 double training_flops_per_token(const ModelConfig& config);
 
-// Bytes that a forward and backward pass over a micro-batch keeps: an estimate from above, with or without the packed
-// stash (all of BF16), with the result of fc1 kept or made anew; without parameters, gradients and optimizer state.
-double activation_bytes(const ModelConfig& config, std::int64_t tokens, bool packed_stash, bool recompute = false);
+// Bytes that a forward and backward pass over a micro-batch keeps: an estimate from above, where a linear keeps `stash`
+// bytes of every element it reads, and the first `recompute_layers` layers make the result of fc1 anew; without
+// parameters, gradients and optimizer state.
+double activation_bytes(const ModelConfig& config, std::int64_t tokens, double stash, std::int64_t recompute_layers = 0);
 
 }  // namespace ufp4

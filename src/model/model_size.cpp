@@ -39,21 +39,22 @@ double training_flops_per_token(const ModelConfig& c) {
   return 6 * gemm_parameters + attention;
 }
 
-double activation_bytes(const ModelConfig& c, std::int64_t tokens, bool packed_stash, bool recompute) {
+double activation_bytes(const ModelConfig& c, std::int64_t tokens, double stash, std::int64_t recompute_layers) {
   const auto d = static_cast<double>(c.d_model);
   const auto f = static_cast<double>(c.ffn);
   const auto qkv = static_cast<double>(c.qkv_size());
-  const double stash = packed_stash ? 0.75 : 2.0;  // 4 bits and an FP32 scale for 16 elements, or BF16
   const double repeated =
       static_cast<double>(2 * (c.heads - c.kv_head_count()) * c.head_size());  // keys and values of groups
   const double layer = 2 * (2 * d)                                             // inputs of the two norms
-                       + stash * (2 * d + d + f)                               // inputs of the four linears
-                       + 2 * (qkv + d + repeated)        // queries, keys, values, attention output
-                       + (recompute ? 0 : 2 * (2 * f));  // gate and up
+                       + stash * (2 * d + f)                                   // inputs of the linears but linear_proj
+                       + 2 * (qkv + d + repeated);       // queries, keys, values, attention output
+  const double gate_and_up = 2 * (2 * f);
   const double working = 2 * (6 * f + 4 * d + 2 * qkv);  // of the layer at hand, forward or backward
   const double logits_tokens = static_cast<double>(c.vocab_size) * 10;
   const double chunk = c.vocab_size > 0 ? std::min<double>(static_cast<double>(tokens), 4096) : 0;
-  return static_cast<double>(tokens) * (static_cast<double>(c.layers) * layer + working + 4 * d) +
+  const auto layers = static_cast<double>(c.layers);
+  const double keeping = layers - std::min(layers, static_cast<double>(recompute_layers));
+  return static_cast<double>(tokens) * (layers * layer + keeping * gate_and_up + working + 4 * d) +
          chunk * logits_tokens;
 }
 

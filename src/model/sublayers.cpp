@@ -22,12 +22,15 @@ using torch::autograd::variable_list;
 // A linear in one call, and what its backward pass needs.
 struct LinearState {
   LinearCall call;
-  WeightOperands weight;
-  at::Tensor gradient;  // where the weight's gradient is added; undefined: it is returned to autograd
+  LinearWeight weight;
+  at::Tensor gradient_leaf;  // to whose gradient that of the weight is added; undefined: it is returned to autograd
   KeptInput kept;
 
+  // Whether the backward pass needs the source once more, instead of something kept.
+  bool makes_x_anew() const { return call.stash == Stash::kNone && (*call.recipe)[Gemm::kWgrad].operand[1].quantized(); }
+
   at::Tensor forward(const Source& x, bool keep) {
-    FpropResult result = fprop(x, weight, call, keep);
+    FpropResult result = fprop(x, weight, call, keep && !makes_x_anew());
     kept = std::move(result.kept);
     return result.y;
   }
@@ -41,29 +44,29 @@ struct LinearState {
     return fprop(x, weight, again, false).y;
   }
 
-  // dx, and the gradient of the weight (undefined if it was added in place).
-  std::pair<at::Tensor, at::Tensor> backward(const Source& source) const {
-    DyOperands dy = quantize_dy(source, call, true, true);
-    at::Tensor dx = matmul_transposed(dy.dgrad, weight.dgrad);
+  // dx, and the gradient of the weight (undefined if it was added in place); `x_source` gives what forward had.
+  template <class XSource>
+  std::pair<at::Tensor, at::Tensor> backward(const Source& dy_source, XSource x_source) const {
+    DyOperands dy = quantize_dy(dy_source, call, true, true);
+    at::Tensor dx = matmul_transposed(dy.dgrad, weight.dgrad(call));
     LinearObserver* const observer = call.context.observer;
     if (observer != nullptr) observer->result(call.number, Gemm::kDgrad, dx);
     dy.dgrad = {};
-    const GemmOperand x = wgrad_x(kept, call);
-    if (!gradient.defined()) {
+    const GemmOperand x = makes_x_anew() ? wgrad_x(x_source(), call) : wgrad_x(kept, call);
+    if (!gradient_leaf.defined()) {
       const at::Tensor dw = matmul_transposed_f32(dy.wgrad, x);
       if (observer != nullptr) observer->result(call.number, Gemm::kWgrad, dw);
       return {dx, dw};
     }
-    at::Tensor into = gradient;
-    matmul_transposed_into(into, dy.wgrad, x, call.accumulate());
+    wgrad_into(gradient_leaf, dy.wgrad, x, call);
     return {dx, {}};
   }
 };
 
 LinearState state_of(Linear& linear, const RandomContext& context) {
   return {linear.layer.call(context),
-          linear.layer.prepare(linear.weight, context),
-          linear.layer.gradient_of(linear.weight),
+          linear.layer.use(linear.weight, context),
+          linear.layer.gradient_leaf(linear.weight),
           {}};
 }
 
@@ -102,13 +105,14 @@ struct State : torch::CustomClassHolder {
     at::Tensor second;
   };
   Gradients backward(const at::Tensor& dy) {
+    const auto norm_source = [this] { return normed(); };
     if (!second) {
-      auto [dnormed, dfirst] = first.backward(Source::matrix(dy));
+      auto [dnormed, dfirst] = first.backward(Source::matrix(dy), norm_source);
       return {std::move(dnormed), std::move(dfirst), {}};
     }
-    auto [dactivated, dsecond] = second->backward(Source::matrix(dy));
     if (!h.defined()) h = first.repeat(normed());
-    auto [dnormed, dfirst] = first.backward(activated_backward(dactivated));
+    auto [dactivated, dsecond] = second->backward(Source::matrix(dy), [this] { return activated(h); });
+    auto [dnormed, dfirst] = first.backward(activated_backward(dactivated), norm_source);
     return {std::move(dnormed), std::move(dfirst), std::move(dsecond)};
   }
 };

@@ -2,7 +2,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/embedding.h>
 #include <ATen/ops/ones.h>
 
 #include <c10/core/GradMode.h>
@@ -54,7 +53,7 @@ struct Transformer::Impl {
   at::Tensor add_parameter(const std::string& name, const at::Tensor& initial, bool decay);
   at::Tensor add_matrix(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation);
   at::Tensor add_norm(const std::string& name, std::int64_t size);
-  Linear add_linear(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation);
+  Linear add_linear(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation, Stash stash);
   Block add_block(std::int64_t number);
 
   at::Tensor attention(Block& block, const at::Tensor& qkv_NC, std::int64_t sequences, const RandomContext& context);
@@ -90,12 +89,13 @@ at::Tensor Transformer::Impl::add_norm(const std::string& name, std::int64_t siz
   return add_parameter(name, at::ones({size}, at::kFloat), false);
 }
 
-Linear Transformer::Impl::add_linear(const std::string& name, std::int64_t rows, std::int64_t columns,
-                                     double deviation) {
+Linear Transformer::Impl::add_linear(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation,
+                                     Stash stash) {
   std::uint32_t number = 0;
   for (const NamedParameter& p : parameters) number += p.name.find(".linear_") != std::string::npos ? 1 : 0;
   return {add_matrix(name, rows, columns, deviation),
-          QuantizedLinear(name, number, recipe, options.stash, WeightGradient::kInPlace, options.path)};
+          QuantizedLinear(name, number, recipe,
+                          {stash, WeightGradient::kInPlace, options.weight_life, options.path})};
 }
 
 Block Transformer::Impl::add_block(std::int64_t number) {
@@ -104,13 +104,14 @@ Block Transformer::Impl::add_block(std::int64_t number) {
   const std::int64_t size = config.head_size();
   const double residual_deviation = kInitialDeviation / std::sqrt(2.0 * static_cast<double>(config.layers));
   at::Tensor attention_norm = add_norm(prefix + "attention_norm", d);
-  Linear qkv = add_linear(prefix + "linear_qkv", config.qkv_size(), d, kInitialDeviation);
+  Linear qkv = add_linear(prefix + "linear_qkv", config.qkv_size(), d, kInitialDeviation, options.stash);
   at::Tensor q_norm = config.qk_norm ? add_norm(prefix + "q_norm", size) : at::Tensor();
   at::Tensor k_norm = config.qk_norm ? add_norm(prefix + "k_norm", size) : at::Tensor();
-  Linear proj = add_linear(prefix + "linear_proj", d, d, residual_deviation);
+  // What it reads is the result of attention, which keeps it for its own backward pass: a stash would be kept beside.
+  Linear proj = add_linear(prefix + "linear_proj", d, d, residual_deviation, Stash::kNone);
   at::Tensor ffn_norm = add_norm(prefix + "ffn_norm", d);
-  Linear fc1 = add_linear(prefix + "linear_fc1", 2 * config.ffn, d, kInitialDeviation);
-  Linear fc2 = add_linear(prefix + "linear_fc2", d, config.ffn, residual_deviation);
+  Linear fc1 = add_linear(prefix + "linear_fc1", 2 * config.ffn, d, kInitialDeviation, options.stash);
+  Linear fc2 = add_linear(prefix + "linear_fc2", d, config.ffn, residual_deviation, options.stash);
   return {attention_norm, std::move(qkv), q_norm, k_norm, std::move(proj), ffn_norm, std::move(fc1), std::move(fc2)};
 }
 
@@ -135,9 +136,11 @@ at::Tensor Transformer::Impl::hidden(const at::Tensor& tokens_BT, const RandomCo
     table_TS = rotary_table(std::max(tokens_BT.size(1), config.context), config.head_size(), config.rope_theta,
                             options.device);
   }
-  const SublayerOptions sublayer{config.norm_epsilon, options.fused, options.recompute};
-  Residual stream{at::embedding(embedding, tokens_BT.reshape({-1})).to(at::kBFloat16), {}};
-  for (Block& block : blocks) {
+  Residual stream{embed(embedding, tokens_BT.reshape({-1})), {}};
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    Block& block = blocks[i];
+    const bool recompute = static_cast<std::int64_t>(i) < options.recompute_layers;
+    const SublayerOptions sublayer{config.norm_epsilon, options.fused, recompute};
     const Residual qkv = norm_linear(stream, block.attention_norm, block.qkv, context, sublayer);
     stream = {qkv.x, attention(block, qkv.branch, tokens_BT.size(0), context)};
     stream = feed_forward(stream, block.ffn_norm, block.fc1, block.fc2, context, sublayer);

@@ -22,8 +22,9 @@ struct TransformerOptions {
   std::uint64_t seed = 0;  // of the initial weights
   at::Device device = at::kCPU;
   Stash stash = Stash::kPacked;
-  bool fused = true;       // SublayerOptions::fused
-  bool recompute = false;  // SublayerOptions::recompute
+  WeightLife weight_life = WeightLife::kStep;
+  bool fused = true;                  // SublayerOptions::fused
+  std::int64_t recompute_layers = 0;  // from the first on: SublayerOptions::recompute
   GemmPath path = GemmPath::kEmulated;
   std::int64_t loss_chunk = 0;  // tokens whose logits exist at a time; 0: chosen from the vocabulary
 };
@@ -32,9 +33,6 @@ struct NamedParameter {
   std::string name;   // "embedding", "layers.0.linear_qkv", "layers.0.attention_norm", "final_norm", "lm_head"
   at::Tensor tensor;  // FP32 leaf with requires_grad
   bool decay;         // whether weight decay applies: matrices yes, norms no
-  // Whether the first micro-batch of a step overwrites the gradient (WeightGradient::kInPlace), so that nobody need
-  // zero it before.
-  bool overwritten = false;
 };
 
 class Transformer {

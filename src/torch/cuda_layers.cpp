@@ -23,6 +23,10 @@ cuda::SwigluBackward swiglu_backward_of(const at::Tensor& dy, const at::Tensor& 
   return {rows_of(h), h.size(-1) / 2, bf16_input(h), bf16_input(dy)};
 }
 
+cuda::Rounded rounded_of(const at::Tensor& matrix) {
+  return {matrix.size(0), matrix.size(1), matrix.const_data_ptr<float>()};
+}
+
 void rms_statistics(const at::Tensor& x, const at::Tensor& branch, double epsilon, const at::Tensor& sum,
                     const at::Tensor& rstd) {
   cuda::rms_statistics({rows_of(x), x.size(-1), bf16_input(x), bf16_input(branch),
@@ -84,6 +88,7 @@ void quantize_known(const Source& source, std::span<const QuantizeTask> tasks) {
     case Source::Kind::kSwiglu: return cuda::quantize(swiglu_of(source.input()), tasks, nullptr, stream());
     case Source::Kind::kSwigluBackward:
       return cuda::quantize(swiglu_backward_of(source.dy(), source.input()), tasks, nullptr, stream());
+    case Source::Kind::kRounded: return cuda::quantize(rounded_of(source.input()), tasks, nullptr, stream());
   }
 }
 

@@ -21,7 +21,7 @@ class LinearObserver {
   // those of the weight before the first of a step.
   virtual void operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis axis) = 0;
 
-  // What a GEMM gave: y and dx in BF16, and dw in FP32 where it is not added to a gradient within the product.
+  // What a GEMM gave: y and dx in BF16, and dw in FP32 where it is not added to that of another micro-batch.
   virtual void result(std::uint32_t number, Gemm gemm, const at::Tensor& result) = 0;
 };
 

@@ -42,8 +42,10 @@ at::Tensor linear_op(const at::Tensor& x, const at::Tensor& weight, std::string_
                               to_u32("token_offset", token_offset)};
   const std::uint32_t number = to_u32("layer", layer, std::numeric_limits<std::uint32_t>::max() / 8 - 1);
   const auto shared = std::make_shared<const Recipe>(parse_recipe(recipe));
-  const LinearCall call{shared, number, context, stash ? Stash::kPacked : Stash::kBf16};
-  return quantized_linear(x, weight, prepare_weight(weight, call), call);
+  const LinearCall call{shared, number, context, stash ? Stash::kPacked : Stash::kNone};
+  // In BF16 the weight is quantized by operators that can be traced.
+  const WeightOperands operands = prepare_weight(weight.detach().to(at::kBFloat16), call);
+  return quantized_linear(x, weight, {weight.detach(), operands}, call);
 }
 
 }  // namespace ufp4::ops

@@ -1,5 +1,6 @@
 #include "torch/linear_passes.h"
 
+#include <ATen/ops/empty_like.h>
 #include <c10/core/GradMode.h>
 
 #include <optional>
@@ -38,9 +39,48 @@ ops::RandomArgs random_args(const RandomContext& context, std::uint32_t token_of
           context.device_step.defined() ? std::optional(context.device_step) : std::nullopt};
 }
 
-GemmOperand quantize_for_gemm(const at::Tensor& matrix, const OperandRequest& request, Axis axis,
+GemmOperand quantize_for_gemm(const Source& source, const OperandRequest& request, Axis axis,
                               const ops::RandomArgs& random) {
-  return gemm_operand(quantize(Source::matrix(matrix), request, axis, random));
+  return gemm_operand(quantize(source, request, axis, random));
+}
+
+// The two operands that are made of a weight.
+struct WeightUse {
+  Gemm gemm;
+  Operand place;
+  Axis axis;
+};
+constexpr WeightUse kFpropWeight{Gemm::kFprop, Operand::kFpropW, Axis::kRow};
+constexpr WeightUse kDgradWeight{Gemm::kDgrad, Operand::kDgradW, Axis::kColumn};
+
+bool quantized(const WeightUse& use, const LinearCall& call) { return (*call.recipe)[use.gemm].operand[1].quantized(); }
+
+// The weight rounded to BF16; not in memory where a kernel takes it so.
+Source weight_source(const at::Tensor& weight, const LinearCall& call) {
+  const at::Tensor values = weight.detach();
+  const bool never_whole = quantized(kFpropWeight, call) && quantized(kDgradWeight, call) && Source::rounds(values);
+  return never_whole ? Source::rounded(values) : Source::matrix(values.to(at::kBFloat16));
+}
+
+void tell_of_weight(const Source& weight, const LinearCall& call, const WeightUse& use) {
+  LinearObserver* const observer = call.context.observer;
+  if (observer != nullptr) observer->operand(call.number, use.gemm, 1, weight.compute(), use.axis);
+}
+
+GemmOperand weight_operand(const Source& weight, const LinearCall& call, const WeightUse& use) {
+  tell_of_weight(weight, call, use);
+  if (!quantized(use, call)) {
+    const at::Tensor matrix = weight.compute();
+    return {use.axis == Axis::kRow ? matrix : matrix.t(), {}};
+  }
+  return quantize_for_gemm(weight, request_of(call, use.gemm, 1, use.place), use.axis, random_args(call.context, 0));
+}
+
+GemmOperand kept_or_made(const GemmOperand& kept, const at::Tensor& weight, const LinearCall& call,
+                         const WeightUse& use) {
+  if (kept.values.defined()) return kept;
+  const at::NoGradGuard no_grad;
+  return weight_operand(weight_source(weight, call), call, use);
 }
 
 }  // namespace
@@ -53,28 +93,29 @@ GemmPath path_of(const GemmRecipe& gemm, GemmPath wanted) {
   return wanted;
 }
 
-WeightOperands prepare_weight(const at::Tensor& weight, const LinearCall& call) {
-  const at::NoGradGuard no_grad;
-  const Recipe& recipe = *call.recipe;
-  const at::Tensor bf16 = weight.detach().to(at::kBFloat16);
-  const bool quantize_fprop = recipe[Gemm::kFprop].operand[1].quantized();
-  const bool quantize_dgrad = recipe[Gemm::kDgrad].operand[1].quantized();
-  const OperandRequest fprop = request_of(call, Gemm::kFprop, 1, Operand::kFpropW);
-  const OperandRequest dgrad = request_of(call, Gemm::kDgrad, 1, Operand::kDgradW);
-  const ops::RandomArgs random = random_args(call.context, 0);
-  if (LinearObserver* const observer = call.context.observer; observer != nullptr) {
-    observer->operand(call.number, Gemm::kFprop, 1, bf16, Axis::kRow);
-    observer->operand(call.number, Gemm::kDgrad, 1, bf16, Axis::kColumn);
-  }
-  if (quantize_fprop && quantize_dgrad) {
-    MadeOperands both = quantize_both(Source::matrix(bf16), fprop, dgrad, random);
-    return {gemm_operand(std::move(both.row)), gemm_operand(std::move(both.column))};
-  }
-  return {quantize_fprop ? quantize_for_gemm(bf16, fprop, Axis::kRow, random) : GemmOperand{bf16, {}},
-          quantize_dgrad ? quantize_for_gemm(bf16, dgrad, Axis::kColumn, random) : GemmOperand{bf16.t(), {}}};
+GemmOperand LinearWeight::fprop(const LinearCall& call) const {
+  return kept_or_made(kept.fprop, values, call, kFpropWeight);
 }
 
-FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCall& call, bool keep) {
+GemmOperand LinearWeight::dgrad(const LinearCall& call) const {
+  return kept_or_made(kept.dgrad, values, call, kDgradWeight);
+}
+
+WeightOperands prepare_weight(const at::Tensor& weight, const LinearCall& call) {
+  const at::NoGradGuard no_grad;
+  const Source source = weight_source(weight, call);
+  if (!quantized(kFpropWeight, call) || !quantized(kDgradWeight, call)) {
+    return {weight_operand(source, call, kFpropWeight), weight_operand(source, call, kDgradWeight)};
+  }
+  tell_of_weight(source, call, kFpropWeight);
+  tell_of_weight(source, call, kDgradWeight);
+  MadeOperands both =
+      quantize_both(source, request_of(call, Gemm::kFprop, 1, Operand::kFpropW),
+                    request_of(call, Gemm::kDgrad, 1, Operand::kDgradW), random_args(call.context, 0));
+  return {gemm_operand(std::move(both.row)), gemm_operand(std::move(both.column))};
+}
+
+FpropResult fprop(const Source& x, const LinearWeight& weight, const LinearCall& call, bool keep) {
   const Recipe& recipe = *call.recipe;
   const bool quantize_x = recipe[Gemm::kFprop].operand[0].quantized();
   const bool pack = keep && call.stash == Stash::kPacked && recipe[Gemm::kWgrad].operand[1].quantized();
@@ -100,9 +141,10 @@ FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCal
     } else if (keep) {
       result.kept.codes = matrix;
     }
-    operand = quantize_x ? quantize_for_gemm(matrix, fprop_x, Axis::kRow, random) : GemmOperand{matrix, {}};
+    operand =
+        quantize_x ? quantize_for_gemm(Source::matrix(matrix), fprop_x, Axis::kRow, random) : GemmOperand{matrix, {}};
   }
-  result.y = matmul_transposed(operand, weight.fprop);
+  result.y = matmul_transposed(operand, weight.fprop(call));
   if (observer != nullptr) observer->result(call.number, Gemm::kFprop, result.y);
   return result;
 }
@@ -126,20 +168,34 @@ DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, b
   const at::Tensor matrix = dy.compute();
   DyOperands result;
   if (want_dx) {
-    result.dgrad = quantize_dgrad ? quantize_for_gemm(matrix, dgrad, Axis::kRow, random) : GemmOperand{matrix, {}};
+    result.dgrad = quantize_dgrad ? quantize_for_gemm(Source::matrix(matrix), dgrad, Axis::kRow, random) : GemmOperand{matrix, {}};
   }
   if (want_dw) {
     result.wgrad =
-        quantize_wgrad ? quantize_for_gemm(matrix, wgrad, Axis::kColumn, random) : GemmOperand{matrix.t(), {}};
+        quantize_wgrad ? quantize_for_gemm(Source::matrix(matrix), wgrad, Axis::kColumn, random) : GemmOperand{matrix.t(), {}};
   }
   return result;
 }
 
 GemmOperand wgrad_x(const KeptInput& kept, const LinearCall& call) {
   if (!(*call.recipe)[Gemm::kWgrad].operand[1].quantized()) return {kept.codes.t(), {}};
+  if (call.stash == Stash::kNone) return wgrad_x(Source::matrix(kept.codes), call);
   const OperandRequest request = request_of(call, Gemm::kWgrad, 1, Operand::kWgradX);
-  if (call.stash == Stash::kPacked) return unpack(kept, request.args, request.form);
-  return quantize_for_gemm(kept.codes, request, Axis::kColumn, random_args(call.context, call.context.token_offset));
+  return unpack(kept, request.args, request.form);
+}
+
+GemmOperand wgrad_x(const Source& x, const LinearCall& call) {
+  return quantize_for_gemm(x, request_of(call, Gemm::kWgrad, 1, Operand::kWgradX), Axis::kColumn,
+                           random_args(call.context, call.context.token_offset));
+}
+
+void wgrad_into(const at::Tensor& leaf, const GemmOperand& dy, const GemmOperand& x, const LinearCall& call) {
+  at::Tensor& gradient = leaf.mutable_grad();
+  const bool begins = call.context.token_offset == 0 || !gradient.defined();
+  if (begins) gradient = at::empty_like(leaf.detach());
+  matmul_transposed_into(gradient, dy, x, begins ? Accumulate::kOverwrite : Accumulate::kAdd);
+  LinearObserver* const observer = call.context.observer;
+  if (begins && observer != nullptr) observer->result(call.number, Gemm::kWgrad, gradient);
 }
 
 }  // namespace ufp4

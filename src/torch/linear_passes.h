@@ -24,16 +24,17 @@
 
 namespace ufp4 {
 
-// The weight as the GEMMs of fprop and dgrad take it, both made in one read.
+// The weight as the GEMMs of fprop and dgrad take it.
 struct WeightOperands {
   GemmOperand fprop;  // [out, in padded]
   GemmOperand dgrad;  // [in, out padded]: the transpose
 };
 
-// What the backward pass of a linear keeps of x. The packed stash changes no bit of the result.
+// What a linear keeps of x for wgrad where that quantizes it. It changes no bit of the result.
 enum class Stash : std::uint8_t {
-  kPacked,  // the wgrad operand, already quantized: codes and scales, 4.25 to 6 bits an element
-  kBf16,    // x itself; it is quantized in the backward pass
+  kPacked,  // the operand, already quantized: codes and scales, 4.25 to 6 bits an element
+  kNone,    // nothing of its own: x, or what it is made of, which the layer before keeps anyway, is quantized in the
+            // backward pass
 };
 
 // What multiplies quantized operands.
@@ -53,9 +54,15 @@ struct LinearCall {
   RandomContext context;
   Stash stash = Stash::kPacked;
   GemmPath path = GemmPath::kEmulated;
+};
 
-  // What becomes of a weight gradient that is written in place: the first micro-batch of a step begins it.
-  Accumulate accumulate() const { return context.token_offset == 0 ? Accumulate::kOverwrite : Accumulate::kAdd; }
+// A weight in one use of a layer. Operands that are not kept are made by the pass that needs them.
+struct LinearWeight {
+  at::Tensor values;  // [out, in], FP32 or BF16
+  WeightOperands kept;
+
+  GemmOperand fprop(const LinearCall& call) const;
+  GemmOperand dgrad(const LinearCall& call) const;
 };
 
 // What fprop keeps of x for wgrad: the packed operand, x itself (in `codes`), or nothing.
@@ -66,11 +73,11 @@ struct FpropResult {
   KeptInput kept;
 };
 
-// The weight quantized for fprop and dgrad; of the call, the token offset plays no part.
+// Both operands of a weight [out, in], FP32 or BF16, made in one read; of the call, the token offset plays no part.
 WeightOperands prepare_weight(const at::Tensor& weight, const LinearCall& call);
 
-// x [tokens, in]. `keep`: whether wgrad will follow.
-FpropResult fprop(const Source& x, const WeightOperands& weight, const LinearCall& call, bool keep);
+// x [tokens, in]. `keep`: whether what fprop makes of x is to be kept for wgrad.
+FpropResult fprop(const Source& x, const LinearWeight& weight, const LinearCall& call, bool keep);
 
 // Q(dy) of dgrad and Q(dy^T) of wgrad, made in one read if both are quantized; empty where not wanted.
 struct DyOperands {
@@ -79,7 +86,12 @@ struct DyOperands {
 };
 DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, bool want_dw);
 
-// Q(x^T) of wgrad from what fprop kept: [in, tokens padded].
+// Q(x^T) of wgrad from what fprop kept, or from x: [in, tokens padded].
 GemmOperand wgrad_x(const KeptInput& kept, const LinearCall& call);
+GemmOperand wgrad_x(const Source& x, const LinearCall& call);
+
+// Adds dw to the FP32 gradient of `leaf`, within the GEMM where the device can; the first micro-batch of a step (token
+// offset 0) makes a new one.
+void wgrad_into(const at::Tensor& leaf, const GemmOperand& dy, const GemmOperand& x, const LinearCall& call);
 
 }  // namespace ufp4

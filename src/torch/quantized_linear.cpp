@@ -18,24 +18,31 @@ using torch::autograd::variable_list;
 
 // What a call carries beside its tensors, to the backward pass too.
 struct CallHolder : torch::CustomClassHolder {
-  CallHolder(LinearCall c, const WeightOperands& w, at::Tensor g)
-      : call(std::move(c)), fprop_scale(w.fprop.scale), dgrad_scale(w.dgrad.scale), gradient(std::move(g)) {}
+  CallHolder(LinearCall c, const LinearWeight& w, at::Tensor leaf)
+      : call(std::move(c)),
+        values(w.values),
+        fprop_scale(w.kept.fprop.scale),
+        dgrad_scale(w.kept.dgrad.scale),
+        gradient_leaf(std::move(leaf)) {}
 
   LinearCall call;
-  at::Tensor fprop_scale;  // of the weight's operands
+  at::Tensor values;       // of the weight
+  at::Tensor fprop_scale;  // of its operands
   at::Tensor dgrad_scale;
-  at::Tensor gradient;  // where the weight's gradient is added in the backward pass; undefined: it is returned
+  at::Tensor gradient_leaf;
 };
 
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
  public:
+  // The weight's operands are undefined where the passes make them.
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& fprop_weight, const at::Tensor& dgrad_weight,
+                            const std::optional<at::Tensor>& fprop_weight,
+                            const std::optional<at::Tensor>& dgrad_weight,
                             const c10::intrusive_ptr<CallHolder>& holder) {
-    const WeightOperands operands{{fprop_weight, holder->fprop_scale}, {dgrad_weight, holder->dgrad_scale}};
-    FpropResult result = fprop(Source::matrix(x), operands, holder->call, weight.requires_grad());
+    const LinearWeight use{holder->values, {{fprop_weight.value_or(at::Tensor()), holder->fprop_scale}, {}}};
+    FpropResult result = fprop(Source::matrix(x), use, holder->call, weight.requires_grad());
     ctx->save_for_backward({result.kept.codes, result.kept.scales, result.kept.outer_scales,
-                            x.requires_grad() ? dgrad_weight : at::Tensor()});
+                            x.requires_grad() ? dgrad_weight.value_or(at::Tensor()) : at::Tensor()});
     ctx->saved_data["call"] = c10::IValue::make_capsule(holder);
     ctx->saved_data["weight_dtype"] = weight.scalar_type();
     return result.y;
@@ -43,25 +50,27 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
     const auto holder = c10::static_intrusive_pointer_cast<CallHolder>(ctx->saved_data["call"].toCapsule());
+    const LinearCall& call = holder->call;
     variable_list saved = ctx->get_saved_variables();
     variable_list result(5);  // one for every argument of forward
     if (!gradients[0].defined()) return result;
     const bool want_dx = ctx->needs_input_grad(0);
     const bool want_dw = ctx->needs_input_grad(1);
-    DyOperands dy = quantize_dy(Source::matrix(gradients[0]), holder->call, want_dx, want_dw);
-    LinearObserver* const observer = holder->call.context.observer;
+    DyOperands dy = quantize_dy(Source::matrix(gradients[0]), call, want_dx, want_dw);
+    LinearObserver* const observer = call.context.observer;
     if (want_dx) {
-      result[0] = matmul_transposed(dy.dgrad, {saved[3], holder->dgrad_scale});
-      if (observer != nullptr) observer->result(holder->call.number, Gemm::kDgrad, result[0]);
+      const LinearWeight use{holder->values, {{}, {saved[3], holder->dgrad_scale}}};
+      result[0] = matmul_transposed(dy.dgrad, use.dgrad(call));
+      if (observer != nullptr) observer->result(call.number, Gemm::kDgrad, result[0]);
     }
     dy.dgrad = {};
     if (!want_dw) return result;
-    const GemmOperand x = wgrad_x({saved[0], saved[1], saved[2]}, holder->call);
-    if (holder->gradient.defined()) {
-      matmul_transposed_into(holder->gradient, dy.wgrad, x, holder->call.accumulate());
+    const GemmOperand x = wgrad_x({saved[0], saved[1], saved[2]}, call);
+    if (holder->gradient_leaf.defined()) {
+      wgrad_into(holder->gradient_leaf, dy.wgrad, x, call);
     } else {
       const at::Tensor dw = matmul_transposed_f32(dy.wgrad, x);
-      if (observer != nullptr) observer->result(holder->call.number, Gemm::kWgrad, dw);
+      if (observer != nullptr) observer->result(call.number, Gemm::kWgrad, dw);
       result[1] = dw.to(ctx->saved_data["weight_dtype"].toScalarType());
     }
     return result;
@@ -86,16 +95,17 @@ void check(const at::Tensor& x, const at::Tensor& weight) {
 
 }  // namespace
 
-at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& weight, const WeightOperands& operands,
-                            const LinearCall& call, const at::Tensor& gradient) {
+at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& weight, const LinearWeight& use,
+                            const LinearCall& call, const at::Tensor& gradient_leaf) {
   check(x, weight);
   const at::Tensor x_2d = x.dim() == 2 ? x : x.reshape_symint({-1, x.sym_size(-1)});
   at::Tensor y;
   if (at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad())) {
-    y = LinearFunction::apply(x_2d, weight, operands.fprop.values, operands.dgrad.values,
-                              c10::make_intrusive<CallHolder>(call, operands, gradient));
+    const auto given = [](const at::Tensor& t) { return t.defined() ? std::optional(t) : std::nullopt; };
+    y = LinearFunction::apply(x_2d, weight, given(use.kept.fprop.values), given(use.kept.dgrad.values),
+                              c10::make_intrusive<CallHolder>(call, use, gradient_leaf));
   } else {
-    y = fprop(Source::matrix(x_2d), operands, call, false).y;
+    y = fprop(Source::matrix(x_2d), use, call, false).y;
   }
   if (x.dim() == 2) return y;
   std::vector<c10::SymInt> shape = x.sym_sizes().vec();
@@ -116,9 +126,9 @@ struct QuantizedLinear::PreparedWeight {
   }
 };
 
-QuantizedLinear::QuantizedLinear(std::string name, std::uint32_t number, const Recipe& recipe, Stash stash,
-                                 WeightGradient gradient, GemmPath path)
-    : name_(std::move(name)), number_(number), stash_(stash), gradient_(gradient), path_(path) {
+QuantizedLinear::QuantizedLinear(std::string name, std::uint32_t number, const Recipe& recipe,
+                                 const LinearOptions& options)
+    : name_(std::move(name)), number_(number), options_(options) {
   validate(recipe);
   if (recipe.quantized() && recipe.keeps_bf16(name_)) {
     Recipe bf16;
@@ -129,7 +139,14 @@ QuantizedLinear::QuantizedLinear(std::string name, std::uint32_t number, const R
   }
 }
 
-const WeightOperands& QuantizedLinear::prepare(const at::Tensor& weight, const RandomContext& context) {
+LinearCall QuantizedLinear::call(const RandomContext& context) const {
+  return {recipe_, number_, context, options_.stash, options_.path};
+}
+
+LinearWeight QuantizedLinear::use(const at::Tensor& weight, const RandomContext& context) {
+  LinearWeight result{weight.detach(), {}};
+  const auto quantized = [&](Gemm gemm) { return (*recipe_)[gemm].operand[1].quantized(); };
+  if (options_.life == WeightLife::kPass && quantized(Gemm::kFprop) && quantized(Gemm::kDgrad)) return result;
   if (prepared_ == nullptr || !prepared_->matches(weight, context)) {
     prepared_.reset();  // before the new one takes memory
     prepared_ = std::make_shared<PreparedWeight>(PreparedWeight{prepare_weight(weight, call(context)), context.seed,
@@ -137,16 +154,18 @@ const WeightOperands& QuantizedLinear::prepare(const at::Tensor& weight, const R
                                                                 static_cast<std::uint32_t>(weight._version())});
     ++preparations_;
   }
-  return prepared_->operands;
+  result.kept = prepared_->operands;
+  return result;
 }
 
-at::Tensor QuantizedLinear::gradient_of(const at::Tensor& weight) const {
-  return gradient_ == WeightGradient::kInPlace && weight.requires_grad() ? weight.grad() : at::Tensor();
+at::Tensor QuantizedLinear::gradient_leaf(const at::Tensor& weight) const {
+  const bool in_place = options_.gradient == WeightGradient::kInPlace && weight.requires_grad() && weight.is_leaf();
+  return in_place && weight.scalar_type() == at::kFloat ? weight : at::Tensor();
 }
 
 at::Tensor QuantizedLinear::forward(const at::Tensor& x, const at::Tensor& weight, const RandomContext& context) {
   check(x, weight);
-  return quantized_linear(x, weight, prepare(weight, context), call(context), gradient_of(weight));
+  return quantized_linear(x, weight, use(weight, context), call(context), gradient_leaf(weight));
 }
 
 }  // namespace ufp4

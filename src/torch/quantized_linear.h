@@ -16,27 +16,39 @@ namespace ufp4 {
 // Where the gradient of the weight goes.
 enum class WeightGradient : std::uint8_t {
   kReturned,  // to autograd, in the type of the weight
-  kInPlace,   // to the weight's own FP32 gradient, if there is one, within the GEMM where the device can: the first
-              // micro-batch of a step (token offset 0) overwrites it, the others are added. Autograd gets none. For a
-              // trainer that reads .grad after backward(), not for torch::autograd::grad.
+  kInPlace,   // to .grad of an FP32 leaf (wgrad_into): the first micro-batch of a step makes it, the others are added.
+              // Autograd gets none. For a trainer that reads .grad after backward(), not for torch::autograd::grad.
+};
+
+// How long the quantized operands of the weight live. It changes no bit.
+enum class WeightLife : std::uint8_t {
+  kStep,  // made in one read by the first forward pass with a seed and step, and kept for the others
+  kPass,  // made by every pass that needs one. For one micro-batch a step: a second read of the weight, and no memory.
+          // What is not quantized in both orientations is kept for the step nevertheless.
+};
+
+struct LinearOptions {
+  Stash stash = Stash::kPacked;
+  WeightGradient gradient = WeightGradient::kReturned;
+  WeightLife life = WeightLife::kStep;
+  GemmPath path = GemmPath::kEmulated;
 };
 
 class QuantizedLinear {
  public:
   // `name` decides whether the recipe keeps the layer in BF16; `number` (0, 1, .. in model order) names its random
   // streams. Throws InputError for a recipe that is not valid.
-  QuantizedLinear(std::string name, std::uint32_t number, const Recipe& recipe, Stash stash = Stash::kPacked,
-                  WeightGradient gradient = WeightGradient::kReturned, GemmPath path = GemmPath::kEmulated);
+  QuantizedLinear(std::string name, std::uint32_t number, const Recipe& recipe, const LinearOptions& options = {});
 
-  // x [.., in] BF16, weight [out, in] FP32 or BF16: [.., out] BF16. Differentiable in both. The weight is quantized
-  // once for all calls with the same seed and step while it is not modified.
+  // x [.., in] BF16, weight [out, in] FP32 or BF16: [.., out] BF16. Differentiable in both. With WeightLife::kStep the
+  // weight is quantized once for all calls with the same seed and step while it is not modified.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& weight, const RandomContext& context);
 
-  // What a function of several layers needs of this one: its place in the step, the prepared weight, and where the
-  // weight's gradient is added (undefined: nowhere).
-  LinearCall call(const RandomContext& context) const { return {recipe_, number_, context, stash_, path_}; }
-  const WeightOperands& prepare(const at::Tensor& weight, const RandomContext& context);
-  at::Tensor gradient_of(const at::Tensor& weight) const;
+  // What a function of several layers needs of this one: its place in the step, the weight, and the leaf to whose
+  // gradient that of the weight is added (undefined: it is returned).
+  LinearCall call(const RandomContext& context) const;
+  LinearWeight use(const at::Tensor& weight, const RandomContext& context);
+  at::Tensor gradient_leaf(const at::Tensor& weight) const;
 
   const std::string& name() const { return name_; }
   const Recipe& recipe() const { return *recipe_; }
@@ -51,16 +63,14 @@ class QuantizedLinear {
   std::string name_;
   std::uint32_t number_;
   std::shared_ptr<const Recipe> recipe_;
-  Stash stash_;
-  WeightGradient gradient_;
-  GemmPath path_;
+  LinearOptions options_;
   std::shared_ptr<PreparedWeight> prepared_;
   std::int64_t preparations_ = 0;
 };
 
-// One call without a layer object: the autograd function itself. `operands` comes from prepare_weight(weight, call);
-// where `gradient` is defined the weight's gradient is added to it instead of being returned.
-at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& weight, const WeightOperands& operands,
-                            const LinearCall& call, const at::Tensor& gradient = {});
+// One call without a layer object: the autograd function itself. `use` is what the passes take for the weight; where
+// `gradient_leaf` is defined the weight's gradient is added to that of this leaf instead of being returned.
+at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& weight, const LinearWeight& use,
+                            const LinearCall& call, const at::Tensor& gradient_leaf = {});
 
 }  // namespace ufp4

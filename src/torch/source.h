@@ -1,5 +1,5 @@
-// What a linear reads: a matrix in memory, or one that a layer before it makes and that a fused kernel quantizes
-// without writing it. Both give the same bits.
+// What is quantized for a linear: a matrix in memory, or one that a fused kernel makes and quantizes without writing
+// it: the result of the layer before the linear, or its master weight rounded to BF16. Both give the same bits.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +12,7 @@ namespace ufp4 {
 
 class Source {
  public:
-  enum class Kind : std::uint8_t { kMatrix, kRmsNorm, kSwiglu, kSwigluBackward };
+  enum class Kind : std::uint8_t { kMatrix, kRmsNorm, kSwiglu, kSwigluBackward, kRounded };
 
   // BF16, all of them [tokens, features].
   static Source matrix(const at::Tensor& x) { return {Kind::kMatrix, x, {}, {}, {}}; }
@@ -23,6 +23,9 @@ class Source {
   static Source swiglu_backward(const at::Tensor& dy, const at::Tensor& h) {
     return {Kind::kSwigluBackward, h, {}, {}, dy};
   }
+  // An FP32 matrix rounded to BF16, if `rounds`: there are kernels that do it, and the shape is one that they take.
+  static bool rounds(const at::Tensor& matrix);
+  static Source rounded(const at::Tensor& matrix) { return {Kind::kRounded, matrix, {}, {}, {}}; }
 
   // The matrix, in memory.
   at::Tensor compute() const;

@@ -117,7 +117,7 @@ void measure_alone(ChainLinear& linear, std::uint32_t number, const at::Tensor& 
   const at::Tensor x_leaf = x.clone().set_requires_grad(true);
   const at::Tensor w_leaf = weight.detach().clone().set_requires_grad(true);
   const LinearCall call{std::make_shared<const Recipe>(recipe), number, context, Stash::kPacked};
-  const at::Tensor y = quantized_linear(x_leaf, w_leaf, prepare_weight(w_leaf, call), call, {});
+  const at::Tensor y = quantized_linear(x_leaf, w_leaf, {w_leaf.detach(), {}}, call);
   y.backward(dy);
   const auto compare_result = [&](Gemm gemm, const at::Tensor& image) {
     ChainGemm& g = linear.gemm[static_cast<std::size_t>(gemm)];

@@ -121,9 +121,10 @@ const std::vector<ConfigKey>& table() {
        UFP4_SLOT(train.stash),
        0,
        0,
-       {"packed", "bf16"},
+       {"packed", "none"},
        true,
-       "what is kept for the backward pass of a quantized linear; changes memory, no result"},
+       "what a quantized linear keeps of its input for the backward pass; packed: its operand in 4 bits; none: nothing, "
+       "the operand is made of what other layers keep anyway; changes memory, no result"},
       {"train.attention",
        UFP4_SLOT(train.attention),
        0,
@@ -165,6 +166,13 @@ const std::vector<ConfigKey>& table() {
        "what the backward pass makes anew instead of keeping it; ffn: the result of linear_fc1, the largest "
        "activation, "
        "for a GEMM more; changes memory, no result"},
+      {"train.recompute_layers",
+       UFP4_SLOT(train.recompute_layers),
+       0,
+       9e15,
+       {},
+       true,
+       "in how many layers, from the first on, train.recompute applies; 0: in all"},
       {"train.threads", UFP4_SLOT(train.threads), 0, 4096, {}, true, "threads of the CPU; 0: all cores"},
       {"train.log_every", UFP4_SLOT(train.log_every), 1, kMaxSteps, {}, true, "steps between lines of the log"},
       {"train.eval_every",

@@ -55,11 +55,18 @@ double available_host_memory() {
 
 MemoryEstimate estimate_memory(const RunConfig& config) {
   const auto parameters = static_cast<double>(parameter_count(config.model));
+  const bool quantized = config.recipe.quantized();
+  const bool one_pass = config.train.micro_batch == config.train.batch;
+  const double operands = quantized ? (one_pass ? 0 : 2 * 2) : 2;  // in BF16, at most
+  // 4 bits and an FP32 scale for 16 elements; or BF16.
+  const double stash = !quantized ? 2 : config.train.stash == "packed" ? 0.75 : 0;
   MemoryEstimate estimate;
-  estimate.state = parameters * (4 * 4 + 2 * 2);
-  estimate.activations =
-      activation_bytes(config.model, config.train.micro_batch * config.model.context,
-                       config.train.stash == "packed" && config.recipe.quantized(), config.train.recompute == "ffn");
+  estimate.state = parameters * (3 * 4 + operands);
+  estimate.gradients = parameters * 4;
+  estimate.activations = activation_bytes(config.model, config.train.micro_batch * config.model.context, stash,
+                                          recomputed_layers(config));
+  estimate.total = estimate.state + (one_pass ? std::max(estimate.gradients, estimate.activations)
+                                              : estimate.gradients + estimate.activations);
   return estimate;
 }
 
@@ -71,11 +78,12 @@ double available_memory(const c10::Device& device) {
 void check_memory(const RunConfig& config, const c10::Device& device) {
   const MemoryEstimate need = estimate_memory(config);
   const double available = available_memory(device);
-  if (need.total() <= available) return;
-  const bool model_too_large = need.state > available;
-  throw InputError("the run needs about " + gib(need.total()) + " (" + gib(need.state) + " for " +
-                   std::to_string(parameter_count(config.model)) + " parameters with gradients and optimizer state, " +
-                   gib(need.activations) + " for the activations of a micro-batch of " +
+  if (need.total <= available) return;
+  const bool model_too_large = need.state + need.gradients > available;
+  throw InputError("the run needs about " + gib(need.total) + " (" + gib(need.state) + " for " +
+                   std::to_string(parameter_count(config.model)) + " parameters with optimizer state, " +
+                   gib(need.gradients) + " for gradients, " + gib(need.activations) +
+                   " for the activations of a micro-batch of " +
                    std::to_string(config.train.micro_batch) + " x " + std::to_string(config.model.context) +
                    " tokens), but " + gib(available) + " are free on " + device.str() + ": lower " +
                    (model_too_large ? "model.d_model or model.layers, or choose a smaller model"

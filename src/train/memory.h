@@ -10,9 +10,10 @@
 namespace ufp4 {
 
 struct MemoryEstimate {
-  double state = 0;        // FP32 weights, gradients and two moments, and the BF16 operands made from the weights
+  double state = 0;        // FP32 weights and two moments, and the operands of the weights that are kept for a step
+  double gradients = 0;    // FP32
   double activations = 0;  // of one micro-batch
-  double total() const { return state + activations; }
+  double total = 0;        // at most at a time: the only micro-batch of a step has its activations before its gradients
 };
 
 // Needs the vocabulary to be known.

@@ -12,6 +12,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include <cmath>
+#include <stdexcept>
 
 namespace ufp4 {
 
@@ -36,17 +37,13 @@ AdamW::AdamW(std::vector<NamedParameter> parameters, const OptimizerSettings& se
   state_.emplace_back("updates", updates_);
 }
 
-void AdamW::zero_grad() {
-  const at::NoGradGuard no_grad;
-  for (Group& group : groups_) group.gradients.clear();
-  for (NamedParameter& parameter : parameters_) {
+// Moves the gradients of all parameters, in the order of the weights, from where the backward pass left them.
+void AdamW::take_gradients() {
+  for (const NamedParameter& parameter : parameters_) {
     at::Tensor& gradient = parameter.tensor.mutable_grad();
-    if (!gradient.defined()) {
-      gradient = at::zeros_like(parameter.tensor);
-    } else if (!parameter.overwritten) {
-      gradient.zero_();
-    }
-    groups_[parameter.decay ? 1 : 0].gradients.push_back(gradient);
+    if (!gradient.defined()) throw std::logic_error("no gradient of " + parameter.name);
+    groups_[parameter.decay ? 1 : 0].gradients.push_back(std::move(gradient));
+    gradient.reset();
   }
 }
 
@@ -54,6 +51,7 @@ void AdamW::set_learning_rate(double lr) { learning_rate_.fill_(lr); }
 
 void AdamW::update(const at::Tensor& loss) {
   const at::NoGradGuard no_grad;
+  take_gradients();
   std::vector<at::Tensor> norms;
   for (const Group& group : groups_) {
     if (group.gradients.empty()) continue;
@@ -72,6 +70,7 @@ void AdamW::update(const at::Tensor& loss) {
     // torch's fused update does not count as a change of the weights, and operands prepared from them must not be
     // reused.
     for (const at::Tensor& weight : group.weights) weight.unsafeGetTensorImpl()->bump_version();
+    group.gradients.clear();
   }
   report_.copy_(at::stack({loss.to(at::kFloat), norm, bad}));
 }

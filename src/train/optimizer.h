@@ -17,13 +17,11 @@ class AdamW {
   // The parameters' own storage is updated. Weight decay applies to those that ask for it.
   AdamW(std::vector<NamedParameter> parameters, const OptimizerSettings& settings);
 
-  // Sets the gradients to zero in place, but for those that the model overwrites; they are allocated at the first call.
-  void zero_grad();
-
   void set_learning_rate(double lr);
 
   // One update, on the device alone: nothing waits, and all that varies from update to update is in device memory. If
-  // `loss` or the norm of the gradient is not finite, nothing is changed.
+  // `loss` or the norm of the gradient is not finite, nothing is changed. The gradients are gone afterwards, so that
+  // the next forward pass has their memory.
   void update(const at::Tensor& loss);
 
   // Of the last update: the loss, and the norm of the gradient before clipping. One transfer, the step's only wait.
@@ -43,6 +41,8 @@ class AdamW {
     double weight_decay = 0;
     std::vector<at::Tensor> weights, gradients, mean, square, steps;
   };
+
+  void take_gradients();
 
   std::vector<NamedParameter> parameters_;
   OptimizerSettings settings_;

@@ -84,6 +84,12 @@ void resolve(RunConfig& config) {
 
 }  // namespace
 
+std::int64_t recomputed_layers(const RunConfig& config) {
+  if (config.train.recompute == "none") return 0;
+  const std::int64_t layers = config.train.recompute_layers;
+  return layers == 0 ? config.model.layers : std::min(layers, config.model.layers);
+}
+
 double default_learning_rate(const ModelConfig& model) {
   const double lr = 0.0014 * std::sqrt(256.0 / static_cast<double>(model.d_model));
   const double unit = std::pow(10.0, std::floor(std::log10(lr)) - 1);

@@ -53,6 +53,7 @@ struct TrainSettings {
   std::string producers = "fused";
   std::string gemm = "auto";
   std::string recompute = "none";
+  std::int64_t recompute_layers = 0;
   std::int64_t threads = 0;
   std::int64_t log_every = 10;
   std::int64_t eval_every = 100;
@@ -97,6 +98,9 @@ std::optional<Difference> first_difference(const RunConfig& found, const RunConf
 
 // All keys with type, range, default and meaning, as text for people.
 std::string describe_keys();
+
+// How many layers, from the first on, train.recompute is for.
+std::int64_t recomputed_layers(const RunConfig& config);
 
 // The peak learning rate for a model of this width: 0.0014 at d_model 256, falling with the square root of the width.
 double default_learning_rate(const ModelConfig& model);

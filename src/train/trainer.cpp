@@ -126,9 +126,10 @@ class Run {
   TransformerOptions model_options(GemmPath path) const {
     return {.seed = static_cast<std::uint64_t>(config_.train.seed),
             .device = device_,
-            .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kBf16,
+            .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kNone,
+            .weight_life = config_.train.micro_batch == config_.train.batch ? WeightLife::kPass : WeightLife::kStep,
             .fused = config_.train.producers == "fused",
-            .recompute = config_.train.recompute == "ffn",
+            .recompute_layers = recomputed_layers(config_),
             .path = path};
   }
 

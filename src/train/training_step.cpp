@@ -38,7 +38,6 @@ TrainingStep::Result TrainingStep::run(std::int64_t step, double lr, const at::T
 void TrainingStep::on_device(const RandomContext& context, OperandAnalysis* watch) {
   const std::int64_t micro_batch = config_.train.micro_batch;
   const std::int64_t micro_batches = config_.train.batch / micro_batch;
-  optimizer_.zero_grad();
   if (windows_ != nullptr) windows_->begin_step();
   at::Tensor total = at::zeros({}, tokens_.options().dtype(at::kFloat));
   for (std::int64_t i = 0; i < micro_batches; ++i) {

@@ -125,16 +125,24 @@ TEST(Transformer, EveryParameterHasAGradientAndTheLossBeginsAtChance) {
   }
 }
 
-TEST(Transformer, TheStashAndTheChunkOfTheLossChangeNothing) {
+TEST(Transformer, WhatIsKeptAndTheChunkOfTheLossChangeNothing) {
   const ModelConfig config = small_config();
   Transformer packed(config, ufp4_recipe(), {.seed = 3});
-  Transformer plain(config, ufp4_recipe(), {.seed = 3, .stash = Stash::kBf16});
   const at::Tensor tokens = some_tokens(config, 22);
   packed.loss(tokens, {7, 5, 66}).backward();
-  plain.loss(tokens, {7, 5, 66}).backward();
-  for (std::size_t i = 0; i < packed.parameters().size(); ++i) {
-    EXPECT_TRUE(packed.parameters()[i].tensor.grad().equal(plain.parameters()[i].tensor.grad()))
-        << packed.parameters()[i].name;
+  const auto expect_same = [&](const TransformerOptions& options) {
+    Transformer other(config, ufp4_recipe(), options);
+    other.loss(tokens, {7, 5, 66}).backward();
+    for (std::size_t i = 0; i < packed.parameters().size(); ++i) {
+      EXPECT_TRUE(packed.parameters()[i].tensor.grad().equal(other.parameters()[i].tensor.grad()))
+          << packed.parameters()[i].name;
+    }
+  };
+  for (const bool fused : {true, false}) {
+    for (const std::int64_t layers : {0, 1, 2}) {
+      expect_same({.seed = 3, .stash = Stash::kNone, .fused = fused, .recompute_layers = layers});
+      expect_same({.seed = 3, .weight_life = WeightLife::kPass, .fused = fused, .recompute_layers = layers});
+    }
   }
   Transformer chunked(config, ufp4_recipe(), {.seed = 3, .loss_chunk = 5});
   EXPECT_NEAR(chunked.loss_no_grad(tokens, {7, 5, 66}).item<float>(),

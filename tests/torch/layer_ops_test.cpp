@@ -11,9 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "torch/kernels.h"
+#include "test_devices.h"
 #include "torch/layer_passes.h"
-#include "ufp4/backend.h"
 
 namespace ufp4 {
 namespace {
@@ -41,13 +40,6 @@ void expect_equal(const std::vector<at::Tensor>& found, const std::vector<at::Te
     EXPECT_EQ(found[i].scalar_type(), expected[i].scalar_type()) << "result " << i << " of " << what;
     EXPECT_TRUE(at::equal(found[i], expected[i])) << "result " << i << " of " << what;
   }
-}
-
-std::vector<at::Device> devices() {
-  std::vector<at::Device> list{at::kCPU};
-  const at::Device gpu(at::kCUDA, 0);
-  if (has_kernels(gpu) && find_backend("cuda").available()) list.push_back(gpu);
-  return list;
 }
 
 // Formats that the kernels of `device` know, with other settings beside them, and one that on a GPU no layer fuses.
@@ -84,7 +76,7 @@ at::Tensor random_bf16(at::IntArrayRef shape, const at::Device& device) {
 }
 
 TEST(LayerOps, GiveTheBitsOfTheirParts) {
-  for (const at::Device& device : devices()) {
+  for (const at::Device& device : test_devices()) {
     const std::vector<std::int64_t> widths =
         device.is_cpu() ? std::vector<std::int64_t>{37, 200} : std::vector<std::int64_t>{200};
     for (const std::int64_t columns : widths) {

@@ -16,6 +16,7 @@
 
 #include "message_of.h"
 #include "numerics/reference.h"
+#include "test_devices.h"
 #include "torch/gemm.h"
 #include "ufp4/error.h"
 #include "ufp4/format.h"
@@ -131,7 +132,7 @@ Gradients run_layer(const at::Tensor& x, const at::Tensor& w, const at::Tensor& 
                     const RandomContext& context, Stash stash) {
   const at::Tensor x_leaf = x.detach().clone().set_requires_grad(true);
   const at::Tensor w_leaf = w.detach().clone().set_requires_grad(true);
-  QuantizedLinear layer("layers.0.linear_fc1", kLayer, recipe, stash);
+  QuantizedLinear layer("layers.0.linear_fc1", kLayer, recipe, {.stash = stash});
   const at::Tensor y = layer.forward(x_leaf, w_leaf, context);
   y.backward(dy);
   return {y.detach(), x_leaf.grad(), w_leaf.grad()};
@@ -157,7 +158,7 @@ TEST_P(QuantizedLinearStep, IsTheCompositionOfReferenceAndProduct) {
       const Gradients expected = composition(x, w, dy, recipe, context);
       const std::string what = std::string(name) + ", " + std::to_string(tokens) + " tokens";
       expect_same(run_layer(x, w, dy, recipe, context, Stash::kPacked), expected, what + ", packed");
-      expect_same(run_layer(x, w, dy, recipe, context, Stash::kBf16), expected, what + ", bf16 stash");
+      expect_same(run_layer(x, w, dy, recipe, context, Stash::kNone), expected, what + ", no stash");
     }
   }
 }
@@ -223,6 +224,52 @@ TEST(QuantizedLinear, MicroBatchesShareOneQuantizationAndAddUp) {
   EXPECT_EQ(layer.weight_preparations(), 3) << "a changed weight is quantized again";
 }
 
+TEST(QuantizedLinear, OperandsMadeByEachPassAreThoseOfTheStep) {
+  const at::Tensor x = at::randn({64, 96}).to(at::kBFloat16);
+  const at::Tensor w = at::randn({48, 96});
+  const at::Tensor dy = at::randn({64, 48}).to(at::kBFloat16);
+  for (const char* format : {"e1m2", "int4_p2"}) {
+    Recipe recipe = ufp4_recipe();
+    set(recipe, "*.*.format", format);
+    set(recipe, "fprop.w.rounding", "sr");
+    for (const at::Device& device : test_devices()) {
+      const auto run = [&](Stash stash, WeightLife life, std::int64_t preparations) {
+        const at::Tensor x_leaf = x.to(device).clone().set_requires_grad(true);
+        const at::Tensor w_leaf = w.to(device).clone().set_requires_grad(true);
+        QuantizedLinear layer("l", kLayer, recipe, {.stash = stash, .life = life});
+        const at::Tensor y = layer.forward(x_leaf, w_leaf, {1, 9, 0});
+        y.backward(dy.to(device));
+        EXPECT_EQ(layer.weight_preparations(), preparations);
+        return Gradients{y.detach(), x_leaf.grad(), w_leaf.grad()};
+      };
+      const Gradients expected = run(Stash::kPacked, WeightLife::kStep, 1);
+      for (const Stash stash : {Stash::kPacked, Stash::kNone}) {
+        expect_same(run(stash, WeightLife::kPass, 0), expected, std::string(format) + " on " + device.str());
+      }
+    }
+  }
+}
+
+TEST(QuantizedLinear, AGradientInPlaceIsMadeByTheFirstMicroBatch) {
+  const at::Tensor x = at::randn({64, 32}).to(at::kBFloat16);
+  const at::Tensor w = at::randn({48, 32}).set_requires_grad(true);
+  const at::Tensor returned_w = w.detach().clone().set_requires_grad(true);
+  QuantizedLinear in_place("l", kLayer, ufp4_recipe(), {.gradient = WeightGradient::kInPlace});
+  QuantizedLinear returning("l", kLayer, ufp4_recipe());
+  for (const std::uint32_t step : {1U, 2U}) {  // what the step before left is not added to
+    returned_w.mutable_grad().reset();
+    for (const std::uint32_t first : {0U, 32U}) {
+      const RandomContext context{1, step, first};
+      in_place.forward(x.narrow(0, first, 32), w, context).sum().backward();
+      returning.forward(x.narrow(0, first, 32), returned_w, context).sum().backward();
+    }
+    EXPECT_TRUE(w.grad().equal(returned_w.grad()));
+  }
+  const at::Tensor bf16 = w.detach().to(at::kBFloat16).set_requires_grad(true);
+  in_place.forward(x, bf16, {1, 3, 0}).sum().backward();
+  EXPECT_EQ(bf16.grad().scalar_type(), at::kBFloat16) << "returned: a gradient in place is FP32";
+}
+
 TEST(QuantizedLinear, SmallStashHoldsFourBitsAndScales) {
   const at::Tensor x = at::randn({64, 32}).to(at::kBFloat16);
   const at::Tensor w = at::randn({16, 32}).set_requires_grad(true);
@@ -230,7 +277,7 @@ TEST(QuantizedLinear, SmallStashHoldsFourBitsAndScales) {
   const auto references = x.use_count();
   const at::Tensor y = layer.forward(x, w, {});
   EXPECT_EQ(x.use_count(), references) << "x itself is kept";
-  QuantizedLinear keeping("l", kLayer, ufp4_recipe(), Stash::kBf16);
+  QuantizedLinear keeping("l", kLayer, ufp4_recipe(), {.stash = Stash::kNone});
   const at::Tensor z = keeping.forward(x, w, {});
   EXPECT_GT(x.use_count(), references);
 }

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 namespace ufp4 {
 namespace {
@@ -19,9 +20,8 @@ OptimizerSettings settings() {
 // Gradient and loss as a backward pass would leave them.
 AdamW::Result update(AdamW& optimizer, const NamedParameter& parameter, const std::vector<float>& gradient, double loss,
                      double lr) {
-  optimizer.zero_grad();
-  at::Tensor tensor = parameter.tensor;
-  tensor.mutable_grad().copy_(at::tensor(gradient).reshape_as(tensor));
+  const at::Tensor tensor = parameter.tensor;
+  tensor.mutable_grad() = at::tensor(gradient).reshape_as(tensor);
   optimizer.set_learning_rate(lr);
   optimizer.update(at::full({}, loss, at::kFloat));
   return optimizer.result();
@@ -54,6 +54,14 @@ TEST(AdamW, AnUpdateCountsAsAChangeOfTheWeights) {
   const auto before = p.tensor._version();
   update(optimizer, p, {0.3F, 0.4F}, 2.5, 0.01);
   EXPECT_GT(p.tensor._version(), before);
+}
+
+TEST(AdamW, TheGradientsAreGoneAfterAnUpdate) {
+  const NamedParameter p = parameter({0.5F, -1.5F}, true);
+  AdamW optimizer({p}, settings());
+  update(optimizer, p, {0.3F, 0.4F}, 2.5, 0.01);
+  EXPECT_FALSE(p.tensor.grad().defined());
+  EXPECT_THROW(optimizer.update(at::full({}, 1, at::kFloat)), std::logic_error);
 }
 
 TEST(AdamW, AgreesWithAHandComputation) {
