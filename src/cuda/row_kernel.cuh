@@ -110,6 +110,11 @@ inline int row_width_log2(std::int64_t runs_per_row) {
   return width_log2;
 }
 
+// Rows of a thread that writes values. They are as large as the input, and where threads stay for many rows their blocks
+// drift apart and do not fill lines of memory at one time: 193 us instead of 135 (docs/performance.md). With one row no
+// read would be under way while a thread works.
+inline constexpr std::int64_t kRowsOfValues = 6;
+
 template <DType kType, Grid kGrid, bool kStochastic>
 void start_rows(const Matrix& in, const Operand& p, Stream stream) {
   const std::int64_t runs_per_row = p.columns / kRun;
@@ -117,14 +122,13 @@ void start_rows(const Matrix& in, const Operand& p, Stream stream) {
   const std::int64_t across = (runs_per_row + (1 << width_log2) - 1) >> width_log2;
   const std::int64_t rows_per_block = kRowThreads >> width_log2;
   const std::int64_t down = (std::int64_t{p.rows} + rows_per_block - 1) / rows_per_block;
-  // Threads that stay, for rows few blocks wide and where memory is the limit; else a few waves, which balance what
-  // does not divide evenly and blocks that do not progress evenly. Dequantized results are larger, and those of blocks
-  // that drift apart do not fill lines of memory at one time: few rows a thread.
+  // Packed: threads that stay, for rows few blocks wide and where memory is the limit; else a few waves, which balance
+  // what does not divide evenly and blocks that do not progress evenly.
   const std::int64_t filling = resident_blocks(kRowResident<kType>);
   const bool light = !kStochastic && kGrid != Grid::kFloat && p.hadamard <= kRun;
   const int waves = light && across * 8 <= filling ? 1 : 4;
-  const std::int64_t few = (down + 5) / 6;
-  const std::int64_t wanted = p.dequantized != nullptr ? few : std::max<std::int64_t>(1, waves * filling / across);
+  const std::int64_t wanted = p.dequantized != nullptr ? (down + kRowsOfValues - 1) / kRowsOfValues
+                                                       : std::max<std::int64_t>(1, waves * filling / across);
   const dim3 grid(static_cast<unsigned>(across), static_cast<unsigned>(std::min({down, wanted, std::int64_t{65535}})));
   with_output<kGrid>(p, [&]<Span kSpan, Output kOutput>() {
     quantize_rows<kType, kGrid, kStochastic, kSpan, kOutput><<<grid, kRowThreads, 0, stream>>>(in, p, width_log2);
