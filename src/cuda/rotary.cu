@@ -2,7 +2,6 @@
 
 #include <cuda_bf16.h>
 
-#include <algorithm>
 #include <string>
 
 #include "cuda/kernels.h"
@@ -12,8 +11,6 @@
 namespace ufp4::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kResident = 8;
 constexpr int kVector = 8;  // BF16 values in 16 bytes
 
 __device__ inline void unpack(const uint4& bits, float (&values)[kVector]) {
@@ -43,44 +40,73 @@ __device__ inline void load8(const float* from, float (&values)[kVector]) {
   }
 }
 
-// A thread turns eight pairs. Threads of a token follow one another along heads and pairs.
-__global__ void __launch_bounds__(kThreads, kResident)
-    rotate_heads(const __grid_constant__ RotaryArgs p, std::int64_t work, std::uint32_t heads) {
+struct Pairs {
+  uint4 low, high;
+};
+
+__device__ inline void turn(Pairs& pairs, const float (&cos)[kVector], const float (&sin)[kVector], float direction) {
+  float a[kVector], b[kVector], turned_a[kVector], turned_b[kVector];
+  unpack(pairs.low, a);
+  unpack(pairs.high, b);
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    const float s = direction * sin[i];
+    turned_a[i] = a[i] * cos[i] - b[i] * s;
+    turned_b[i] = b[i] * cos[i] + a[i] * s;
+  }
+  pairs = {pack(turned_a), pack(turned_b)};
+}
+
+constexpr int kTokens = 4;         // of a block, at a time
+constexpr int kTokenThreads = 64;  // for the heads of a token
+constexpr int kTogether = 4;       // heads that a thread loads before it turns the first
+
+// Eight pairs of each of a token's heads are a thread's: it turns them by the same angles.
+__global__ void __launch_bounds__(kTokens* kTokenThreads)
+    rotate_heads(const __grid_constant__ RotaryArgs p, std::uint32_t positions, int heads) {
   const auto half = static_cast<std::uint32_t>(p.size / 2);
   const std::uint32_t vectors = half / kVector;
-  for (std::int64_t index = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; index < work;
-       index += std::int64_t{gridDim.x} * kThreads) {
-    const auto position = static_cast<std::uint32_t>(index / (heads * vectors));  // among batch * tokens
-    const auto within = static_cast<std::uint32_t>(index % (heads * vectors));
-    const std::uint32_t head = within / vectors;
-    const std::uint32_t first = within % vectors * kVector;
-    const std::int64_t token = position % p.tokens;
+  const std::uint32_t slots = vectors < kTokenThreads ? kTokenThreads / vectors : 1;  // heads at a time
+  const auto tokens = static_cast<std::uint32_t>(p.tokens);
+  const std::uint32_t position = blockIdx.x * kTokens + threadIdx.y;  // among batch * tokens
+  if (position >= positions) return;
+  const std::uint32_t sequence = position / tokens;
+  const std::uint32_t token = position - sequence * tokens;
+  for (std::uint32_t item = threadIdx.x; item < slots * vectors; item += kTokenThreads) {
+    const std::uint32_t slot = item / vectors;
+    const std::uint32_t first = (item - slot * vectors) * kVector;
+    float cos[kVector], sin[kVector];
+    load8(p.table + token * p.size + first, cos);
+    load8(p.table + token * p.size + half + first, sin);
     int number = 0;
-    std::int64_t head_of_part = head;
-    while (head_of_part >= p.parts[number].heads) head_of_part -= p.parts[number++].heads;
-    const RotaryPart& part = p.parts[number];
-    const auto* from = static_cast<const std::uint16_t*>(part.from) + position / p.tokens * part.batch_stride +
-                       token * part.token_stride + head_of_part * part.head_stride + first;
-    auto* to = static_cast<std::uint16_t*>(p.to) + (position * p.all_heads + head) * p.size + first;
-    uint4 low = *reinterpret_cast<const uint4*>(from);
-    uint4 high = *reinterpret_cast<const uint4*>(from + half);
-    if (part.turned) {
-      float a[kVector], b[kVector], cos[kVector], sin[kVector], turned_a[kVector], turned_b[kVector];
-      unpack(low, a);
-      unpack(high, b);
-      load8(p.table + token * p.size + first, cos);
-      load8(p.table + token * p.size + half + first, sin);
+    int before = 0;  // heads of earlier parts
+    const auto part_of = [&](int head) -> const RotaryPart& {
+      while (head - before >= p.parts[number].heads) before += static_cast<int>(p.parts[number++].heads);
+      return p.parts[number];
+    };
+    auto* to = static_cast<std::uint16_t*>(p.to) + position * p.all_heads * p.size + first;
+    for (int head0 = static_cast<int>(slot); head0 < heads; head0 += static_cast<int>(slots) * kTogether) {
+      Pairs pairs[kTogether];
+      bool turned[kTogether];
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        const float s = p.direction * sin[i];
-        turned_a[i] = a[i] * cos[i] - b[i] * s;
-        turned_b[i] = b[i] * cos[i] + a[i] * s;
+      for (int k = 0; k < kTogether; ++k) {
+        const int head = head0 + k * static_cast<int>(slots);
+        if (head >= heads) continue;
+        const RotaryPart& part = part_of(head);
+        const auto* from = static_cast<const std::uint16_t*>(part.from) + sequence * part.batch_stride +
+                           token * part.token_stride + (head - before) * part.head_stride + first;
+        pairs[k] = {*reinterpret_cast<const uint4*>(from), *reinterpret_cast<const uint4*>(from + half)};
+        turned[k] = part.turned;
       }
-      low = pack(turned_a);
-      high = pack(turned_b);
+#pragma unroll
+      for (int k = 0; k < kTogether; ++k) {
+        const int head = head0 + k * static_cast<int>(slots);
+        if (head >= heads) continue;
+        if (turned[k]) turn(pairs[k], cos, sin, p.direction);
+        *reinterpret_cast<uint4*>(to + head * p.size) = pairs[k].low;
+        *reinterpret_cast<uint4*>(to + head * p.size + half) = pairs[k].high;
+      }
     }
-    *reinterpret_cast<uint4*>(to) = low;
-    *reinterpret_cast<uint4*>(to + half) = high;
   }
 }
 
@@ -92,11 +118,12 @@ void rotary(const RotaryArgs& args, Stream stream) {
   }
   std::int64_t heads = 0;
   for (int i = 0; i < args.part_count; ++i) heads += args.parts[i].heads;
-  const std::int64_t work = args.batch * args.tokens * heads * (args.size / 2 / kVector);
-  if (work == 0) return;
-  const auto blocks = static_cast<unsigned>(std::min((work + kThreads - 1) / kThreads, resident_blocks(kResident)));
-  rotate_heads<<<blocks, kThreads, 0, stream>>>(args, work, static_cast<std::uint32_t>(heads));
-  check_launch("rotate_heads", args.batch * args.tokens, heads * args.size);
+  const std::int64_t positions = args.batch * args.tokens;
+  if (positions == 0 || heads == 0) return;
+  const auto blocks = static_cast<unsigned>((positions + kTokens - 1) / kTokens);
+  rotate_heads<<<blocks, dim3(kTokenThreads, kTokens), 0, stream>>>(args, static_cast<std::uint32_t>(positions),
+                                                                    static_cast<int>(heads));
+  check_launch("rotate_heads", positions, heads * args.size);
 }
 
 }  // namespace ufp4::cuda
