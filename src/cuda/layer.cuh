@@ -129,7 +129,8 @@ struct RoundedLayer {
   __host__ __device__ std::int64_t rows() const { return p.rows; }
   __host__ __device__ std::int64_t columns() const { return p.columns; }
   __device__ const void* input(int i, std::uint32_t column, std::uint32_t row) const {
-    return p.x + row * p.columns + min(column + static_cast<std::uint32_t>(i) * 32u, static_cast<std::uint32_t>(p.columns) - 8u);
+    return p.x + row * p.columns +
+           min(column + static_cast<std::uint32_t>(i) * 32u, static_cast<std::uint32_t>(p.columns) - 8u);
   }
   __device__ Column at(std::uint32_t column) const { return {p.x + column}; }
   __device__ Raw fetch(const Column& c, std::uint32_t row) const {

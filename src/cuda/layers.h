@@ -1,6 +1,6 @@
 // The layers of a transformer between its linears, for BF16 matrices in device memory, and the rounding of a weight to
-// BF16: alone, and as sources of a quantization that never writes them. Both ways give the same bits: `quantize(layer, ..)` is `compute(layer, ..)`
-// followed by cuda::quantize of its result.
+// BF16: alone, and as sources of a quantization that never writes them. Both ways give the same bits: `quantize(layer,
+// ..)` is `compute(layer, ..)` followed by cuda::quantize of its result.
 //
 // All matrices are dense and row-major, aligned to 16 bytes, with a number of columns that is a multiple of 8.
 // Arithmetic is FP32 from BF16 values; results are rounded to BF16. Calls are asynchronous on the given stream,

@@ -110,9 +110,9 @@ inline int row_width_log2(std::int64_t runs_per_row) {
   return width_log2;
 }
 
-// Rows of a thread that writes values. They are as large as the input, and where threads stay for many rows their blocks
-// drift apart and do not fill lines of memory at one time: 193 us instead of 135 (docs/performance.md). With one row no
-// read would be under way while a thread works.
+// Rows of a thread that writes values. They are as large as the input, and where threads stay for many rows their
+// blocks drift apart and do not fill lines of memory at one time: 193 us instead of 135 (docs/performance.md). With one
+// row no read would be under way while a thread works.
 inline constexpr std::int64_t kRowsOfValues = 6;
 
 template <DType kType, Grid kGrid, bool kStochastic>

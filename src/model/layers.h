@@ -7,8 +7,8 @@
 
 namespace ufp4 {
 
-// Rows of `weight` [vocabulary, d] FP32, rounded to BF16: [tokens, d] for tokens int64 [tokens]. The backward pass takes
-// its sums in a fixed order.
+// Rows of `weight` [vocabulary, d] FP32, rounded to BF16: [tokens, d] for tokens int64 [tokens]. The backward pass
+// takes its sums in a fixed order.
 at::Tensor embed(const at::Tensor& weight, const at::Tensor& tokens);
 
 // (x / sqrt(mean(x^2) + epsilon)) * weight over the last axis: x [.., d] BF16, weight [d] FP32, result BF16. With

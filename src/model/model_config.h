@@ -68,6 +68,7 @@ double training_flops_per_token(const ModelConfig& config);
 // Bytes that a forward and backward pass over a micro-batch keeps: an estimate from above, where a linear keeps `stash`
 // bytes of every element it reads, and the first `recompute_layers` layers make the result of fc1 anew; without
 // parameters, gradients and optimizer state.
-double activation_bytes(const ModelConfig& config, std::int64_t tokens, double stash, std::int64_t recompute_layers = 0);
+double activation_bytes(const ModelConfig& config, std::int64_t tokens, double stash,
+                        std::int64_t recompute_layers = 0);
 
 }  // namespace ufp4

@@ -47,7 +47,7 @@ double activation_bytes(const ModelConfig& c, std::int64_t tokens, double stash,
       static_cast<double>(2 * (c.heads - c.kv_head_count()) * c.head_size());  // keys and values of groups
   const double layer = 2 * (2 * d)                                             // inputs of the two norms
                        + stash * (2 * d + f)                                   // inputs of the linears but linear_proj
-                       + 2 * (qkv + d + repeated);       // queries, keys, values, attention output
+                       + 2 * (qkv + d + repeated);  // queries, keys, values, attention output
   const double gate_and_up = 2 * (2 * f);
   const double working = 2 * (6 * f + 4 * d + 2 * qkv);  // of the layer at hand, forward or backward
   const double logits_tokens = static_cast<double>(c.vocab_size) * 10;

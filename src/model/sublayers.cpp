@@ -27,7 +27,9 @@ struct LinearState {
   KeptInput kept;
 
   // Whether the backward pass needs the source once more, instead of something kept.
-  bool makes_x_anew() const { return call.stash == Stash::kNone && (*call.recipe)[Gemm::kWgrad].operand[1].quantized(); }
+  bool makes_x_anew() const {
+    return call.stash == Stash::kNone && (*call.recipe)[Gemm::kWgrad].operand[1].quantized();
+  }
 
   at::Tensor forward(const Source& x, bool keep) {
     FpropResult result = fprop(x, weight, call, keep && !makes_x_anew());

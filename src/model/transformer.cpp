@@ -94,8 +94,7 @@ Linear Transformer::Impl::add_linear(const std::string& name, std::int64_t rows,
   std::uint32_t number = 0;
   for (const NamedParameter& p : parameters) number += p.name.find(".linear_") != std::string::npos ? 1 : 0;
   return {add_matrix(name, rows, columns, deviation),
-          QuantizedLinear(name, number, recipe,
-                          {stash, WeightGradient::kInPlace, options.weight_life, options.path})};
+          QuantizedLinear(name, number, recipe, {stash, WeightGradient::kInPlace, options.weight_life, options.path})};
 }
 
 Block Transformer::Impl::add_block(std::int64_t number) {

@@ -109,9 +109,8 @@ WeightOperands prepare_weight(const at::Tensor& weight, const LinearCall& call) 
   }
   tell_of_weight(source, call, kFpropWeight);
   tell_of_weight(source, call, kDgradWeight);
-  MadeOperands both =
-      quantize_both(source, request_of(call, Gemm::kFprop, 1, Operand::kFpropW),
-                    request_of(call, Gemm::kDgrad, 1, Operand::kDgradW), random_args(call.context, 0));
+  MadeOperands both = quantize_both(source, request_of(call, Gemm::kFprop, 1, Operand::kFpropW),
+                                    request_of(call, Gemm::kDgrad, 1, Operand::kDgradW), random_args(call.context, 0));
   return {gemm_operand(std::move(both.row)), gemm_operand(std::move(both.column))};
 }
 
@@ -168,11 +167,12 @@ DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, b
   const at::Tensor matrix = dy.compute();
   DyOperands result;
   if (want_dx) {
-    result.dgrad = quantize_dgrad ? quantize_for_gemm(Source::matrix(matrix), dgrad, Axis::kRow, random) : GemmOperand{matrix, {}};
+    result.dgrad =
+        quantize_dgrad ? quantize_for_gemm(Source::matrix(matrix), dgrad, Axis::kRow, random) : GemmOperand{matrix, {}};
   }
   if (want_dw) {
-    result.wgrad =
-        quantize_wgrad ? quantize_for_gemm(Source::matrix(matrix), wgrad, Axis::kColumn, random) : GemmOperand{matrix.t(), {}};
+    result.wgrad = quantize_wgrad ? quantize_for_gemm(Source::matrix(matrix), wgrad, Axis::kColumn, random)
+                                  : GemmOperand{matrix.t(), {}};
   }
   return result;
 }

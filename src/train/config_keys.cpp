@@ -123,7 +123,8 @@ const std::vector<ConfigKey>& table() {
        0,
        {"packed", "none"},
        true,
-       "what a quantized linear keeps of its input for the backward pass; packed: its operand in 4 bits; none: nothing, "
+       "what a quantized linear keeps of its input for the backward pass; packed: its operand in 4 bits; none: "
+       "nothing, "
        "the operand is made of what other layers keep anyway; changes memory, no result"},
       {"train.attention",
        UFP4_SLOT(train.attention),

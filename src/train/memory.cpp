@@ -63,8 +63,8 @@ MemoryEstimate estimate_memory(const RunConfig& config) {
   MemoryEstimate estimate;
   estimate.state = parameters * (3 * 4 + operands);
   estimate.gradients = parameters * 4;
-  estimate.activations = activation_bytes(config.model, config.train.micro_batch * config.model.context, stash,
-                                          recomputed_layers(config));
+  estimate.activations =
+      activation_bytes(config.model, config.train.micro_batch * config.model.context, stash, recomputed_layers(config));
   estimate.total = estimate.state + (one_pass ? std::max(estimate.gradients, estimate.activations)
                                               : estimate.gradients + estimate.activations);
   return estimate;
@@ -83,9 +83,9 @@ void check_memory(const RunConfig& config, const c10::Device& device) {
   throw InputError("the run needs about " + gib(need.total) + " (" + gib(need.state) + " for " +
                    std::to_string(parameter_count(config.model)) + " parameters with optimizer state, " +
                    gib(need.gradients) + " for gradients, " + gib(need.activations) +
-                   " for the activations of a micro-batch of " +
-                   std::to_string(config.train.micro_batch) + " x " + std::to_string(config.model.context) +
-                   " tokens), but " + gib(available) + " are free on " + device.str() + ": lower " +
+                   " for the activations of a micro-batch of " + std::to_string(config.train.micro_batch) + " x " +
+                   std::to_string(config.model.context) + " tokens), but " + gib(available) + " are free on " +
+                   device.str() + ": lower " +
                    (model_too_large ? "model.d_model or model.layers, or choose a smaller model"
                                     : "train.micro_batch (train.batch may stay) or model.context"));
 }
