@@ -143,6 +143,75 @@ struct RoundedLayer {
   }
 };
 
+struct RotaryBackwardLayer {
+  RotaryBackward p;
+  // 2^32 / tokens, rounded up: the upper half of its product with a row is row / tokens.
+  std::uint32_t reciprocal =
+      p.tokens == 1 ? 0 : static_cast<std::uint32_t>(((std::int64_t{1} << 32) + p.tokens - 1) / p.tokens);
+
+  static constexpr int kHalves = 1;
+  static constexpr int kInputs = 2;  // a value and the other of its pair
+  static constexpr int kTogether = 2;
+  struct Column {
+    const Bf16* own;
+    const Bf16* other;
+    std::int64_t token_stride;
+    const float* cos;  // of the first token, and null where nothing is turned
+    float direction;
+  };
+  struct Raw {
+    uint4 own, other;
+    std::uint32_t angles;  // of the token in the table, which is in the caches
+  };
+  __host__ __device__ std::int64_t rows() const { return p.rows; }
+  __host__ __device__ std::int64_t columns() const { return p.columns; }
+  __device__ const void* input(int i, std::uint32_t column, std::uint32_t row) const {
+    const Column c = at(column);
+    return (i == 0 ? c.own : c.other) + row * c.token_stride;
+  }
+  __device__ Column at(std::uint32_t column) const {
+    const auto size = static_cast<std::uint32_t>(p.size);
+    const std::uint32_t half = size / 2;
+    std::uint32_t head = column / size;
+    const std::uint32_t within = column - head * size;
+    int number = 0;
+    while (head >= p.parts[number].heads) head -= static_cast<std::uint32_t>(p.parts[number++].heads);
+    const RotaryPart& part = p.parts[number];
+    const auto* from = static_cast<const Bf16*>(part.from) + head * part.head_stride;
+    const bool first = within < half;
+    const std::uint32_t pair = first ? within : within - half;
+    return {from + within, from + (first ? within + half : pair), part.token_stride,
+            part.turned ? p.table + pair : nullptr, first ? 1.0F : -1.0F};
+  }
+  __device__ Raw fetch(const Column& c, std::uint32_t row) const {
+    Raw raw{load_vector(c.own + row * c.token_stride), {}, 0};
+    if (c.cos == nullptr) return raw;
+    raw.other = load_vector(c.other + row * c.token_stride);
+    const std::uint32_t sequence = p.tokens == 1 ? row : __umulhi(row, reciprocal);
+    raw.angles = (row - sequence * static_cast<std::uint32_t>(p.tokens)) * static_cast<std::uint32_t>(p.size);
+    return raw;
+  }
+  // a cos + b sin and b cos - a sin of a pair (a, b), with the roundings of the kernel that turns heads.
+  __device__ uint4 finish(const Column& c, const Raw& raw) const {
+    if (c.cos == nullptr) return raw.own;
+    const auto* cos = reinterpret_cast<const float4*>(c.cos + raw.angles);
+    const float4* sin = cos + p.size / 8;
+    const float4 cosines[2] = {__ldg(cos), __ldg(cos + 1)};
+    const float4 sines[2] = {__ldg(sin), __ldg(sin + 1)};
+    const auto turn = [&](float own, float other, float cosine, float sine) {
+      return own * cosine + other * (c.direction * sine);
+    };
+    const auto word = [&](std::uint32_t own, std::uint32_t other, float cos0, float cos1, float sin0, float sin1) {
+      return round_pair(turn(low_value(own), low_value(other), cos0, sin0),
+                        turn(high_value(own), high_value(other), cos1, sin1));
+    };
+    return {word(raw.own.x, raw.other.x, cosines[0].x, cosines[0].y, sines[0].x, sines[0].y),
+            word(raw.own.y, raw.other.y, cosines[0].z, cosines[0].w, sines[0].z, sines[0].w),
+            word(raw.own.z, raw.other.z, cosines[1].x, cosines[1].y, sines[1].x, sines[1].y),
+            word(raw.own.w, raw.other.w, cosines[1].z, cosines[1].w, sines[1].z, sines[1].w)};
+  }
+};
+
 struct SwigluBackwardLayer {
   SwigluBackward p;
 

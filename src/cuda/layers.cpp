@@ -63,6 +63,26 @@ bool check(const Rounded& p) {
   return true;
 }
 
+bool check(const RotaryBackward& p) {
+  check_shape("rotary backward", p.rows, p.columns);
+  if (p.rows == 0 || p.columns == 0) return false;
+  std::int64_t heads = 0;
+  bool vectors = p.size > 0 && p.size % 16 == 0;
+  for (const RotaryPart& part : p.parts) {
+    heads += part.heads;
+    vectors = vectors && part.token_stride % 8 == 0 && part.head_stride % 8 == 0;
+    if (part.heads != 0) check_pointers("rotary backward", {{"heads", part.from}});
+  }
+  if (!vectors || heads * p.size != p.columns || p.tokens <= 0 || p.rows % p.tokens != 0 ||
+      p.rows * p.tokens >= std::int64_t{1} << 32) {
+    throw InputError("rotary backward: " + std::to_string(heads) + " heads of " + std::to_string(p.size) + " in " +
+                     std::to_string(p.columns) + " columns, " + std::to_string(p.rows) + " tokens in sequences of " +
+                     std::to_string(p.tokens) + ": no shape that the GPU kernels take");
+  }
+  check_pointers("rotary backward", {{"table", p.table}});
+  return true;
+}
+
 template <typename Layer>
 void compute_layer(const Layer& layer, Bf16* out, Stream stream) {
   if (!check(layer)) return;
@@ -107,6 +127,7 @@ void compute(const RmsNorm& layer, Bf16* out, Stream stream) { compute_layer(lay
 void compute(const Swiglu& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 void compute(const SwigluBackward& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 void compute(const Rounded& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
+void compute(const RotaryBackward& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 
 void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
   quantize_layer(layer, tasks, out, stream);
@@ -118,6 +139,9 @@ void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, 
   quantize_layer(layer, tasks, out, stream);
 }
 void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
+  quantize_layer(layer, tasks, out, stream);
+}
+void quantize(const RotaryBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
   quantize_layer(layer, tasks, out, stream);
 }
 

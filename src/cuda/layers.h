@@ -12,6 +12,7 @@
 #include <span>
 
 #include "cuda/quantize.h"
+#include "cuda/rotary.h"
 #include "ufp4/quantize.h"
 
 namespace ufp4::cuda {
@@ -49,11 +50,23 @@ struct Rounded {
   const float* x = nullptr;  // [rows, columns]
 };
 
+// The gradient of heads before a rotary embedding turned them (cuda/rotary.h), from that of the turned ones, [rows,
+// columns]: a row is a token, sequence after sequence, and has the heads of the parts one after the other.
+struct RotaryBackward {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  RotaryPart parts[3];           // whose batch_stride is tokens * token_stride
+  const float* table = nullptr;  // [tokens, size]: size / 2 cosines, size / 2 sines
+  std::int64_t tokens = 0;       // of a sequence; rows * tokens < 2^32
+  std::int64_t size = 0;         // of a head: a multiple of 16
+};
+
 // Writes the layer's result.
 void compute(const RmsNorm& layer, Bf16* out, Stream stream);
 void compute(const Swiglu& layer, Bf16* out, Stream stream);
 void compute(const SwigluBackward& layer, Bf16* out, Stream stream);
 void compute(const Rounded& layer, Bf16* out, Stream stream);
+void compute(const RotaryBackward& layer, Bf16* out, Stream stream);
 
 // Whether `quantize` below takes such a task. Not all that the kernels of matrices do: compute the layer and quantize
 // its result for the others.
@@ -66,6 +79,7 @@ void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Bf16* o
 void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
 void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
 void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
+void quantize(const RotaryBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
 
 // rstd = 1 / sqrt(mean(x^2) + epsilon) of every row of x, or of x + branch, which is then written (BF16) to `sum`.
 struct RmsStatistics {

@@ -15,13 +15,4 @@ at::Tensor embed(const at::Tensor& weight, const at::Tensor& tokens);
 // `branch` defined, of x + branch.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, const at::Tensor& branch = {});
 
-// cos and sin of the rotary embedding: [tokens, head_size] FP32, the first half cos, the second half sin of the angles
-// t * theta^(-2 i / head_size).
-at::Tensor rotary_table(std::int64_t tokens, std::int64_t head_size, double theta, const at::Device& device);
-
-// Causal attention of queries and keys with the rotary embedding: qkv [batch, tokens, heads + 2 kv_heads, size] BF16,
-// which is taken over (its queries and keys are turned in place); result [batch, tokens, heads * size]. The backward
-// pass is told to take its sums in a fixed order; torch's cuDNN kernels do not listen (train.attention).
-at::Tensor rotary_attention(const at::Tensor& qkv, const at::Tensor& table, std::int64_t heads);
-
 }  // namespace ufp4

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "model/attention.h"
 #include "torch/gemm.h"
 #include "torch/layer_passes.h"
 #include "torch/linear_observer.h"
@@ -79,8 +80,10 @@ struct State : torch::CustomClassHolder {
   RmsStatistics norm;
   at::Tensor norm_weight;
   LinearState first;
-  std::optional<LinearState> second;  // of a feed forward, behind a SwiGLU
-  at::Tensor h;                       // the result of the first for the second; undefined if it is made anew
+  std::optional<LinearState> second;           // of a feed forward, behind a SwiGLU
+  at::Tensor h;                                // the result of the first for the second; undefined if it is made anew
+  std::optional<AttentionSettings> attention;  // behind the first
+  Attention attended;
 
   Source normed() const {
     return options.fused ? Source::rms_norm(norm, norm_weight) : Source::matrix(rms_norm_forward(norm, norm_weight));
@@ -88,12 +91,23 @@ struct State : torch::CustomClassHolder {
   Source activated(const at::Tensor& of) const {
     return options.fused ? Source::swiglu(of) : Source::matrix(swiglu_forward(of));
   }
+  Source attention_gradient(const at::Tensor& dy) {
+    const Source source = Source::rotary_backward(
+        attention_backward(attended, dy.view({attention->sequences, -1, dy.size(1)})), attention->table);
+    attended = {};
+    return options.fused ? source : Source::matrix(source.compute());
+  }
   Source activated_backward(const at::Tensor& dy) const {
     return options.fused ? Source::swiglu_backward(dy, h) : Source::matrix(swiglu_backward(dy, h));
   }
 
   at::Tensor forward(bool keep) {
     at::Tensor made = first.forward(normed(), keep);
+    if (attention) {
+      attended = attend(made.view({attention->sequences, -1, made.size(1) / attention->size, attention->size}),
+                        attention->table, attention->heads, keep);
+      return attended.out.detach().view({made.size(0), -1});
+    }
     if (!second) return made;
     at::Tensor y = second->forward(activated(made), keep);
     if (keep && !options.recompute) h = std::move(made);
@@ -109,7 +123,7 @@ struct State : torch::CustomClassHolder {
   Gradients backward(const at::Tensor& dy) {
     const auto norm_source = [this] { return normed(); };
     if (!second) {
-      auto [dnormed, dfirst] = first.backward(Source::matrix(dy), norm_source);
+      auto [dnormed, dfirst] = first.backward(attention ? attention_gradient(dy) : Source::matrix(dy), norm_source);
       return {std::move(dnormed), std::move(dfirst), {}};
     }
     if (!h.defined()) h = first.repeat(normed());
@@ -145,9 +159,9 @@ class Sublayer : public torch::autograd::Function<Sublayer> {
   }
 };
 
-// `second` may be null.
+// At most one of `second` and `attention`; both may be null.
 Residual apply(const Residual& in, const at::Tensor& norm_weight, Linear& first, Linear* second,
-               const RandomContext& context, const SublayerOptions& options) {
+               const AttentionSettings* attention, const RandomContext& context, const SublayerOptions& options) {
   const bool differentiate = at::GradMode::is_enabled();
   const at::NoGradGuard no_grad;
   const auto state = c10::make_intrusive<State>();
@@ -156,6 +170,7 @@ Residual apply(const Residual& in, const at::Tensor& norm_weight, Linear& first,
   state->norm_weight = norm_weight.detach();
   state->first = state_of(first, context);
   if (second != nullptr) state->second = state_of(*second, context);
+  if (attention != nullptr) state->attention = *attention;
   if (!differentiate) return {state->norm.x, state->forward(false)};
   const at::AutoGradMode with_gradients(true);
   const auto given = [](const at::Tensor& t) { return t.defined() ? std::optional(t) : std::nullopt; };
@@ -168,12 +183,18 @@ Residual apply(const Residual& in, const at::Tensor& norm_weight, Linear& first,
 
 Residual norm_linear(const Residual& in, const at::Tensor& norm_weight, Linear& linear, const RandomContext& context,
                      const SublayerOptions& options) {
-  return apply(in, norm_weight, linear, nullptr, context, options);
+  return apply(in, norm_weight, linear, nullptr, nullptr, context, options);
+}
+
+Residual norm_attention(const Residual& in, const at::Tensor& norm_weight, Linear& qkv,
+                        const AttentionSettings& attention, const RandomContext& context,
+                        const SublayerOptions& options) {
+  return apply(in, norm_weight, qkv, nullptr, &attention, context, options);
 }
 
 Residual feed_forward(const Residual& in, const at::Tensor& norm_weight, Linear& fc1, Linear& fc2,
                       const RandomContext& context, const SublayerOptions& options) {
-  return apply(in, norm_weight, fc1, &fc2, context, options);
+  return apply(in, norm_weight, fc1, &fc2, nullptr, context, options);
 }
 
 }  // namespace ufp4

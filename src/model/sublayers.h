@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 #include "torch/quantized_linear.h"
 #include "torch/random_context.h"
 
@@ -35,6 +37,18 @@ struct SublayerOptions {
 // Adds the branch, and applies linear(rms_norm(x)): {x + branch, [tokens, out]}.
 Residual norm_linear(const Residual& in, const at::Tensor& norm_weight, Linear& linear, const RandomContext& context,
                      const SublayerOptions& options);
+
+struct AttentionSettings {
+  at::Tensor table;  // of the rotary positions
+  std::int64_t sequences = 0;
+  std::int64_t heads = 0;  // of queries
+  std::int64_t size = 0;   // of a head
+};
+
+// Adds the branch, and applies attention(linear(rms_norm(x))): {x + branch, [tokens, heads * size]}.
+Residual norm_attention(const Residual& in, const at::Tensor& norm_weight, Linear& qkv,
+                        const AttentionSettings& attention, const RandomContext& context,
+                        const SublayerOptions& options);
 
 // Adds the branch, and applies fc2(swiglu(fc1(rms_norm(x)))): {x + branch, [tokens, d]}.
 Residual feed_forward(const Residual& in, const at::Tensor& norm_weight, Linear& fc1, Linear& fc2,

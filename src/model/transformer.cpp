@@ -9,6 +9,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "model/attention.h"
 #include "model/initial_weights.h"
 #include "model/layers.h"
 #include "model/loss.h"
@@ -56,7 +57,8 @@ struct Transformer::Impl {
   Linear add_linear(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation, Stash stash);
   Block add_block(std::int64_t number);
 
-  at::Tensor attention(Block& block, const at::Tensor& qkv_NC, std::int64_t sequences, const RandomContext& context);
+  Residual attention(Block& block, const Residual& stream, std::int64_t sequences, const RandomContext& context,
+                     const SublayerOptions& sublayer);
   at::Tensor hidden(const at::Tensor& tokens_BT, const RandomContext& context);
   void check_tokens(const at::Tensor& tokens, std::int64_t least_length) const;
 };
@@ -114,19 +116,22 @@ Block Transformer::Impl::add_block(std::int64_t number) {
   return {attention_norm, std::move(qkv), q_norm, k_norm, std::move(proj), ffn_norm, std::move(fc1), std::move(fc2)};
 }
 
-at::Tensor Transformer::Impl::attention(Block& block, const at::Tensor& qkv_NC, std::int64_t sequences,
-                                        const RandomContext& context) {
+// The result of attention, [N, D], as the branch.
+Residual Transformer::Impl::attention(Block& block, const Residual& stream, std::int64_t sequences,
+                                      const RandomContext& context, const SublayerOptions& sublayer) {
   const std::int64_t heads = config.heads;
-  at::Tensor qkv_BTHS = qkv_NC.view({sequences, -1, config.qkv_heads(), config.head_size()});
-  if (config.qk_norm) {
-    const std::int64_t kv_heads = config.kv_head_count();
-    const std::vector<at::Tensor> parts = qkv_BTHS.split_with_sizes({heads, kv_heads, kv_heads}, 2);
-    qkv_BTHS = at::cat({rms_norm(parts[0], block.q_norm, config.norm_epsilon),
-                        rms_norm(parts[1], block.k_norm, config.norm_epsilon), parts[2]},
-                       2);
+  const AttentionSettings settings{table_TS, sequences, heads, config.head_size()};
+  if (!config.qk_norm) {
+    return norm_attention(stream, block.attention_norm, block.qkv, settings, context, sublayer);
   }
-  const at::Tensor out_ND = rotary_attention(qkv_BTHS, table_TS, heads).view({qkv_NC.size(0), config.d_model});
-  return block.proj.layer.forward(out_ND, block.proj.weight, context);
+  const auto [x, qkv_NC] = norm_linear(stream, block.attention_norm, block.qkv, context, sublayer);
+  const at::Tensor qkv_BTHS = qkv_NC.view({sequences, -1, config.qkv_heads(), config.head_size()});
+  const std::int64_t kv_heads = config.kv_head_count();
+  const std::vector<at::Tensor> parts = qkv_BTHS.split_with_sizes({heads, kv_heads, kv_heads}, 2);
+  const at::Tensor normed_BTHS = at::cat({rms_norm(parts[0], block.q_norm, config.norm_epsilon),
+                                          rms_norm(parts[1], block.k_norm, config.norm_epsilon), parts[2]},
+                                         2);
+  return {x, rotary_attention(normed_BTHS, table_TS, heads).view({qkv_NC.size(0), config.d_model})};
 }
 
 // The normalized output of the last block, [N, D] BF16.
@@ -140,8 +145,8 @@ at::Tensor Transformer::Impl::hidden(const at::Tensor& tokens_BT, const RandomCo
     Block& block = blocks[i];
     const bool recompute = static_cast<std::int64_t>(i) < options.recompute_layers;
     const SublayerOptions sublayer{config.norm_epsilon, options.fused, recompute};
-    const Residual qkv = norm_linear(stream, block.attention_norm, block.qkv, context, sublayer);
-    stream = {qkv.x, attention(block, qkv.branch, tokens_BT.size(0), context)};
+    const auto [x, attended_ND] = attention(block, stream, tokens_BT.size(0), context, sublayer);
+    stream = {x, block.proj.layer.forward(attended_ND, block.proj.weight, context)};
     stream = feed_forward(stream, block.ffn_norm, block.fc1, block.fc2, context, sublayer);
   }
   return rms_norm(stream.x, final_norm, config.norm_epsilon, stream.branch);

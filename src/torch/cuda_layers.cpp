@@ -1,6 +1,9 @@
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <algorithm>
+#include <cstdint>
+
 #include "cuda/cross_entropy.h"
 #include "cuda/layers.h"
 #include "cuda/rotary.h"
@@ -80,6 +83,47 @@ void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at
                       stream());
 }
 
+cuda::RotaryBackward rotary_backward_of(const Source& source) {
+  const at::Tensor& first = source.input();
+  cuda::RotaryBackward result{source.rows(), source.columns(), {}, source.weight().const_data_ptr<float>(),
+                              first.size(1), first.size(3)};
+  for (std::size_t i = 0; i < source.heads().size(); ++i) {
+    const auto& [heads, turned] = source.heads()[i];
+    result.parts[i] = {bf16_input(heads), heads.stride(0), heads.stride(1), heads.stride(2), heads.size(2), turned};
+  }
+  return result;
+}
+
+bool aligned(const at::Tensor& t) { return reinterpret_cast<std::uintptr_t>(t.const_data_ptr()) % 16 == 0; }
+
+bool in_vectors(const RotaryHeads& part, std::int64_t tokens) {
+  const at::Tensor& t = part.heads;
+  return t.stride(3) == 1 && t.stride(2) % 8 == 0 && t.stride(1) % 8 == 0 &&
+         (t.size(0) == 1 || t.stride(0) == tokens * t.stride(1)) && aligned(t);
+}
+
+// Whether there is a kernel for the source's shape and place in memory.
+bool has_kernel(const Source& source) {
+  const at::Tensor& input = source.input();
+  switch (source.kind()) {
+    case Source::Kind::kMatrix: return false;
+    case Source::Kind::kRounded: return input.is_contiguous() && input.size(1) % 8 == 0 && aligned(input);
+    case Source::Kind::kRotaryBackward: {
+      const std::int64_t tokens = input.size(1);
+      const bool vectors = std::all_of(source.heads().begin(), source.heads().end(),
+                                       [&](const RotaryHeads& part) { return in_vectors(part, tokens); });
+      return vectors && source.heads().size() <= 3 && input.size(3) % 16 == 0 &&
+             source.rows() * tokens < std::int64_t{1} << 32;
+    }
+    case Source::Kind::kRmsNorm:
+    case Source::Kind::kSwiglu:
+    case Source::Kind::kSwigluBackward: break;
+  }
+  return true;
+}
+
+bool takes(const Source& source, const QuantizeSpec& spec) { return has_kernel(source) && cuda::layers_take(spec); }
+
 void quantize_known(const Source& source, std::span<const QuantizeTask> tasks) {
   switch (source.kind()) {
     case Source::Kind::kMatrix: break;
@@ -88,6 +132,7 @@ void quantize_known(const Source& source, std::span<const QuantizeTask> tasks) {
     case Source::Kind::kSwiglu: return cuda::quantize(swiglu_of(source.input()), tasks, nullptr, stream());
     case Source::Kind::kSwigluBackward:
       return cuda::quantize(swiglu_backward_of(source.dy(), source.input()), tasks, nullptr, stream());
+    case Source::Kind::kRotaryBackward: return cuda::quantize(rotary_backward_of(source), tasks, nullptr, stream());
     case Source::Kind::kRounded: return cuda::quantize(rounded_of(source.input()), tasks, nullptr, stream());
   }
 }
@@ -98,7 +143,7 @@ void quantize_source(const Source& source, std::span<const QuantizeTask> tasks, 
 
 }  // namespace
 
-const LayerKernels kKernels{rms_statistics, rms_norm,      rms_norm_backward, swiglu,         swiglu_backward,
-                            rotary,         cross_entropy, cuda::layers_take, quantize_source};
+const LayerKernels kKernels{rms_statistics, rms_norm, rms_norm_backward, swiglu, swiglu_backward, rotary,
+                            cross_entropy,  takes,    quantize_source};
 
 }  // namespace ufp4::cuda_layers

@@ -29,7 +29,7 @@ struct LayerKernels {
   void (*cross_entropy)(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses, bool gradient,
                         double scale) = nullptr;
   // Whether quantize_source takes such a task.
-  bool (*takes)(const QuantizeSpec& spec) = nullptr;
+  bool (*takes)(const Source& source, const QuantizeSpec& spec) = nullptr;
   // Quantizes what `source` makes, without writing it; not for Source::Kind::kMatrix. `windows`: one for each task, or
   // none.
   void (*quantize_source)(const Source& source, std::span<const QuantizeTask> tasks,

@@ -58,7 +58,8 @@ bool quantized(const WeightUse& use, const LinearCall& call) { return (*call.rec
 // The weight rounded to BF16; not in memory where a kernel takes it so.
 Source weight_source(const at::Tensor& weight, const LinearCall& call) {
   const at::Tensor values = weight.detach();
-  const bool never_whole = quantized(kFpropWeight, call) && quantized(kDgradWeight, call) && Source::rounds(values);
+  const bool never_whole =
+      quantized(kFpropWeight, call) && quantized(kDgradWeight, call) && values.scalar_type() == at::kFloat;
   return never_whole ? Source::rounded(values) : Source::matrix(values.to(at::kBFloat16));
 }
 

@@ -25,7 +25,7 @@ bool for_operators(const Source& source, const OperandRequest& request) {
 bool fusible(const Source& source, std::span<const QuantizeTask> tasks) {
   if (source.kind() == Source::Kind::kMatrix || !source.input().is_cuda()) return false;
   const auto takes = layer_kernels_of(source.input().device()).takes;
-  return std::all_of(tasks.begin(), tasks.end(), [&](const QuantizeTask& task) { return takes(task.spec); });
+  return std::all_of(tasks.begin(), tasks.end(), [&](const QuantizeTask& task) { return takes(source, task.spec); });
 }
 
 at::ScalarType code_type(Form form) {

@@ -1,13 +1,20 @@
 #include "torch/source.h"
 
+#include <ATen/ops/empty.h>
 #include <c10/core/ScalarType.h>
 
 namespace ufp4 {
 
-bool Source::rounds(const at::Tensor& matrix) {
-  const auto aligned = [&] { return reinterpret_cast<std::uintptr_t>(matrix.const_data_ptr()) % 16 == 0; };
-  return matrix.is_cuda() && matrix.scalar_type() == at::kFloat && matrix.is_contiguous() && matrix.size(1) % 8 == 0 &&
-         aligned();
+std::int64_t Source::rows() const {
+  return kind_ == Kind::kRotaryBackward ? input_.size(0) * input_.size(1) : input_.size(0);
+}
+
+std::int64_t Source::columns() const {
+  if (kind_ == Kind::kSwiglu) return input_.size(1) / 2;
+  if (kind_ != Kind::kRotaryBackward) return input_.size(1);
+  std::int64_t heads = 0;
+  for (const RotaryHeads& part : heads_) heads += part.heads.size(2);
+  return heads * input_.size(3);
 }
 
 at::Tensor Source::compute() const {
@@ -16,6 +23,12 @@ at::Tensor Source::compute() const {
     case Kind::kRmsNorm: return rms_norm_forward({input_, rstd_}, weight_);
     case Kind::kSwiglu: return swiglu_forward(input_);
     case Kind::kSwigluBackward: return ufp4::swiglu_backward(dy_, input_);
+    case Kind::kRotaryBackward: {
+      const at::Tensor whole =
+          at::empty({input_.size(0), input_.size(1), columns() / input_.size(3), input_.size(3)}, input_.options());
+      rotary(heads_, weight_, -1, whole);
+      return whole.view({rows(), columns()});
+    }
     case Kind::kRounded: return input_.to(at::kBFloat16);
   }
   return {};

@@ -42,7 +42,7 @@ void AdamW::take_gradients() {
   for (const NamedParameter& parameter : parameters_) {
     at::Tensor& gradient = parameter.tensor.mutable_grad();
     if (!gradient.defined()) throw std::logic_error("no gradient of " + parameter.name);
-    groups_[parameter.decay ? 1 : 0].gradients.push_back(std::move(gradient));
+    groups_[parameter.decay ? 1 : 0].gradients.push_back(gradient);
     gradient.reset();
   }
 }

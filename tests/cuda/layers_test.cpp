@@ -3,10 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <list>
 
 #include "cuda/device_case.h"
 #include "cuda/quantize.h"
+#include "cuda/rotary.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -203,6 +207,64 @@ TEST_F(CudaLayers, Rounded) {
   }
 }
 
+// Sequences of q, k and v, each in a tensor of its own: [batch, tokens, heads, size], or with the heads first in
+// memory.
+struct RotaryCase {
+  std::int64_t batch, tokens, size;
+  std::array<std::int64_t, 3> heads;
+  bool heads_first;
+};
+constexpr std::array kRotaryCases{RotaryCase{1, 1, 16, {1, 1, 1}, false}, RotaryCase{37, 1, 16, {2, 1, 1}, false},
+                                  RotaryCase{3, 37, 64, {3, 1, 1}, false}, RotaryCase{1, 130, 48, {4, 2, 2}, true},
+                                  RotaryCase{2, 129, 128, {2, 2, 2}, false}};
+
+struct RotaryData {
+  std::list<DeviceBytes> parts;
+  DeviceBytes table;
+  cuda::RotaryBackward layer;
+
+  explicit RotaryData(const RotaryCase& c) : table(normal_f32(c.tokens * c.size, 12)) {
+    layer.rows = c.batch * c.tokens;
+    layer.table = table.as<float>();
+    layer.tokens = c.tokens;
+    layer.size = c.size;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const std::int64_t heads = c.heads[i];
+      layer.columns += heads * c.size;
+      parts.emplace_back(testing::normal_matrix(DType::kBF16, layer.rows, heads * c.size, 20 + i).bytes);
+      const std::int64_t token_stride = c.heads_first ? c.size : heads * c.size;
+      layer.parts[i] = {parts.back().as<Bf16>(),
+                        c.tokens * token_stride,
+                        token_stride,
+                        c.heads_first ? c.tokens * c.size : c.size,
+                        heads,
+                        i != 2};
+    }
+  }
+};
+
+TEST_F(CudaLayers, RotaryBackwardIsTheRotationBack) {
+  for (const RotaryCase& c : kRotaryCases) {
+    const RotaryData data(c);
+    const cuda::RotaryBackward& layer = data.layer;
+    const auto bytes = static_cast<std::size_t>(2 * layer.rows * layer.columns);
+    const DeviceBytes found(bytes);
+    const DeviceBytes expected(bytes);
+    cuda::compute(layer, found.as<Bf16>(), nullptr);
+    cuda::RotaryArgs args;
+    std::copy(std::begin(layer.parts), std::end(layer.parts), std::begin(args.parts));
+    args.to = expected.as<Bf16>();
+    args.all_heads = layer.columns / layer.size;
+    args.table = layer.table;
+    args.direction = -1;
+    args.batch = c.batch;
+    args.tokens = c.tokens;
+    args.size = c.size;
+    cuda::rotary(args, nullptr);
+    EXPECT_TRUE(found.fetch() == expected.fetch()) << c.batch << " x " << c.tokens << " x " << c.size;
+  }
+}
+
 struct Outputs {
   DeviceBytes codes, scales, values;
   QuantizeTask task;
@@ -280,6 +342,10 @@ TEST_F(CudaLayers, QuantizedWithoutBeingWritten) {
     const DeviceBytes master = normal_f32(rows * columns, 11);
     expect_fused_equals_parts(cuda::Rounded{rows, columns, master.as<float>()}, rows, columns);
   }
+  for (const RotaryCase& c : kRotaryCases) {
+    const RotaryData data(c);
+    expect_fused_equals_parts(data.layer, data.layer.rows, data.layer.columns);
+  }
 }
 
 TEST_F(CudaLayers, ErrorsNameWhatIsWrong) {
@@ -288,6 +354,13 @@ TEST_F(CudaLayers, ErrorsNameWhatIsWrong) {
   EXPECT_THROW(cuda::compute(cuda::Swiglu{4, 8, nullptr}, somewhere.data(), nullptr), InputError);
   EXPECT_THROW(cuda::compute(cuda::Swiglu{4, 8, somewhere.data() + 1}, somewhere.data(), nullptr), InputError);
   EXPECT_THROW(cuda::compute(cuda::Swiglu{4, 8, somewhere.data()}, nullptr, nullptr), InputError);
+  cuda::RotaryBackward turned{4, 48, {}, reinterpret_cast<float*>(somewhere.data()), 4, 16};
+  for (cuda::RotaryPart& part : turned.parts) part = {somewhere.data(), 64, 16, 16, 1, true};
+  turned.tokens = 3;
+  EXPECT_THROW(cuda::compute(turned, somewhere.data(), nullptr), InputError);
+  turned.tokens = 4;
+  turned.size = 8;
+  EXPECT_THROW(cuda::compute(turned, somewhere.data(), nullptr), InputError);
   EXPECT_THROW(cuda::rms_statistics({4, 8, somewhere.data(), somewhere.data(), nullptr, nullptr, 0}, nullptr),
                InputError);
   const QuantizeTask wide{{&find_format("e1m2"), 128, Axis::kRow, Rounding::kNearest, {}, {}}, {}};

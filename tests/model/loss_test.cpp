@@ -1,6 +1,5 @@
 #include "model/loss.h"
 
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randint.h>
@@ -8,14 +7,10 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include "relative_error.h"
+
 namespace ufp4 {
 namespace {
-
-at::Tensor leaf(const at::Tensor& t) { return t.detach().clone().set_requires_grad(true); }
-
-double relative_error(const at::Tensor& found, const at::Tensor& expected) {
-  return ((found.to(at::kDouble) - expected.to(at::kDouble)).norm() / expected.to(at::kDouble).norm()).item<double>();
-}
 
 TEST(HeadCrossEntropy, IsTorchsForAnyChunk) {
   const at::Tensor hidden = at::randn({50, 32}).to(at::kBFloat16);

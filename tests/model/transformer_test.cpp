@@ -16,6 +16,7 @@
 #include <cmath>
 #include <map>
 
+#include "model/attention.h"
 #include "model/layers.h"
 #include "ufp4/error.h"
 #include "ufp4_recipe.h"

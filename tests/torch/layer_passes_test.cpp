@@ -13,6 +13,8 @@
 #include <ATen/ops/silu.h>
 #include <gtest/gtest.h>
 
+#include "relative_error.h"
+
 namespace ufp4 {
 namespace {
 
@@ -22,11 +24,6 @@ constexpr double kBf16Error = 0x1p-8;
 at::Tensor random_bf16(at::IntArrayRef shape) { return at::randn(shape).to(at::kBFloat16); }
 
 at::Tensor wide_leaf(const at::Tensor& t) { return t.to(at::kDouble).clone().set_requires_grad(true); }
-
-double relative_error(const at::Tensor& found, const at::Tensor& expected) {
-  const at::Tensor wide = expected.detach().to(at::kDouble);
-  return ((found.to(at::kDouble) - wide).norm() / wide.norm()).item<double>();
-}
 
 TEST(RmsNorm, IsItsDefinition) {
   for (const std::int64_t size : {8, 50, 384}) {
