@@ -1,5 +1,6 @@
 #include "device_bench.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "cuda/layers.h"
@@ -76,6 +77,8 @@ class Table {
     quantizations();
     norm();
     swiglu();
+    rotary();
+    weight();
   }
 
  private:
@@ -173,8 +176,8 @@ class Table {
     }
     e4m3_x_us_ = quantize("int4_p2 x: rows E4M3, columns packed, RHT-16", 2 + kE4m3X, narrow_, columns_,
                           [&](int s) { return eight_bit(Rounding::kNearest, s, true); });
-    quantize("int4_p2 dy: rows and columns E4M3, RHT-16, SR", 4, narrow_, columns_,
-             [&](int s) { return eight_bit(Rounding::kStochastic, s, false); });
+    e4m3_dy_us_ = quantize("int4_p2 dy: rows and columns E4M3, RHT-16, SR", 4, narrow_, columns_,
+                           [&](int s) { return eight_bit(Rounding::kStochastic, s, false); });
     const auto unpack = [&](const char* format, int s) {
       return ConstQuantized{&find_format(format), 0, columns_, rows_, column_values_.as<std::uint8_t>(s),
                             small_.as<float>(s)};
@@ -232,13 +235,48 @@ class Table {
     fused("SwiGLU backward -> int4_p2 dy in E4M3", 10, backward, e4m3, e4m3_dh, back);
   }
 
+  // Queries, keys and values of heads of 128, in tensors of their own.
+  void rotary() {
+    constexpr std::int64_t kSize = 128;
+    const std::int64_t quarter = columns_ / kSize / 4;
+    if (quarter == 0 || columns_ % kSize != 0) return;
+    const auto layer = [&](int s) {
+      cuda::RotaryBackward p{rows_, columns_, {}, other_.as<float>(s), std::min<std::int64_t>(rows_, 4096), kSize};
+      const Bf16* from = narrow_.bf16(s);
+      for (int i = 0; i < 3; ++i) {
+        const std::int64_t heads = i == 0 ? columns_ / kSize - 2 * quarter : quarter;
+        p.parts[i] = {from, p.tokens * heads * kSize, heads * kSize, kSize, heads, i != 2};
+        from += rows_ * heads * kSize;
+      }
+      return p;
+    };
+    const double alone =
+        report("rotary backward", 4, [&](int s) { cuda::compute(layer(s), result_.bf16(s), nullptr); });
+    fused(
+        "rotary backward -> int4_p2 dy in E4M3", 4, layer,
+        [&](int s) { return eight_bit(Rounding::kStochastic, s, false); }, e4m3_dy_us_, alone);
+  }
+
+  // FP32 master weights.
+  void weight() {
+    const auto layer = [&](int s) { return cuda::Rounded{rows_, columns_, wide_.as<float>(s)}; };
+    const double alone = report("weight to BF16", 6, [&](int s) { cuda::compute(layer(s), result_.bf16(s), nullptr); });
+    const auto both = [&](int s) { return eight_bit(Rounding::kNearest, s, false); };
+    const double quantize_us = quantize("int4_p2 w: rows and columns E4M3, RHT-16", 4, narrow_, columns_, both);
+    fused("weight -> int4_p2 w in E4M3", 6, layer, both, quantize_us, alone);
+    for (const std::size_t i : {0, 1}) {
+      const auto one = [&](int s) { return std::vector<QuantizeTask>{both(s)[i]}; };
+      fused(std::string("weight -> int4_p2 w in E4M3, ") + (i == 0 ? "rows" : "columns"), 5, layer, one, 0, 0);
+    }
+  }
+
   std::int64_t rows_, columns_;
   int repeats_;
   const std::function<void(const DeviceRow&)>& row_;
   Arrays wide_, narrow_, other_, result_, row_values_, column_values_;
   Arrays small_;     // scales, and in the first what the norm needs
   double rate_ = 0;  // bytes a microsecond of the copy
-  double x_us_ = 0, e4m3_x_us_ = 0;
+  double x_us_ = 0, e4m3_x_us_ = 0, e4m3_dy_us_ = 0;
 };
 
 }  // namespace

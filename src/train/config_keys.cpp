@@ -148,7 +148,8 @@ const std::vector<ConfigKey>& table() {
        0,
        {"fused", "separate"},
        true,
-       "whether norm and SwiGLU quantize what they make in one kernel, where the device has such; changes no result"},
+       "whether norm, SwiGLU and the gradient of the rotary positions quantize what they make in one kernel, where the "
+       "device has such; changes no result"},
       {"train.gemm",
        UFP4_SLOT(train.gemm),
        0,
