@@ -1,6 +1,6 @@
 #include "device_bench.h"
 
-#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "cuda/layers.h"
@@ -241,7 +241,7 @@ class Table {
     const std::int64_t quarter = columns_ / kSize / 4;
     if (quarter == 0 || columns_ % kSize != 0) return;
     const auto layer = [&](int s) {
-      cuda::RotaryBackward p{rows_, columns_, {}, other_.as<float>(s), std::min<std::int64_t>(rows_, 4096), kSize};
+      cuda::RotaryBackward p{rows_, columns_, {}, other_.as<float>(s), std::gcd(rows_, std::int64_t{4096}), kSize};
       const Bf16* from = narrow_.bf16(s);
       for (int i = 0; i < 3; ++i) {
         const std::int64_t heads = i == 0 ? columns_ / kSize - 2 * quarter : quarter;

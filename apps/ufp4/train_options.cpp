@@ -10,7 +10,7 @@ namespace ufp4::app {
 namespace {
 
 std::atomic<bool> stop{false};
-std::atomic<std::int64_t> first_signal{0};  // milliseconds
+std::atomic<std::int64_t> first_signal{0};  // when it came, in milliseconds; 0: none has
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<std::int64_t>::is_always_lock_free,
               "set in a signal handler");
 
@@ -21,10 +21,11 @@ constexpr std::int64_t kTogether = 1000;
 void request_stop(int number) {
   std::timespec time{};
   clock_gettime(CLOCK_MONOTONIC, &time);
-  const std::int64_t now = std::int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000;
-  if (!stop.exchange(true)) {
-    first_signal = now;
-  } else if (now - first_signal > kTogether) {
+  const std::int64_t now = std::int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000 + 1;
+  std::int64_t first = 0;
+  if (first_signal.compare_exchange_strong(first, now)) {
+    stop = true;
+  } else if (now - first > kTogether) {
     std::signal(number, SIG_DFL);
     std::raise(number);
   }

@@ -25,10 +25,12 @@ void check_shape(const char* layer, std::int64_t rows, std::int64_t columns) {
                    "] is no shape that the GPU kernels take: the number of columns must be a multiple of 8");
 }
 
+bool aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
+
 void check_pointers(const char* layer, std::initializer_list<Pointer> pointers) {
   for (const Pointer& p : pointers) {
     if (p.data == nullptr) throw InputError(std::string(layer) + ": no " + p.name + " given");
-    if (reinterpret_cast<std::uintptr_t>(p.data) % 16 != 0) {
+    if (!aligned(p.data)) {
       throw InputError(std::string(layer) + ": " + p.name + " is not aligned to 16 bytes");
     }
   }
@@ -66,21 +68,14 @@ bool check(const Rounded& p) {
 bool check(const RotaryBackward& p) {
   check_shape("rotary backward", p.rows, p.columns);
   if (p.rows == 0 || p.columns == 0) return false;
-  std::int64_t heads = 0;
-  bool vectors = p.size > 0 && p.size % 16 == 0;
   for (const RotaryPart& part : p.parts) {
-    heads += part.heads;
-    vectors = vectors && part.token_stride % 8 == 0 && part.head_stride % 8 == 0;
     if (part.heads != 0) check_pointers("rotary backward", {{"heads", part.from}});
   }
-  if (!vectors || heads * p.size != p.columns || p.tokens <= 0 || p.rows % p.tokens != 0 ||
-      p.rows * p.tokens >= std::int64_t{1} << 32) {
-    throw InputError("rotary backward: " + std::to_string(heads) + " heads of " + std::to_string(p.size) + " in " +
-                     std::to_string(p.columns) + " columns, " + std::to_string(p.rows) + " tokens in sequences of " +
-                     std::to_string(p.tokens) + ": no shape that the GPU kernels take");
-  }
   check_pointers("rotary backward", {{"table", p.table}});
-  return true;
+  if (layers_take(p)) return true;
+  throw InputError("rotary backward: heads of " + std::to_string(p.size) + " in " + std::to_string(p.columns) +
+                   " columns, " + std::to_string(p.rows) + " tokens in sequences of " + std::to_string(p.tokens) +
+                   ": no shape or strides that the GPU kernels take");
 }
 
 template <typename Layer>
@@ -121,6 +116,20 @@ void quantize_layer(const Layer& layer, std::span<const QuantizeTask> tasks, Bf1
 bool layers_take(const QuantizeSpec& spec) {
   if (spec.hadamard.round_to_bf16 || !has_kernels(*spec.format, spec.outer)) return false;
   return spec.axis == Axis::kColumn || std::max(spec.block_size(), spec.hadamard.size) <= kTileRowReach;
+}
+
+bool layers_take(const Rounded& layer) { return layer.columns % 8 == 0 && aligned(layer.x); }
+
+bool layers_take(const RotaryBackward& layer) {
+  std::int64_t heads = 0;
+  for (const RotaryPart& part : layer.parts) {
+    if (part.heads == 0) continue;
+    heads += part.heads;
+    const bool dense = layer.rows == layer.tokens || part.batch_stride == layer.tokens * part.token_stride;
+    if (!dense || part.token_stride % 8 != 0 || part.head_stride % 8 != 0 || !aligned(part.from)) return false;
+  }
+  return layer.size > 0 && layer.size % 16 == 0 && heads * layer.size == layer.columns && layer.tokens > 0 &&
+         layer.rows % layer.tokens == 0 && layer.rows * layer.tokens < std::int64_t{1} << 32 && aligned(layer.table);
 }
 
 void compute(const RmsNorm& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }

@@ -72,6 +72,10 @@ void compute(const RotaryBackward& layer, Bf16* out, Stream stream);
 // its result for the others.
 bool layers_take(const QuantizeSpec& spec);
 
+// Whether the matrix or the heads lie in memory as described.
+bool layers_take(const Rounded& layer);
+bool layers_take(const RotaryBackward& layer);
+
 // Quantizes the layer's result for every task and, where `out` is given, writes the result itself too. Tasks that share
 // grid and rounding, one a row and one a column, read the layer's inputs once. Formats whose levels are of no grid that
 // the kernels know by formula are refused: compute the layer and quantize its result.

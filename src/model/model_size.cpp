@@ -54,8 +54,9 @@ double activation_bytes(const ModelConfig& c, std::int64_t tokens, double stash,
   const double chunk = c.vocab_size > 0 ? std::min<double>(static_cast<double>(tokens), 4096) : 0;
   const auto layers = static_cast<double>(c.layers);
   const double keeping = layers - std::min(layers, static_cast<double>(recompute_layers));
+  const double head_gradient = 4 * static_cast<double>(c.vocab_size) * d;
   return static_cast<double>(tokens) * (layers * layer + keeping * gate_and_up + working + 4 * d) +
-         chunk * logits_tokens;
+         chunk * logits_tokens + head_gradient;
 }
 
 }  // namespace ufp4

@@ -2,7 +2,6 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include <algorithm>
-#include <cstdint>
 
 #include "cuda/cross_entropy.h"
 #include "cuda/layers.h"
@@ -94,26 +93,16 @@ cuda::RotaryBackward rotary_backward_of(const Source& source) {
   return result;
 }
 
-bool aligned(const at::Tensor& t) { return reinterpret_cast<std::uintptr_t>(t.const_data_ptr()) % 16 == 0; }
-
-bool in_vectors(const RotaryHeads& part, std::int64_t tokens) {
-  const at::Tensor& t = part.heads;
-  return t.stride(3) == 1 && t.stride(2) % 8 == 0 && t.stride(1) % 8 == 0 &&
-         (t.size(0) == 1 || t.stride(0) == tokens * t.stride(1)) && aligned(t);
-}
-
-// Whether there is a kernel for the source's shape and place in memory.
+// Whether there is a kernel for the source as it lies in memory.
 bool has_kernel(const Source& source) {
-  const at::Tensor& input = source.input();
   switch (source.kind()) {
     case Source::Kind::kMatrix: return false;
-    case Source::Kind::kRounded: return input.is_contiguous() && input.size(1) % 8 == 0 && aligned(input);
+    case Source::Kind::kRounded: return source.input().is_contiguous() && cuda::layers_take(rounded_of(source.input()));
     case Source::Kind::kRotaryBackward: {
-      const std::int64_t tokens = input.size(1);
-      const bool vectors = std::all_of(source.heads().begin(), source.heads().end(),
-                                       [&](const RotaryHeads& part) { return in_vectors(part, tokens); });
-      return vectors && source.heads().size() <= 3 && input.size(3) % 16 == 0 &&
-             source.rows() * tokens < std::int64_t{1} << 32;
+      const bool three = source.heads().size() <= 3;
+      const bool rows = std::all_of(source.heads().begin(), source.heads().end(),
+                                    [](const RotaryHeads& part) { return part.heads.stride(3) == 1; });
+      return three && rows && cuda::layers_take(rotary_backward_of(source));
     }
     case Source::Kind::kRmsNorm:
     case Source::Kind::kSwiglu:

@@ -18,7 +18,7 @@ class LinearObserver {
 
   // Operand 0 or 1 of a GEMM of linear `number` before it is quantized: BF16, as stored. The GEMM's operand is this
   // matrix with blocks along its rows, or its transpose with Axis::kColumn. Those of x come with the forward pass,
-  // those of the weight before the first of a step.
+  // those of the weight when they are made: both before the first pass of a step, or each with its own.
   virtual void operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis axis) = 0;
 
   // What a GEMM gave: y and dx in BF16, and dw in FP32 where it is not added to that of another micro-batch.

@@ -134,6 +134,8 @@ FpropResult fprop(const Source& x, const LinearWeight& weight, const LinearCall&
     MadeOperands both = quantize_both(x, fprop_x, wgrad_x, random);
     operand = gemm_operand(std::move(both.row));
     result.kept = std::move(both.column);
+  } else if (quantize_x && !keep) {
+    operand = quantize_for_gemm(x, fprop_x, Axis::kRow, random);
   } else {
     const at::Tensor matrix = x.compute();
     if (pack) {

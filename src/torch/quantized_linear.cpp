@@ -7,7 +7,6 @@
 
 #include "torch/gemm.h"
 #include "torch/linear_observer.h"
-#include "torch/ops.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {

@@ -20,7 +20,8 @@ enum class WeightGradient : std::uint8_t {
               // Autograd gets none. For a trainer that reads .grad after backward(), not for torch::autograd::grad.
 };
 
-// How long the quantized operands of the weight live. It changes no bit.
+// How long the quantized operands of the weight live. It changes no bit where the weight does not change between a
+// forward pass and its backward pass.
 enum class WeightLife : std::uint8_t {
   kStep,  // made in one read by the first forward pass with a seed and step, and kept for the others
   kPass,  // made by every pass that needs one. For one micro-batch a step: a second read of the weight, and no memory.
@@ -55,8 +56,6 @@ class QuantizedLinear {
 
   // How often the weight was quantized (or cast) since construction.
   std::int64_t weight_preparations() const { return preparations_; }
-  // Frees the prepared weight.
-  void drop_weight() { prepared_.reset(); }
 
  private:
   struct PreparedWeight;

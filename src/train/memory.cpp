@@ -55,11 +55,13 @@ double available_host_memory() {
 
 MemoryEstimate estimate_memory(const RunConfig& config) {
   const auto parameters = static_cast<double>(parameter_count(config.model));
-  const bool quantized = config.recipe.quantized();
+  const auto quantized = [&](Gemm gemm) { return config.recipe[gemm].operand[1].quantized(); };
   const bool one_pass = config.train.micro_batch == config.train.batch;
-  const double operands = quantized ? (one_pass ? 0 : 2 * 2) : 2;  // in BF16, at most
+  const bool made_by_passes = one_pass && quantized(Gemm::kFprop) && quantized(Gemm::kDgrad);
+  const bool one_matrix = !quantized(Gemm::kFprop) && !quantized(Gemm::kDgrad);
+  const double operands = made_by_passes ? 0 : one_matrix ? 2 : 4;  // in BF16, at most
   // 4 bits and an FP32 scale for 16 elements; or BF16.
-  const double stash = !quantized ? 2 : config.train.stash == "packed" ? 0.75 : 0;
+  const double stash = !quantized(Gemm::kWgrad) ? 2 : config.train.stash == "packed" ? 0.75 : 0;
   MemoryEstimate estimate;
   estimate.state = parameters * (3 * 4 + operands);
   estimate.gradients = parameters * 4;

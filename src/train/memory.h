@@ -16,7 +16,7 @@ struct MemoryEstimate {
   double total = 0;        // at most at a time: the only micro-batch of a step has its activations before its gradients
 };
 
-// Needs the vocabulary to be known.
+// About; layers that a quantized recipe keeps in BF16 count as quantized. Needs the vocabulary to be known.
 MemoryEstimate estimate_memory(const RunConfig& config);
 
 // Bytes that can still be taken: of the machine or of the process's control group, whichever is less, or of the GPU.

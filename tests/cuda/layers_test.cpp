@@ -358,6 +358,9 @@ TEST_F(CudaLayers, ErrorsNameWhatIsWrong) {
   for (cuda::RotaryPart& part : turned.parts) part = {somewhere.data(), 64, 16, 16, 1, true};
   turned.tokens = 3;
   EXPECT_THROW(cuda::compute(turned, somewhere.data(), nullptr), InputError);
+  turned.tokens = 2;
+  turned.parts[1].batch_stride = 48;
+  EXPECT_THROW(cuda::compute(turned, somewhere.data(), nullptr), InputError);
   turned.tokens = 4;
   turned.size = 8;
   EXPECT_THROW(cuda::compute(turned, somewhere.data(), nullptr), InputError);

@@ -57,11 +57,14 @@ class GpuTrain : public testing::Test {
 
 TEST_F(GpuTrain, NeitherStashNorGraphNorFusedProducersNorRecomputationChangeABit) {
   for (const char* recipe : {"ufp4", "e2m1", "ufp4_full", "ufp4_p2", "bf16"}) {
-    const fs::path all = run(recipe);
-    for (const char* off : {"train.stash=none", "train.graph=off", "train.producers=separate", "train.recompute=ffn"}) {
-      const fs::path without = run(recipe, {off});
-      EXPECT_EQ(losses(without), losses(all)) << recipe << ", " << off;
-      EXPECT_TRUE(weights(without) == weights(all)) << recipe << ", " << off;
+    for (const char* micro_batch : {"train.micro_batch=4", "train.micro_batch=2"}) {  // one a step, and two
+      const fs::path all = run(recipe, {micro_batch});
+      for (const char* off :
+           {"train.stash=none", "train.graph=off", "train.producers=separate", "train.recompute=ffn"}) {
+        const fs::path without = run(recipe, {micro_batch, off});
+        EXPECT_EQ(losses(without), losses(all)) << recipe << ", " << micro_batch << ", " << off;
+        EXPECT_TRUE(weights(without) == weights(all)) << recipe << ", " << micro_batch << ", " << off;
+      }
     }
   }
 }

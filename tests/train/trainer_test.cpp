@@ -80,10 +80,15 @@ TEST(Train, FortyStepsAreTwentyAndTwentyMore) {
 }
 
 TEST(Train, TheStashChangesNoBit) {
-  const TemporaryFolder folder;
-  train(micro_run("ufp4"), folder / "packed", {}, never());
-  train(micro_run("ufp4", {"train.stash=none"}), folder / "bf16", {}, never());
-  EXPECT_EQ(losses(folder / "packed"), losses(folder / "bf16"));
+  for (const char* recipe : {"ufp4", "ufp4_p2"}) {
+    const TemporaryFolder folder;
+    train(micro_run(recipe), folder / "packed", {}, never());
+    train(micro_run(recipe, {"train.stash=none"}), folder / "none", {}, never());
+    EXPECT_EQ(losses(folder / "packed"), losses(folder / "none")) << recipe;
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+      EXPECT_TRUE(file_of(folder / "packed", "step-00000008", file) == file_of(folder / "none", "step-00000008", file));
+    }
+  }
 }
 
 // What operands are expected to hold is learnt from training alone.
@@ -98,20 +103,20 @@ TEST(Train, ValidationLeavesNoTrace) {
 }
 
 TEST(Train, RecomputationChangesNoBit) {
-  const TemporaryFolder folder;
   for (const char* recipe : {"bf16", "ufp4", "ufp4_p2"}) {
-    const fs::path kept = folder / (std::string(recipe) + "-kept");
-    const fs::path anew = folder / (std::string(recipe) + "-anew");
-    train(micro_run(recipe, {"train.micro_batch=2"}), kept, {}, never());
-    train(micro_run(recipe, {"train.micro_batch=2", "train.recompute=ffn", "train.analyze_every=2"}), anew, {},
-          never());
-    const fs::path one_layer = folder / (std::string(recipe) + "-one-layer");
-    train(micro_run(recipe, {"train.micro_batch=2", "train.recompute=ffn", "train.recompute_layers=1"}), one_layer, {},
-          never());
-    for (const fs::path& other : {anew, one_layer}) {
-      EXPECT_EQ(losses(kept), losses(other)) << recipe;
-      for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
-        EXPECT_TRUE(file_of(kept, "step-00000008", file) == file_of(other, "step-00000008", file)) << recipe;
+    for (const char* micro_batch : {"train.micro_batch=4", "train.micro_batch=2"}) {
+      const TemporaryFolder folder;
+      train(micro_run(recipe, {micro_batch}), folder / "kept", {}, never());
+      train(micro_run(recipe, {micro_batch, "train.recompute=ffn", "train.analyze_every=2"}), folder / "anew", {},
+            never());
+      train(micro_run(recipe, {micro_batch, "train.recompute=ffn", "train.recompute_layers=1"}), folder / "one-layer",
+            {}, never());
+      for (const char* other : {"anew", "one-layer"}) {
+        EXPECT_EQ(losses(folder / "kept"), losses(folder / other)) << recipe;
+        for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+          EXPECT_TRUE(file_of(folder / "kept", "step-00000008", file) == file_of(folder / other, "step-00000008", file))
+              << recipe;
+        }
       }
     }
   }
@@ -123,8 +128,8 @@ TEST(Train, EveryFormatTrainsAndItsStashChangesNoBit) {
     const TemporaryFolder folder;
     const std::string setting = "recipe.*.*.format=" + std::string(format.name);
     train(micro_run("ufp4", {setting.c_str()}), folder / "packed", {}, never());
-    train(micro_run("ufp4", {setting.c_str(), "train.stash=none"}), folder / "bf16", {}, never());
-    EXPECT_EQ(losses(folder / "packed"), losses(folder / "bf16")) << format.name;
+    train(micro_run("ufp4", {setting.c_str(), "train.stash=none"}), folder / "none", {}, never());
+    EXPECT_EQ(losses(folder / "packed"), losses(folder / "none")) << format.name;
     const MetricsHistory history = read_metrics(folder / "packed" / "metrics.jsonl");
     EXPECT_LT(history.steps.back().loss, history.steps.front().loss) << format.name;
   }

@@ -1,0 +1,52 @@
+// The estimate of a run's memory beside what runs have taken (docs/performance.md), and what it is made of.
+#include "train/memory.h"
+
+#include <gtest/gtest.h>
+
+#include "message_of.h"
+#include "micro_run.h"
+#include "ufp4/error.h"
+
+namespace ufp4 {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+
+RunConfig large_run(const char* recipe, std::initializer_list<const char*> overrides = {}) {
+  std::vector<Assignment> list{{"model.base", {"1.5b"}, "test"}, {"recipe.base", {recipe}, "test"}};
+  for (const char* text : {"model.vocab_size=32000", "train.batch=4"}) list.push_back(parse_override(text, "test"));
+  for (const char* text : overrides) list.push_back(parse_override(text, "test"));
+  return make_run_config(list);
+}
+
+TEST(MemoryEstimate, IsNotBelowAndNotFarAboveWhatRunsTake) {
+  const auto expect_near = [](const RunConfig& config, double measured) {
+    const double estimate = estimate_memory(config).total / kGiB;
+    EXPECT_GT(estimate, measured) << config.recipe.name;
+    EXPECT_LT(estimate, 1.15 * measured) << config.recipe.name;
+  };
+  expect_near(large_run("bf16"), 45.19);
+  expect_near(large_run("ufp4_p2"), 37.30);
+  expect_near(large_run("ufp4_p2", {"train.recompute=ffn", "train.recompute_layers=9"}), 33.92);
+  expect_near(large_run("ufp4", {"train.stash=none"}), 35.58);
+}
+
+TEST(MemoryEstimate, GradientsAndOperandsOfWeightsAreThereWithSeveralMicroBatches) {
+  const MemoryEstimate one = estimate_memory(large_run("ufp4"));
+  const MemoryEstimate four = estimate_memory(large_run("ufp4", {"train.batch=16", "train.micro_batch=4"}));
+  EXPECT_EQ(one.activations, four.activations);
+  EXPECT_EQ(one.total, one.state + one.activations);
+  EXPECT_EQ(four.total, four.state + four.gradients + four.activations);
+  EXPECT_EQ(four.state - one.state, four.gradients) << "4 bytes a parameter, like the operands of weights in BF16";
+}
+
+TEST(MemoryEstimate, ARunThatDoesNotFitIsRefusedWithTheNumbers) {
+  const std::string message = message_of<InputError>([] {
+    check_memory(large_run("bf16", {"train.batch=65536", "model.layers=1000"}), c10::Device(c10::kCPU));
+  });
+  EXPECT_NE(message.find("GiB for gradients"), std::string::npos) << message;
+  EXPECT_NE(message.find("65536 x 4096 tokens"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace ufp4
