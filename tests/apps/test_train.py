@@ -80,7 +80,8 @@ def test_a_second_signal_later_ends_a_run_that_does_not_stop(program, folder):
     # One step of this takes minutes.
     slow = ["--set", "model.context=1024", "--set", "train.batch=2048", "--set", "train.micro_batch=1"]
     process = program.start("train", *MICRO, *slow, "--steps", "10", "--out", folder / "run")
-    program.wait_for(process, lambda: (folder / "run" / "run.json").exists())
+    program.wait_for(process, lambda: (folder / "run" / "metrics.jsonl").exists())
+    time.sleep(0.5)  # the step has begun
     process.send_signal(signal.SIGTERM)
     time.sleep(1.2)
     assert process.poll() is None
