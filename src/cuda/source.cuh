@@ -13,8 +13,10 @@ namespace ufp4::cuda {
 inline constexpr int kTileThreads = 256;
 inline constexpr int kTileRows = 128;  // the longest block and transform
 inline constexpr int kTileWords = 32;  // of a row
-inline constexpr int kTilePad = 4;     // words after each 16 rows: the runs of a column then lie in different banks
-inline constexpr int kTileSize = kTileRows * kTileWords + kTileRows / kRun * kTilePad;
+// Words after each 16 rows, so that the runs of a column lie in different banks, and after the tile, so that those of a
+// row in two tiles side by side do.
+inline constexpr int kTilePad = 4;
+inline constexpr int kTileSize = kTileRows * kTileWords + kTileRows / kRun * kTilePad + kTilePad;
 inline constexpr int kTileVectors = kTileWords / 4;                // in a row
 inline constexpr int kTileStepRows = kTileThreads / kTileVectors;  // that the block loads at a time
 inline constexpr int kTileSteps = kTileRows / kTileStepRows;

@@ -16,19 +16,23 @@ namespace ufp4::cuda {
 template <typename Source>
 inline constexpr int kTileResident = Source::kAsync ? 4 : 3;
 
-// The tiles of a matrix and their order: down a band of a few, then along the rows, then band after band. The tiles
-// under way together read long pieces of the rows and write whole lines of a column operand. A row operand has but half
-// a sector of scales in a tile: with one, bands are a tile high, so that neighbours along the rows come one after the
-// other. Of n blocks each takes every n-th tile; no division is needed to find the next.
+// The tiles of a matrix, or pairs of neighbours, and their order: down a band of a few, then along the rows, then band
+// after band. Those under way together read long pieces of the rows and write whole lines of the operands. Of n blocks
+// each takes every n-th; no division is needed to find the next.
+//
+// A row of one tile has but half a sector of scales, and of FP32 values half a sector of codes; what a warp stores of a
+// pair's rows fills whole ones. Of a small matrix there are not enough pairs for all multiprocessors: tiles go alone
+// there, and several blocks share the passes over each.
 struct TileGrid {
   std::uint32_t count;
   std::uint32_t blocks;
-  std::uint32_t width;       // tiles in a band
+  std::uint32_t width;       // tiles or pairs in a band
   std::uint32_t band_log2;   // of its height in tiles, which divides the matrix
   std::uint32_t step_bands;  // blocks / width
   std::uint32_t step_tiles;  // blocks % width
   std::uint32_t half_step;   // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
-  bool split;                // as many blocks again: the first do the columns, the others the rows
+  int abreast_log2;          // of the neighbours that go together: 1 or 2
+  int passes;                // of a block: all over its tiles, or some, and as many blocks again make the others
 };
 
 template <typename Source>
@@ -50,15 +54,12 @@ struct TileWalk {
   std::uint32_t tile, band, within;
 
   __device__ explicit TileWalk(const TileGrid& g)
-      : grid(g),
-        tile(blockIdx.x < g.blocks ? blockIdx.x : blockIdx.x - g.blocks),
-        band(tile / g.width),
-        within(tile - band * g.width) {}
+      : grid(g), tile(blockIdx.x % g.blocks), band(tile / g.width), within(tile - band * g.width) {}
 
   __device__ bool valid() const { return tile < grid.count; }
   __device__ TilePlace place() const {
     const std::uint32_t down = (band << grid.band_log2) + (within & ((1u << grid.band_log2) - 1));
-    return {down * kTileRows, (within >> grid.band_log2) * kTileColumns<kType>};
+    return {down * kTileRows, ((within >> grid.band_log2) << grid.abreast_log2) * kTileColumns<kType>};
   }
   __device__ void advance() {
     tile += grid.blocks;
@@ -75,18 +76,33 @@ inline constexpr int kColumnRuns = kTileRows / kRun;  // in a column of a tile
 template <DType kType>
 inline constexpr int kRowRuns = kTileColumns<kType> / kRun;  // in a row of a tile
 
-// A run of 16 words along the columns of the tile gives one or two columns' runs.
+// The threads of a block make the runs of a tile's columns in as many passes as a word has values, and those of its
+// rows in as many again.
+template <DType kType>
+inline constexpr int kTilePasses = Values<kType>::kPerWord;
+
+// A range of passes.
+struct Passes {
+  int first, end;
+
+  __device__ bool any() const { return first < end; }
+  // Those of the `count` from `from` on that are within, counted from there.
+  __device__ Passes part(int from, int count) const { return {max(first - from, 0), min(end - from, count)}; }
+};
+
+// A run of 16 words along the columns of the tile gives one or two columns' runs, a pass each.
 template <DType kType, Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
 __device__ inline void quantize_tile_columns(const std::uint32_t* tile, const Operand& p, TilePlace place,
-                                             Running& running, const GroupStarts<kColumnRuns>& starts) {
+                                             Running& running, const GroupStarts<kColumnRuns>& starts, Passes passes) {
   constexpr int kPerWord = Values<kType>::kPerWord;
+  static_assert(kColumnRuns * kTileWords == kTileThreads);
   const int run = static_cast<int>(threadIdx.x) % kColumnRuns;
   const int word = static_cast<int>(threadIdx.x) / kColumnRuns;
   const std::uint32_t* words = tile + run * tile_word(kRun, 0) + word;
   const std::uint32_t first_row = place.row0 + static_cast<std::uint32_t>(run * kRun);
   const RunGroups groups{&starts.starts[0][run], &starts.starts[1][run]};
 #pragma unroll 1  // both columns at once need more registers than they save instructions
-  for (int part = 0; part < kPerWord; ++part) {
+  for (int part = passes.first; part < passes.end; ++part) {
     float v[kRun];
 #pragma unroll
     for (int i = 0; i < kRun; ++i) v[i] = Values<kType>::select(words[i * kTileWords], part);
@@ -98,19 +114,26 @@ __device__ inline void quantize_tile_columns(const std::uint32_t* tile, const Op
   }
 }
 
+// Of 2^abreast_log2 tiles side by side, whose rows the threads take in as many times the passes of one.
 template <DType kType, Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
-__device__ inline void quantize_tile_rows(const std::uint32_t* tile, const Operand& p, TilePlace place,
-                                          Running& running, const GroupStarts<kRowRuns<kType>>& starts) {
+__device__ inline void quantize_tile_rows(const std::uint32_t (*tiles)[kTileSize], int abreast_log2, const Operand& p,
+                                          TilePlace place, Running& running, const GroupStarts<kRowRuns<kType>>* starts,
+                                          Passes passes) {
   constexpr int kPerWord = Values<kType>::kPerWord;
   constexpr int kRunWords = kRun / kPerWord;
   constexpr int kRuns = kRowRuns<kType>;
-  constexpr int kStepRows = kTileThreads / kRuns;
-  const int run = static_cast<int>(threadIdx.x) % kRuns;
+  static_assert(kTileRows * kRuns == kTileThreads * kTilePasses<kType>);
+  const int run = static_cast<int>(threadIdx.x) % (kRuns << abreast_log2);
+  const int tile = run / kRuns;
+  const int within = run % kRuns;
+  const int first_row = static_cast<int>(threadIdx.x) / kRuns >> abreast_log2;
+  const int pass_rows = kTileThreads / kRuns >> abreast_log2;
   const std::uint32_t column = place.column0 + static_cast<std::uint32_t>(run * kRun);
-  const RunGroups groups{&starts.starts[0][run], &starts.starts[1][run]};
+  const RunGroups groups{&starts[tile].starts[0][within], &starts[tile].starts[1][within]};
 #pragma unroll 1
-  for (int tile_row = static_cast<int>(threadIdx.x) / kRuns; tile_row < kTileRows; tile_row += kStepRows) {
-    const auto* from = reinterpret_cast<const uint4*>(tile + tile_word(tile_row, run * kRunWords));
+  for (int pass = passes.first; pass < passes.end; ++pass) {
+    const int tile_row = first_row + pass * pass_rows;
+    const auto* from = reinterpret_cast<const uint4*>(tiles[tile] + tile_word(tile_row, within * kRunWords));
     float v[kRun];
 #pragma unroll
     for (int i = 0; i < kRunWords; i += 4) {
@@ -140,10 +163,10 @@ struct TileWork {
   };
   const TileJob<Source>& job;
   Shared& shared;
-  bool with_column, with_row;
+  Passes passes;  // those for columns come first
   Running column, row;
 
-  // What the random bits of a tile have in common, before the barrier that precedes `quantize`.
+  // What the random bits of a tile have in common, before the barrier that precedes its work.
   __device__ void prepare(int stage, TilePlace place) {
     if constexpr (kStochastic) {
       constexpr unsigned kColumnThreads = 2 * kColumnRuns;
@@ -157,35 +180,61 @@ struct TileWork {
     }
   }
 
-  __device__ void quantize(int stage, TilePlace place) {
-    const std::uint32_t* tile = shared.stages[stage];
-    if (with_column) {
-      quantize_tile_columns<kType, kGrid, kStochastic, kSpan, kColumnOutput>(tile, job.column, place, column,
-                                                                             shared.column_groups);
-    }
-    if (with_row) {
-      quantize_tile_rows<kType, kGrid, kStochastic, kSpan, kRowOutput>(tile, job.row, place, row,
-                                                                       shared.row_groups[stage]);
-    }
+  // The passes over a tile, or all that go together, in one orientation.
+  __device__ int passes_of(bool wanted) const { return wanted ? kTilePasses<kType> << job.grid.abreast_log2 : 0; }
+
+  // Of the n-th tile of those that go together.
+  __device__ void quantize_columns(int stage, TilePlace place, int n) {
+    const int before = n * kTilePasses<kType>;
+    const Passes of = passes.part(before, min(passes_of(job.with_column) - before, kTilePasses<kType>));
+    if (!of.any()) return;
+    quantize_tile_columns<kType, kGrid, kStochastic, kSpan, kColumnOutput>(shared.stages[stage], job.column, place,
+                                                                           column, shared.column_groups, of);
   }
 
-  // Tiles come to one stage while the other is worked on.
+  // Of all, from `stage` on.
+  __device__ void quantize_rows(int stage, TilePlace place) {
+    const Passes of = passes.part(passes_of(job.with_column), passes_of(job.with_row));
+    if (!of.any()) return;
+    quantize_tile_rows<kType, kGrid, kStochastic, kSpan, kRowOutput>(
+        shared.stages + stage, job.grid.abreast_log2, job.row, place, row, shared.row_groups + stage, of);
+  }
+
+  // A stage for each tile of a pair: as soon as one is done with, that of the next pair comes to it.
   __device__ void run_async() {
+    const auto tile_of = [](TilePlace pair, int stage) {
+      return TilePlace{pair.row0, pair.column0 + static_cast<std::uint32_t>(stage) * kTileColumns<kType>};
+    };
     TileWalk<kType> walk(job.grid);
-    TilePlace place = walk.place();
-    job.source.load(shared.stages[0], place.row0, place.column0);
-    __pipeline_commit();
-    for (int stage = 0; walk.valid(); stage ^= 1) {
-      walk.advance();
-      const TilePlace next = walk.place();
-      if (walk.valid()) job.source.load(shared.stages[stage ^ 1], next.row0, next.column0);
-      prepare(stage, place);
+    TilePlace next = walk.place();
+    const auto load = [&](int stage) {
+      const TilePlace tile = tile_of(next, stage);
+      if (walk.valid() && stage >> job.grid.abreast_log2 == 0) {
+        job.source.load(shared.stages[stage], tile.row0, tile.column0);
+      }
       __pipeline_commit();
+    };
+    load(0);
+    load(1);
+    while (walk.valid()) {
+      const TilePlace pair = next;
+      walk.advance();
+      next = walk.place();
+      prepare(0, pair);
+      prepare(1, tile_of(pair, 1));
       __pipeline_wait_prior(1);
       __syncthreads();
-      quantize(stage, place);
-      __syncthreads();  // before this stage is overwritten
-      place = next;
+#pragma unroll 1
+      for (int stage = 0; stage < 2; ++stage) {
+        quantize_columns(stage, tile_of(pair, stage), stage);
+        if (stage == 0) {
+          __pipeline_wait_prior(0);
+          __syncthreads();
+          quantize_rows(0, pair);
+        }
+        __syncthreads();  // before the stage is overwritten
+        load(stage);
+      }
     }
   }
 
@@ -211,7 +260,8 @@ struct TileWork {
       if (walk.valid()) job.source.prefetch(next.row0, next.column0);
 #pragma unroll 1
       for (int stage = 0; stage < (pair ? 2 : 1); ++stage) {
-        quantize(stage, place);
+        quantize_columns(stage, place, 0);
+        quantize_rows(stage, place);
         place.column0 += job.grid.half_step;
       }
       __syncthreads();  // before the stages are overwritten
@@ -225,11 +275,10 @@ __global__ void __launch_bounds__(kTileThreads, kTileResident<Source>)
   using Work = TileWork<Source, kGrid, kStochastic, kSpan, kColumnOutput, kRowOutput>;
   if (!(job.with_column && wanted<kGrid>(job.column)) && !(job.with_row && wanted<kGrid>(job.row))) return;
   __shared__ typename Work::Shared shared;
-  const bool first = blockIdx.x < job.grid.blocks;
+  const int first_pass = static_cast<int>(blockIdx.x / job.grid.blocks) * job.grid.passes;
   Work work{job,
             shared,
-            job.with_column && (!job.grid.split || first),
-            job.with_row && (!job.grid.split || !first),
+            {first_pass, first_pass + job.grid.passes},
             begin<kGrid, kStochastic, kSpan>(job.column),
             begin<kGrid, kStochastic, kSpan>(job.row)};
   if constexpr (Source::kAsync) {
@@ -237,17 +286,18 @@ __global__ void __launch_bounds__(kTileThreads, kTileResident<Source>)
   } else {
     work.run_made();
   }
-  if (work.with_column) end<kGrid, kSpan>(job.column, work.column);
-  if (work.with_row) end<kGrid, kSpan>(job.row, work.row);
+  if (job.with_column) end<kGrid, kSpan>(job.column, work.column);
+  if (job.with_row) end<kGrid, kSpan>(job.row, work.row);
 }
 
 // How many blocks take the tiles, in whole fillings of the multiprocessors. If a block has one tile, nothing is loaded
 // while it works; if it has many, blocks that do not progress evenly drift apart, and neither lines of memory that
-// several of them write nor the end of the matrix are complete at one time. A block of kWindow has more to do before
-// its first tile, and one of a layer has no tile on its way then. What is measured: docs/performance.md.
+// several of them write nor the end of the matrix are complete at one time. Where more is calculated, two pairs a block
+// are faster than one. A tile of a layer has no other on its way. What is measured: docs/performance.md.
 template <typename Source>
-std::int64_t tile_blocks(const Operand& any, bool pairs, std::int64_t count, std::int64_t filling) {
-  const int tiles = !Source::kAsync ? (pairs ? 1 : 4) : any.grid == Grid::kWindow ? 5 : 2;
+std::int64_t tile_blocks(const Operand& any, bool halves, std::int64_t count, std::int64_t filling) {
+  const bool heavy = any.stochastic || any.grid == Grid::kWindow;
+  const int tiles = !Source::kAsync ? (halves ? 1 : 4) : heavy ? 2 : 1;
   const bool seldom = any.only_if != nullptr;  // seldom anything to do
   const std::int64_t fillings =
       seldom ? 1 : std::max<std::int64_t>(1, (count + tiles * filling / 2) / (tiles * filling));
@@ -258,31 +308,38 @@ std::int64_t tile_blocks(const Operand& any, bool pairs, std::int64_t count, std
 template <typename Source>
 void start_tiles(const Source& source, const Operand* column, const Operand* row, Stream stream) {
   constexpr std::int64_t kColumns = kTileColumns<Source::kType>;
+  const std::int64_t filling = resident_blocks(kTileResident<Source>);
   const std::int64_t down = (source.rows() + kTileRows - 1) / kTileRows;
   std::int64_t across = (source.columns() + kColumns - 1) / kColumns;
   std::int64_t half_step = 0;
-  if constexpr (!Source::kAsync) {
-    if (Source::kHalves == 2 && source.columns() % (2 * kColumns) == 0) {
-      half_step = source.columns() / 2;
-      across /= 2;
+  int abreast_log2 = 0;
+  if constexpr (Source::kAsync) {
+    if (down * across > filling) {
+      abreast_log2 = 1;
+      across = (across + 1) / 2;
     }
+  } else if (Source::kHalves == 2 && source.columns() % (2 * kColumns) == 0) {
+    half_step = source.columns() / 2;
+    across /= 2;
   }
   const auto u32 = [](std::int64_t x) { return static_cast<std::uint32_t>(x); };
+  const std::uint32_t highest = row == nullptr ? 3 : 2 * abreast_log2;
   std::uint32_t band_log2 = 0;
-  while (row == nullptr && band_log2 < 3 && down % (2 << band_log2) == 0) ++band_log2;
+  while (band_log2 < highest && down % (2 << band_log2) == 0) ++band_log2;
   const Operand& any = column == nullptr ? *row : *column;
   const std::int64_t count = down * across;
   const std::int64_t width = across << band_log2;
-  const std::int64_t filling = resident_blocks(kTileResident<Source>);
   const std::int64_t blocks = tile_blocks<Source>(any, half_step != 0, count, filling);
-  const bool split = Source::kAsync && column != nullptr && row != nullptr && 2 * count <= filling;
-  const TileGrid grid{u32(count),          u32(blocks),         u32(width),     band_log2,
-                      u32(blocks / width), u32(blocks % width), u32(half_step), split};
+  int passes = kTilePasses<Source::kType> * (column != nullptr && row != nullptr ? 2 : 1) << abreast_log2;
+  std::int64_t shares = 1;
+  while (Source::kAsync && passes > 1 && 2 * shares * count <= filling) passes /= 2, shares *= 2;
+  const TileGrid grid{u32(count),          u32(blocks),    u32(width),   band_log2, u32(blocks / width),
+                      u32(blocks % width), u32(half_step), abreast_log2, passes};
   const TileJob<Source> job{source, any, row == nullptr ? any : *row, column != nullptr, row != nullptr, grid};
   with_rounding(any, [&]<Grid kGrid, bool kStochastic>() {
     with_outputs<kGrid>(job.column, job.row, [&]<Span kSpan, Output kColumnOutput, Output kRowOutput>() {
       quantize_tiles<Source, kGrid, kStochastic, kSpan, kColumnOutput, kRowOutput>
-          <<<u32(split ? 2 * blocks : blocks), kTileThreads, 0, stream>>>(job);
+          <<<u32(shares * blocks), kTileThreads, 0, stream>>>(job);
     });
   });
   check_launch("quantize_tiles", source.rows(), source.columns());

@@ -121,6 +121,29 @@ TEST_F(CudaQuantize, BothAxesFromOneRead) {
   }
 }
 
+// Tiles are worked on in pairs: pairs whose second tile lies outside, several blocks a pair, and several pairs a block.
+TEST_F(CudaQuantize, AnyNumberOfTiles) {
+  struct Shape {
+    std::int64_t rows, columns;
+    std::uint32_t column_offset;
+  };
+  for (const Shape& s :
+       {Shape{100, 40, 24}, Shape{129, 193, 5}, Shape{700, 900, 24}, Shape{1300, 2100, 8}, Shape{3400, 3100, 24}}) {
+    for (const DType type : {DType::kBF16, DType::kF32}) {
+      const HostMatrix in = testing::hostile_matrix(type, s.rows, s.columns, 4, 0, 9);
+      for (const Rounding rounding : kRoundings) {
+        QuantizeSpec row = make_spec(find_format("e1m2"), Axis::kRow, rounding, 16, 16);
+        row.random.row_offset = 40;
+        row.random.column_offset = s.column_offset;
+        QuantizeSpec column = row;
+        column.axis = Axis::kColumn;
+        expect_equal(in, {row, column});
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
 // int4_p2: outer scales that fit, that clip, and at the ends of the range; and its packed form back to values.
 TEST_F(CudaQuantize, PowersOfTwoInAWindow) {
   std::uint64_t seed = 100;
