@@ -35,6 +35,11 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   add_library(LibTorch::cpu INTERFACE IMPORTED)
   target_include_directories(LibTorch::cpu SYSTEM INTERFACE ${LibTorch_ROOT_DIR}/include
     ${LibTorch_ROOT_DIR}/include/torch/csrc/api/include)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+    # GCC 13 takes the growth of a std::vector<bool> in torch's headers for a copy beyond its end.
+    target_compile_options(LibTorch::cpu INTERFACE
+      "$<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread>")
+  endif()
   # The wheel's libraries find the CUDA libraries that they need through their own run paths.
   target_link_libraries(LibTorch::cpu INTERFACE LibTorch::torch_cpu LibTorch::c10)
   target_link_options(LibTorch::cpu INTERFACE -Wl,--unresolved-symbols=ignore-in-shared-libs)

@@ -23,10 +23,6 @@ target_compile_options(ufp4_options INTERFACE
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # GCC 12 warns of `"text" + std::string()`, where nothing overlaps.
   target_compile_options(ufp4_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
-elseif(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  # GCC 13 takes the growth of a std::vector<bool> in torch's headers for a copy beyond its end.
-  target_compile_options(ufp4_options INTERFACE
-    "$<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread>")
 endif()
 if(UFP4_SANITIZE)
   target_compile_options(ufp4_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${UFP4_SANITIZE}
