@@ -17,9 +17,10 @@ struct Pointer {
   const void* data;
 };
 
-void check_shape(const char* layer, std::int64_t rows, std::int64_t columns) {
+// Whether the layer has any element; throws InputError for a shape that there is no kernel for.
+bool check_shape(const char* layer, std::int64_t rows, std::int64_t columns) {
   if (rows >= 0 && columns >= 0 && columns % 8 == 0 && rows <= kLargestDimension && columns <= kLargestDimension / 2) {
-    return;
+    return rows != 0 && columns != 0;
   }
   throw InputError(std::string(layer) + ": [" + std::to_string(rows) + ", " + std::to_string(columns) +
                    "] is no shape that the GPU kernels take: the number of columns must be a multiple of 8");
@@ -38,36 +39,31 @@ void check_pointers(const char* layer, std::initializer_list<Pointer> pointers) 
 
 // Throws InputError for a layer with something missing; whether there is anything to do.
 bool check(const RmsNorm& p) {
-  check_shape("RMS norm", p.rows, p.columns);
-  if (p.rows == 0 || p.columns == 0) return false;
+  if (!check_shape("RMS norm", p.rows, p.columns)) return false;
   check_pointers("RMS norm", {{"x", p.x}, {"weight", p.weight}, {"rstd", p.rstd}});
   return true;
 }
 
 bool check(const Swiglu& p) {
-  check_shape("SwiGLU", p.rows, p.columns);
-  if (p.rows == 0 || p.columns == 0) return false;
+  if (!check_shape("SwiGLU", p.rows, p.columns)) return false;
   check_pointers("SwiGLU", {{"h", p.h}});
   return true;
 }
 
 bool check(const SwigluBackward& p) {
-  check_shape("SwiGLU backward", p.rows, p.columns);
-  if (p.rows == 0 || p.columns == 0) return false;
+  if (!check_shape("SwiGLU backward", p.rows, p.columns)) return false;
   check_pointers("SwiGLU backward", {{"h", p.h}, {"dy", p.dy}});
   return true;
 }
 
 bool check(const Rounded& p) {
-  check_shape("rounding", p.rows, p.columns);
-  if (p.rows == 0 || p.columns == 0) return false;
+  if (!check_shape("rounding", p.rows, p.columns)) return false;
   check_pointers("rounding", {{"x", p.x}});
   return true;
 }
 
 bool check(const RotaryBackward& p) {
-  check_shape("rotary backward", p.rows, p.columns);
-  if (p.rows == 0 || p.columns == 0) return false;
+  if (!check_shape("rotary backward", p.rows, p.columns)) return false;
   for (const RotaryPart& part : p.parts) {
     if (part.heads != 0) check_pointers("rotary backward", {{"heads", part.from}});
   }
@@ -155,20 +151,19 @@ void quantize(const RotaryBackward& layer, std::span<const QuantizeTask> tasks, 
 }
 
 void rms_statistics(const RmsStatistics& p, Stream stream) {
-  check_shape("RMS statistics", p.rows, p.columns);
-  if (p.rows == 0 || p.columns == 0) return;
+  if (!check_shape("RMS statistics", p.rows, p.columns)) return;
   check_pointers("RMS statistics", {{"x", p.x}, {"rstd", p.rstd}});
   if (p.branch != nullptr) check_pointers("RMS statistics", {{"branch", p.branch}, {"sum", p.sum}});
   launch_rms_statistics(p, stream);
 }
 
 void rms_norm_backward(const RmsNormBackward& p, Stream stream) {
-  check_shape("RMS norm backward", p.rows, p.columns);
+  const bool any = check_shape("RMS norm backward", p.rows, p.columns);
   if (p.columns > kLargestNorm) {
     throw InputError("RMS norm backward: " + std::to_string(p.columns) + " columns, expected at most " +
                      std::to_string(kLargestNorm));
   }
-  if (p.rows == 0 || p.columns == 0) return;
+  if (!any) return;
   check_pointers("RMS norm backward", {{"x", p.x},
                                        {"weight", p.weight},
                                        {"rstd", p.rstd},

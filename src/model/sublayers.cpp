@@ -7,9 +7,7 @@
 #include <utility>
 
 #include "model/attention.h"
-#include "torch/gemm.h"
 #include "torch/layer_passes.h"
-#include "torch/linear_observer.h"
 #include "torch/linear_passes.h"
 #include "torch/source.h"
 #include "torch/window.h"
@@ -51,18 +49,10 @@ struct LinearState {
   template <class XSource>
   std::pair<at::Tensor, at::Tensor> backward(const Source& dy_source, XSource x_source) const {
     DyOperands dy = quantize_dy(dy_source, call, true, true);
-    at::Tensor dx = matmul_transposed(dy.dgrad, weight.dgrad(call));
-    LinearObserver* const observer = call.context.observer;
-    if (observer != nullptr) observer->result(call.number, Gemm::kDgrad, dx);
+    at::Tensor dx = dgrad(dy.dgrad, weight, call);
     dy.dgrad = {};
     const GemmOperand x = makes_x_anew() ? wgrad_x(x_source(), call) : wgrad_x(kept, call);
-    if (!gradient_leaf.defined()) {
-      const at::Tensor dw = matmul_transposed_f32(dy.wgrad, x);
-      if (observer != nullptr) observer->result(call.number, Gemm::kWgrad, dw);
-      return {dx, dw};
-    }
-    wgrad_into(gradient_leaf, dy.wgrad, x, call);
-    return {dx, {}};
+    return {dx, wgrad(gradient_leaf, dy.wgrad, x, call)};
   }
 };
 

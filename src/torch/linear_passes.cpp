@@ -55,11 +55,15 @@ constexpr WeightUse kDgradWeight{Gemm::kDgrad, Operand::kDgradW, Axis::kColumn};
 
 bool quantized(const WeightUse& use, const LinearCall& call) { return (*call.recipe)[use.gemm].operand[1].quantized(); }
 
+void tell_of_result(const at::Tensor& result, const LinearCall& call, Gemm gemm) {
+  LinearObserver* const observer = call.context.observer;
+  if (observer != nullptr) observer->result(call.number, gemm, result);
+}
+
 // The weight rounded to BF16; not in memory where a kernel takes it so.
 Source weight_source(const at::Tensor& weight, const LinearCall& call) {
   const at::Tensor values = weight.detach();
-  const bool never_whole =
-      quantized(kFpropWeight, call) && quantized(kDgradWeight, call) && values.scalar_type() == at::kFloat;
+  const bool never_whole = quantizes_weight(*call.recipe) && values.scalar_type() == at::kFloat;
   return never_whole ? Source::rounded(values) : Source::matrix(values.to(at::kBFloat16));
 }
 
@@ -94,6 +98,10 @@ GemmPath path_of(const GemmRecipe& gemm, GemmPath wanted) {
   return wanted;
 }
 
+bool quantizes_weight(const Recipe& recipe) {
+  return recipe[Gemm::kFprop].operand[1].quantized() && recipe[Gemm::kDgrad].operand[1].quantized();
+}
+
 GemmOperand LinearWeight::fprop(const LinearCall& call) const {
   return kept_or_made(kept.fprop, values, call, kFpropWeight);
 }
@@ -105,7 +113,7 @@ GemmOperand LinearWeight::dgrad(const LinearCall& call) const {
 WeightOperands prepare_weight(const at::Tensor& weight, const LinearCall& call) {
   const at::NoGradGuard no_grad;
   const Source source = weight_source(weight, call);
-  if (!quantized(kFpropWeight, call) || !quantized(kDgradWeight, call)) {
+  if (!quantizes_weight(*call.recipe)) {
     return {weight_operand(source, call, kFpropWeight), weight_operand(source, call, kDgradWeight)};
   }
   tell_of_weight(source, call, kFpropWeight);
@@ -147,7 +155,7 @@ FpropResult fprop(const Source& x, const LinearWeight& weight, const LinearCall&
         quantize_x ? quantize_for_gemm(Source::matrix(matrix), fprop_x, Axis::kRow, random) : GemmOperand{matrix, {}};
   }
   result.y = matmul_transposed(operand, weight.fprop(call));
-  if (observer != nullptr) observer->result(call.number, Gemm::kFprop, result.y);
+  tell_of_result(result.y, call, Gemm::kFprop);
   return result;
 }
 
@@ -192,13 +200,24 @@ GemmOperand wgrad_x(const Source& x, const LinearCall& call) {
                            random_args(call.context, call.context.token_offset));
 }
 
-void wgrad_into(const at::Tensor& leaf, const GemmOperand& dy, const GemmOperand& x, const LinearCall& call) {
+at::Tensor dgrad(const GemmOperand& dy, const LinearWeight& weight, const LinearCall& call) {
+  at::Tensor dx = matmul_transposed(dy, weight.dgrad(call));
+  tell_of_result(dx, call, Gemm::kDgrad);
+  return dx;
+}
+
+at::Tensor wgrad(const at::Tensor& leaf, const GemmOperand& dy, const GemmOperand& x, const LinearCall& call) {
+  if (!leaf.defined()) {
+    at::Tensor dw = matmul_transposed_f32(dy, x);
+    tell_of_result(dw, call, Gemm::kWgrad);
+    return dw;
+  }
   at::Tensor& gradient = leaf.mutable_grad();
   const bool begins = call.context.token_offset == 0 || !gradient.defined();
   if (begins) gradient = at::empty_like(leaf.detach());
   matmul_transposed_into(gradient, dy, x, begins ? Accumulate::kOverwrite : Accumulate::kAdd);
-  LinearObserver* const observer = call.context.observer;
-  if (begins && observer != nullptr) observer->result(call.number, Gemm::kWgrad, gradient);
+  if (begins) tell_of_result(gradient, call, Gemm::kWgrad);
+  return {};
 }
 
 }  // namespace ufp4

@@ -73,6 +73,9 @@ struct FpropResult {
   KeptInput kept;
 };
 
+// Whether both GEMMs that take the weight take it quantized.
+bool quantizes_weight(const Recipe& recipe);
+
 // Both operands of a weight [out, in], FP32 or BF16, made in one read; of the call, the token offset plays no part.
 WeightOperands prepare_weight(const at::Tensor& weight, const LinearCall& call);
 
@@ -90,8 +93,11 @@ DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, b
 GemmOperand wgrad_x(const KeptInput& kept, const LinearCall& call);
 GemmOperand wgrad_x(const Source& x, const LinearCall& call);
 
-// Adds dw to the FP32 gradient of `leaf`, within the GEMM where the device can; the first micro-batch of a step (token
-// offset 0) makes a new one.
-void wgrad_into(const at::Tensor& leaf, const GemmOperand& dy, const GemmOperand& x, const LinearCall& call);
+// dx [tokens, in] BF16.
+at::Tensor dgrad(const GemmOperand& dy, const LinearWeight& weight, const LinearCall& call);
+
+// dw [out, in] FP32. Where `leaf` is defined it is added to the leaf's FP32 gradient instead, within the GEMM where the
+// device can, and the result is undefined: the first micro-batch of a step (token offset 0) makes a new gradient.
+at::Tensor wgrad(const at::Tensor& leaf, const GemmOperand& dy, const GemmOperand& x, const LinearCall& call);
 
 }  // namespace ufp4

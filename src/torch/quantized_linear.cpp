@@ -5,8 +5,6 @@
 
 #include <utility>
 
-#include "torch/gemm.h"
-#include "torch/linear_observer.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -56,22 +54,12 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const bool want_dx = ctx->needs_input_grad(0);
     const bool want_dw = ctx->needs_input_grad(1);
     DyOperands dy = quantize_dy(Source::matrix(gradients[0]), call, want_dx, want_dw);
-    LinearObserver* const observer = call.context.observer;
-    if (want_dx) {
-      const LinearWeight use{holder->values, {{}, {saved[3], holder->dgrad_scale}}};
-      result[0] = matmul_transposed(dy.dgrad, use.dgrad(call));
-      if (observer != nullptr) observer->result(call.number, Gemm::kDgrad, result[0]);
-    }
+    if (want_dx) result[0] = dgrad(dy.dgrad, {holder->values, {{}, {saved[3], holder->dgrad_scale}}}, call);
     dy.dgrad = {};
     if (!want_dw) return result;
     const GemmOperand x = wgrad_x({saved[0], saved[1], saved[2]}, call);
-    if (holder->gradient_leaf.defined()) {
-      wgrad_into(holder->gradient_leaf, dy.wgrad, x, call);
-    } else {
-      const at::Tensor dw = matmul_transposed_f32(dy.wgrad, x);
-      if (observer != nullptr) observer->result(call.number, Gemm::kWgrad, dw);
-      result[1] = dw.to(ctx->saved_data["weight_dtype"].toScalarType());
-    }
+    const at::Tensor dw = wgrad(holder->gradient_leaf, dy.wgrad, x, call);
+    if (dw.defined()) result[1] = dw.to(ctx->saved_data["weight_dtype"].toScalarType());
     return result;
   }
 };
@@ -144,8 +132,7 @@ LinearCall QuantizedLinear::call(const RandomContext& context) const {
 
 LinearWeight QuantizedLinear::use(const at::Tensor& weight, const RandomContext& context) {
   LinearWeight result{weight.detach(), {}};
-  const auto quantized = [&](Gemm gemm) { return (*recipe_)[gemm].operand[1].quantized(); };
-  if (options_.life == WeightLife::kPass && quantized(Gemm::kFprop) && quantized(Gemm::kDgrad)) return result;
+  if (options_.life == WeightLife::kPass && quantizes_weight(*recipe_)) return result;
   if (prepared_ == nullptr || !prepared_->matches(weight, context)) {
     prepared_.reset();  // before the new one takes memory
     prepared_ = std::make_shared<PreparedWeight>(PreparedWeight{prepare_weight(weight, call(context)), context.seed,

@@ -16,7 +16,7 @@ namespace ufp4 {
 // Where the gradient of the weight goes.
 enum class WeightGradient : std::uint8_t {
   kReturned,  // to autograd, in the type of the weight
-  kInPlace,   // to .grad of an FP32 leaf (wgrad_into): the first micro-batch of a step makes it, the others are added.
+  kInPlace,   // to .grad of an FP32 leaf (wgrad): the first micro-batch of a step makes it, the others are added.
               // Autograd gets none. For a trainer that reads .grad after backward(), not for torch::autograd::grad.
 };
 

@@ -9,6 +9,7 @@
 #include <limits>
 #include <string>
 
+#include "torch/linear_passes.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -57,7 +58,7 @@ MemoryEstimate estimate_memory(const RunConfig& config) {
   const auto parameters = static_cast<double>(parameter_count(config.model));
   const auto quantized = [&](Gemm gemm) { return config.recipe[gemm].operand[1].quantized(); };
   const bool one_pass = config.train.micro_batch == config.train.batch;
-  const bool made_by_passes = one_pass && quantized(Gemm::kFprop) && quantized(Gemm::kDgrad);
+  const bool made_by_passes = one_pass && quantizes_weight(config.recipe);
   const bool one_matrix = !quantized(Gemm::kFprop) && !quantized(Gemm::kDgrad);
   const double operands = made_by_passes ? 0 : one_matrix ? 2 : 4;  // in BF16, at most
   // 4 bits and an FP32 scale for 16 elements; or BF16.
