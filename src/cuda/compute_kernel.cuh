@@ -11,24 +11,29 @@ namespace ufp4::cuda {
 inline constexpr int kComputeThreads = 256;
 inline constexpr int kComputeResident = 4;
 
-// A thread goes down a column of vectors, of both halves of a layer that has them. A block is 2^width_log2 vectors
-// wide.
+// A thread goes down a column of vectors, or two of a layer whose columns come in pairs. A block is 2^width_log2
+// vectors wide.
 template <typename Layer>
 __global__ void __launch_bounds__(kComputeThreads, kComputeResident)
     compute_layer(const __grid_constant__ Layer layer, Bf16* __restrict__ out, int width_log2) {
   const auto rows = static_cast<std::uint32_t>(layer.rows());
-  const auto half = static_cast<std::uint32_t>(layer.columns() / Layer::kHalves);
   const std::uint32_t vector = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));
-  if (vector * 8 >= half) return;
+  std::uint32_t first = vector * 8;
+  std::uint32_t half = 0;
+  if constexpr (Layer::kPairs != Pairs::kNone) {
+    half = static_cast<std::uint32_t>(layer.half());
+    first += first / half * half;
+  }
+  if (first >= layer.columns()) return;
   const std::uint32_t step = gridDim.y * (kComputeThreads >> width_log2);
-  const auto column = layer.at(vector * 8);
+  const auto column = layer.at(first);
   for (std::uint32_t row = blockIdx.y * (kComputeThreads >> width_log2) + (threadIdx.x >> width_log2); row < rows;
        row += step) {
-    auto* to = reinterpret_cast<uint4*>(out + row * layer.columns() + vector * 8);
+    auto* to = reinterpret_cast<uint4*>(out + row * layer.columns() + first);
     const auto raw = layer.fetch(column, row);
-    if constexpr (Layer::kHalves == 2) {
+    if constexpr (Layer::kPairs != Pairs::kNone) {
       uint4 both[2];
-      Layer::finish_both(raw, both);
+      layer.finish_both(column, raw, both);
       to[0] = both[0];
       to[half / 8] = both[1];
     } else {
@@ -39,7 +44,7 @@ __global__ void __launch_bounds__(kComputeThreads, kComputeResident)
 
 template <typename Layer>
 void start_compute(const Layer& layer, Bf16* out, Stream stream) {
-  const std::int64_t vectors = layer.columns() / Layer::kHalves / 8;
+  const std::int64_t vectors = layer.columns() / (Layer::kPairs == Pairs::kNone ? 8 : 16);
   int width_log2 = 0;
   while (width_log2 < 8 && (std::int64_t{1} << width_log2) < vectors) ++width_log2;
   const std::int64_t across = (vectors + (1 << width_log2) - 1) >> width_log2;

@@ -2,9 +2,9 @@
 //   Column at(column): what it needs of a column of vectors, which rows share;
 //   Raw fetch(column, row): the loads; uint4 finish(column, raw): eight BF16 values of its result;
 //   const void* input(i, column, row): where the i-th of its kInputs inputs lies, 128 bytes of each row of a tile.
-// kHalves = 2: the halves of its columns are made of the same inputs, and finish_both(raw, result) makes both of what
-// fetch gives for the first. Kernels that write the result and kernels that quantize it call the same functions: the
-// bits cannot differ.
+// Pairs: a value and the one half() columns further, of every 2 half() columns, are made of the same inputs, and
+// finish_both(column, raw, result) makes both of what fetch gives for the first. Kernels that write the result and
+// kernels that quantize it call the same functions: the bits cannot differ.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -14,6 +14,12 @@
 #include "cuda/layers.h"
 
 namespace ufp4::cuda {
+
+enum class Pairs : std::uint8_t {
+  kNone,
+  kHeads,   // half() is half a head's columns
+  kHalves,  // half of all columns
+};
 
 __device__ inline float low_value(std::uint32_t word) { return __uint_as_float(word << 16); }
 __device__ inline float high_value(std::uint32_t word) { return __uint_as_float(word & 0xFFFF0000u); }
@@ -52,10 +58,33 @@ __device__ inline float gate_gradient(float gate, float s, float up, float dy) {
 
 __device__ inline float up_gradient(float gate, float s, float dy) { return dy * (gate * s); }
 
+// Of eight neighbouring pairs in a head of `size` values, from the table of a token.
+struct Angles {
+  float4 cos[2], sin[2];
+};
+__device__ inline Angles load_angles(const float* from, std::int64_t size) {
+  const auto* cos = reinterpret_cast<const float4*>(from);
+  const float4* sin = cos + size / 8;
+  return {{__ldg(cos), __ldg(cos + 1)}, {__ldg(sin), __ldg(sin + 1)}};
+}
+
+// x cos + direction y sin: of pairs (a, b) that are turned back, the first with (a, b, .., 1) and the second with
+// (b, a, .., -1); of such that are turned, with the other direction.
+__device__ inline uint4 turned(const uint4& x, const uint4& y, const Angles& by, float direction) {
+  const auto word = [&](std::uint32_t a, std::uint32_t b, float cos0, float cos1, float sin0, float sin1) {
+    return round_pair(low_value(a) * cos0 + low_value(b) * (direction * sin0),
+                      high_value(a) * cos1 + high_value(b) * (direction * sin1));
+  };
+  return {word(x.x, y.x, by.cos[0].x, by.cos[0].y, by.sin[0].x, by.sin[0].y),
+          word(x.y, y.y, by.cos[0].z, by.cos[0].w, by.sin[0].z, by.sin[0].w),
+          word(x.z, y.z, by.cos[1].x, by.cos[1].y, by.sin[1].x, by.sin[1].y),
+          word(x.w, y.w, by.cos[1].z, by.cos[1].w, by.sin[1].z, by.sin[1].w)};
+}
+
 struct RmsNormLayer {
   RmsNorm p;
 
-  static constexpr int kHalves = 1;
+  static constexpr Pairs kPairs = Pairs::kNone;
   static constexpr int kInputs = 1;
   static constexpr int kTogether = 4;  // vectors that a thread loads before it works on the first
   struct Column {
@@ -90,7 +119,7 @@ struct RmsNormLayer {
 struct SwigluLayer {
   Swiglu p;
 
-  static constexpr int kHalves = 1;
+  static constexpr Pairs kPairs = Pairs::kNone;
   static constexpr int kInputs = 2;
   static constexpr int kTogether = 2;
   struct Column {
@@ -117,7 +146,7 @@ struct SwigluLayer {
 struct RoundedLayer {
   Rounded p;
 
-  static constexpr int kHalves = 1;
+  static constexpr Pairs kPairs = Pairs::kNone;
   static constexpr int kInputs = 2;
   static constexpr int kTogether = 2;
   struct Column {
@@ -149,7 +178,7 @@ struct RotaryBackwardLayer {
   std::uint32_t reciprocal =
       p.tokens == 1 ? 0 : static_cast<std::uint32_t>(((std::int64_t{1} << 32) + p.tokens - 1) / p.tokens);
 
-  static constexpr int kHalves = 1;
+  static constexpr Pairs kPairs = Pairs::kHeads;
   static constexpr int kInputs = 2;  // a value and the other of its pair
   static constexpr int kTogether = 2;
   struct Column {
@@ -165,6 +194,7 @@ struct RotaryBackwardLayer {
   };
   __host__ __device__ std::int64_t rows() const { return p.rows; }
   __host__ __device__ std::int64_t columns() const { return p.columns; }
+  __host__ __device__ std::int64_t half() const { return p.size / 2; }
   __device__ const void* input(int i, std::uint32_t column, std::uint32_t row) const {
     const Column c = at(column);
     return (i == 0 ? c.own : c.other) + row * c.token_stride;
@@ -184,38 +214,33 @@ struct RotaryBackwardLayer {
             part.turned ? p.table + pair : nullptr, first ? 1.0F : -1.0F};
   }
   __device__ Raw fetch(const Column& c, std::uint32_t row) const {
-    Raw raw{load_vector(c.own + row * c.token_stride), {}, 0};
-    if (c.cos == nullptr) return raw;
-    raw.other = load_vector(c.other + row * c.token_stride);
+    Raw raw{load_vector(c.own + row * c.token_stride), load_vector(c.other + row * c.token_stride), 0};
     const std::uint32_t sequence = p.tokens == 1 ? row : __umulhi(row, reciprocal);
     raw.angles = (row - sequence * static_cast<std::uint32_t>(p.tokens)) * static_cast<std::uint32_t>(p.size);
     return raw;
   }
-  // a cos + b sin and b cos - a sin of a pair (a, b), with the roundings of the kernel that turns heads.
   __device__ uint4 finish(const Column& c, const Raw& raw) const {
-    if (c.cos == nullptr) return raw.own;
-    const auto* cos = reinterpret_cast<const float4*>(c.cos + raw.angles);
-    const float4* sin = cos + p.size / 8;
-    const float4 cosines[2] = {__ldg(cos), __ldg(cos + 1)};
-    const float4 sines[2] = {__ldg(sin), __ldg(sin + 1)};
-    const auto turn = [&](float own, float other, float cosine, float sine) {
-      return own * cosine + other * (c.direction * sine);
-    };
-    const auto word = [&](std::uint32_t own, std::uint32_t other, float cos0, float cos1, float sin0, float sin1) {
-      return round_pair(turn(low_value(own), low_value(other), cos0, sin0),
-                        turn(high_value(own), high_value(other), cos1, sin1));
-    };
-    return {word(raw.own.x, raw.other.x, cosines[0].x, cosines[0].y, sines[0].x, sines[0].y),
-            word(raw.own.y, raw.other.y, cosines[0].z, cosines[0].w, sines[0].z, sines[0].w),
-            word(raw.own.z, raw.other.z, cosines[1].x, cosines[1].y, sines[1].x, sines[1].y),
-            word(raw.own.w, raw.other.w, cosines[1].z, cosines[1].w, sines[1].z, sines[1].w)};
+    return c.cos == nullptr ? raw.own : turned(raw.own, raw.other, angles_of(c, raw), c.direction);
   }
+  __device__ void finish_both(const Column& c, const Raw& raw, uint4 (&result)[2]) const {
+    if (c.cos == nullptr) {
+      result[0] = raw.own;
+      result[1] = raw.other;
+      return;
+    }
+    const Angles angles = angles_of(c, raw);
+    result[0] = turned(raw.own, raw.other, angles, 1.0F);
+    result[1] = turned(raw.other, raw.own, angles, -1.0F);
+  }
+
+ private:
+  __device__ Angles angles_of(const Column& c, const Raw& raw) const { return load_angles(c.cos + raw.angles, p.size); }
 };
 
 struct SwigluBackwardLayer {
   SwigluBackward p;
 
-  static constexpr int kHalves = 2;
+  static constexpr Pairs kPairs = Pairs::kHalves;
   static constexpr int kInputs = 3;
   static constexpr int kTogether = 2;
   struct Column {
@@ -228,6 +253,7 @@ struct SwigluBackwardLayer {
   };
   __host__ __device__ std::int64_t rows() const { return p.rows; }
   __host__ __device__ std::int64_t columns() const { return 2 * p.columns; }
+  __host__ __device__ std::int64_t half() const { return p.columns; }
   __device__ const void* input(int i, std::uint32_t column, std::uint32_t row) const {
     return i < 2 ? p.h + (row * 2 + i) * p.columns + column : p.dy + row * p.columns + column;
   }
@@ -242,10 +268,10 @@ struct SwigluBackwardLayer {
   }
   __device__ uint4 finish(const Column& c, const Raw& raw) const {
     uint4 result[2];
-    finish_both(raw, result);
+    finish_both(c, raw, result);
     return c.of_up ? result[1] : result[0];
   }
-  __device__ static void finish_both(const Raw& raw, uint4 (&result)[2]) {
+  __device__ void finish_both(const Column& /*c*/, const Raw& raw, uint4 (&result)[2]) const {
     const auto word = [](std::uint32_t gate, std::uint32_t up, std::uint32_t dy, std::uint32_t& of_gate,
                          std::uint32_t& of_up) {
       const float low = sigmoid(low_value(gate));

@@ -1,11 +1,9 @@
 #include "cuda/rotary.h"
 
-#include <cuda_bf16.h>
-
 #include <string>
 
 #include "cuda/kernels.h"
-#include "cuda/values.cuh"
+#include "cuda/layer.cuh"
 #include "ufp4/error.h"
 
 namespace ufp4::cuda {
@@ -13,49 +11,9 @@ namespace {
 
 constexpr int kVector = 8;  // BF16 values in 16 bytes
 
-__device__ inline void unpack(const uint4& bits, float (&values)[kVector]) {
-  const std::uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) values[i] = Values<DType::kBF16>::get(words[i / 2], i % 2);
-}
-
-__device__ inline uint4 pack(const float (&values)[kVector]) {
-  std::uint32_t words[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(values[2 * i], values[2 * i + 1]);
-    words[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
-  }
-  return {words[0], words[1], words[2], words[3]};
-}
-
-__device__ inline void load8(const float* from, float (&values)[kVector]) {
-#pragma unroll
-  for (int i = 0; i < kVector; i += 4) {
-    const float4 x = __ldg(reinterpret_cast<const float4*>(from + i));
-    values[i] = x.x;
-    values[i + 1] = x.y;
-    values[i + 2] = x.z;
-    values[i + 3] = x.w;
-  }
-}
-
-struct Pairs {
+struct HeadPairs {
   uint4 low, high;
 };
-
-__device__ inline void turn(Pairs& pairs, const float (&cos)[kVector], const float (&sin)[kVector], float direction) {
-  float a[kVector], b[kVector], turned_a[kVector], turned_b[kVector];
-  unpack(pairs.low, a);
-  unpack(pairs.high, b);
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    const float s = direction * sin[i];
-    turned_a[i] = a[i] * cos[i] - b[i] * s;
-    turned_b[i] = b[i] * cos[i] + a[i] * s;
-  }
-  pairs = {pack(turned_a), pack(turned_b)};
-}
 
 constexpr int kTokens = 4;         // of a block, at a time
 constexpr int kTokenThreads = 64;  // for the heads of a token
@@ -75,9 +33,7 @@ __global__ void __launch_bounds__(kTokens* kTokenThreads)
   for (std::uint32_t item = threadIdx.x; item < slots * vectors; item += kTokenThreads) {
     const std::uint32_t slot = item / vectors;
     const std::uint32_t first = (item - slot * vectors) * kVector;
-    float cos[kVector], sin[kVector];
-    load8(p.table + token * p.size + first, cos);
-    load8(p.table + token * p.size + half + first, sin);
+    const Angles angles = load_angles(p.table + token * p.size + first, p.size);
     int number = 0;
     int before = 0;  // heads of earlier parts
     const auto part_of = [&](int head) -> const RotaryPart& {
@@ -86,8 +42,8 @@ __global__ void __launch_bounds__(kTokens* kTokenThreads)
     };
     auto* to = static_cast<std::uint16_t*>(p.to) + position * p.all_heads * p.size + first;
     for (int head0 = static_cast<int>(slot); head0 < heads; head0 += static_cast<int>(slots) * kTogether) {
-      Pairs pairs[kTogether];
-      bool turned[kTogether];
+      HeadPairs pairs[kTogether];
+      bool turns[kTogether];
 #pragma unroll
       for (int k = 0; k < kTogether; ++k) {
         const int head = head0 + k * static_cast<int>(slots);
@@ -96,15 +52,17 @@ __global__ void __launch_bounds__(kTokens* kTokenThreads)
         const auto* from = static_cast<const std::uint16_t*>(part.from) + sequence * part.batch_stride +
                            token * part.token_stride + (head - before) * part.head_stride + first;
         pairs[k] = {*reinterpret_cast<const uint4*>(from), *reinterpret_cast<const uint4*>(from + half)};
-        turned[k] = part.turned;
+        turns[k] = part.turned;
       }
 #pragma unroll
       for (int k = 0; k < kTogether; ++k) {
         const int head = head0 + k * static_cast<int>(slots);
         if (head >= heads) continue;
-        if (turned[k]) turn(pairs[k], cos, sin, p.direction);
-        *reinterpret_cast<uint4*>(to + head * p.size) = pairs[k].low;
-        *reinterpret_cast<uint4*>(to + head * p.size + half) = pairs[k].high;
+        const auto& [low, high] = pairs[k];
+        auto* to_low = reinterpret_cast<uint4*>(to + head * p.size);
+        auto* to_high = reinterpret_cast<uint4*>(to + head * p.size + half);
+        *to_low = turns[k] ? turned(low, high, angles, -p.direction) : low;
+        *to_high = turns[k] ? turned(high, low, angles, p.direction) : high;
       }
     }
   }

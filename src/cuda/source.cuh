@@ -84,7 +84,7 @@ template <typename Layer>
 struct LayerSource {
   static constexpr DType kType = DType::kBF16;
   static constexpr bool kAsync = false;
-  static constexpr int kHalves = Layer::kHalves;
+  static constexpr Pairs kPairs = Layer::kPairs;
   Layer layer;
   Bf16* out;
 
@@ -99,7 +99,7 @@ struct LayerSource {
     }
   }
 
-  // The tile at (row0, column0); with kBoth also the one as far into the second half, to the next stage.
+  // The tile at (row0, column0); with kBoth also the one half() columns further, to the next stage.
   template <bool kBoth>
   __device__ void load(std::uint32_t (*stages)[kTileSize], std::uint32_t row0, std::uint32_t column0) const {
     const TileVector first = first_vector();
@@ -109,10 +109,12 @@ struct LayerSource {
     const bool inside = column < columns();
     const auto at = layer.at(inside ? column : 0);
     constexpr int kTogether = Layer::kTogether;
-    const auto put = [&](int half, int step, std::uint32_t r, const uint4& vector, bool valid) {
-      *reinterpret_cast<uint4*>(stages[half] + place + step * tile_word(kTileStepRows, 0)) = vector;
+    const auto put = [&](int second, int step, std::uint32_t r, const uint4& vector, bool valid) {
+      *reinterpret_cast<uint4*>(stages[second] + place + step * tile_word(kTileStepRows, 0)) = vector;
       if (valid && out != nullptr) {
-        *reinterpret_cast<uint4*>(out + r * columns() + column + half * (columns() / kHalves)) = vector;
+        std::int64_t apart = 0;
+        if constexpr (kBoth) apart = second * layer.half();
+        *reinterpret_cast<uint4*>(out + r * columns() + column + apart) = vector;
       }
     };
 #pragma unroll
@@ -129,7 +131,7 @@ struct LayerSource {
         const bool valid = inside && r < rows();
         if constexpr (kBoth) {
           uint4 both[2]{};
-          if (valid) Layer::finish_both(raw[k], both);
+          if (valid) layer.finish_both(at, raw[k], both);
           put(0, i + k, r, both[0], valid);
           put(1, i + k, r, both[1], valid);
         } else {

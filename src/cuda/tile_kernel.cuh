@@ -30,8 +30,8 @@ struct TileGrid {
   std::uint32_t band_log2;   // of its height in tiles, which divides the matrix
   std::uint32_t step_bands;  // blocks / width
   std::uint32_t step_tiles;  // blocks % width
-  std::uint32_t half_step;   // columns between the tiles of a pair, of a source with two halves; 0: tiles go alone
-  int abreast_log2;          // of the neighbours that go together: 1 or 2
+  std::uint32_t half_step;   // columns between the tiles that a paired source makes together; 0: one at a time
+  int abreast_log2;          // of the neighbours whose rows go together: 1 or 2
   int passes;                // of a block: all over its tiles, or some, and as many blocks again make the others
 };
 
@@ -238,30 +238,33 @@ struct TileWork {
     }
   }
 
-  // Tiles are made where they are worked on, a pair at a time where there are halves; their inputs come to the cache
+  // Tiles are made where they are worked on, two at a time where the source is paired; their inputs come to the cache
   // before.
   __device__ void run_made() {
-    const bool pair = Source::kHalves == 2 && job.grid.half_step != 0;
+    constexpr bool kPaired = Source::kPairs != Pairs::kNone;
+    const bool pair = kPaired && job.grid.half_step != 0;
+    const bool abreast = Source::kPairs == Pairs::kHeads && pair;  // a head's halves lie side by side
     TileWalk<kType> walk(job.grid);
     TilePlace next = walk.place();
     while (walk.valid()) {
-      TilePlace place = next;
-      if constexpr (Source::kHalves == 2) {
+      const TilePlace first = next;
+      if constexpr (kPaired) {
         if (pair) {
-          job.source.template load<true>(shared.stages, place.row0, place.column0);
-          prepare(1, {place.row0, place.column0 + job.grid.half_step});
+          job.source.template load<true>(shared.stages, first.row0, first.column0);
+          prepare(1, {first.row0, first.column0 + job.grid.half_step});
         }
       }
-      if (!pair) job.source.template load<false>(shared.stages, place.row0, place.column0);
-      prepare(0, place);
+      if (!pair) job.source.template load<false>(shared.stages, first.row0, first.column0);
+      prepare(0, first);
       __syncthreads();
       walk.advance();
       next = walk.place();
       if (walk.valid()) job.source.prefetch(next.row0, next.column0);
+      TilePlace place = first;
 #pragma unroll 1
       for (int stage = 0; stage < (pair ? 2 : 1); ++stage) {
-        quantize_columns(stage, place, 0);
-        quantize_rows(stage, place);
+        quantize_columns(stage, place, abreast ? stage : 0);
+        if (!abreast || stage == 1) quantize_rows(abreast ? 0 : stage, abreast ? first : place);
         place.column0 += job.grid.half_step;
       }
       __syncthreads();  // before the stages are overwritten
@@ -318,9 +321,14 @@ void start_tiles(const Source& source, const Operand* column, const Operand* row
       abreast_log2 = 1;
       across = (across + 1) / 2;
     }
-  } else if (Source::kHalves == 2 && source.columns() % (2 * kColumns) == 0) {
-    half_step = source.columns() / 2;
-    across /= 2;
+  } else if constexpr (Source::kPairs != Pairs::kNone) {
+    constexpr bool kHeads = Source::kPairs == Pairs::kHeads;
+    const std::int64_t half = source.layer.half();
+    if (half % kColumns == 0 && (!kHeads || half == kColumns)) {
+      half_step = half;
+      abreast_log2 = kHeads ? 1 : 0;
+      across /= 2;
+    }
   }
   const auto u32 = [](std::int64_t x) { return static_cast<std::uint32_t>(x); };
   const std::uint32_t highest = row == nullptr ? 3 : 2 * abreast_log2;
