@@ -53,9 +53,7 @@ ForcedCpuGemm::ForcedCpuGemm(GemmKind kind) : before_(on_cpu().exchange(kind)) {
 
 ForcedCpuGemm::~ForcedCpuGemm() { on_cpu() = before_; }
 
-std::string_view description(GemmKind kind) {
-  return kind == GemmKind::kBf16 ? "emulated: bf16" : "emulated: fp32 (no fast bf16 here)";
-}
+std::string_view description(GemmKind kind) { return kind == GemmKind::kBf16 ? "bf16" : "fp32 (no fast bf16 here)"; }
 
 at::Tensor matmul_transposed(const at::Tensor& any_a, const at::Tensor& any_b, GemmKind kind) {
   const auto [a, b] = common_depth(any_a, any_b);

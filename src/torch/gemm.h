@@ -43,7 +43,7 @@ class ForcedCpuGemm {
   GemmKind before_;
 };
 
-// For the log: "emulated: bf16" or "emulated: fp32 (no fast bf16 here)".
+// For the log: "bf16" or "fp32 (no fast bf16 here)".
 std::string_view description(GemmKind kind);
 
 // a [m, k1] times the transpose of b [n, k2], both BF16: [m, n] in BF16. Where one operand is padded further along the

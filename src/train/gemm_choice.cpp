@@ -23,7 +23,9 @@ GemmChoice choose_gemm(const RunConfig& config, const c10::Device& device) {
       all = false;
     }
   }
-  const std::string emulated(description(gemm_kind(device)));
+  const std::string bf16(description(gemm_kind(device)));
+  if (!config.recipe.quantized()) return {GemmPath::kEmulated, bf16};
+  const std::string emulated = "emulated: " + bf16;
   if (fp8.empty() || config.train.gemm == "emulated") return {GemmPath::kEmulated, emulated};
   if (!has_fp8(device)) return {GemmPath::kEmulated, emulated + " (no FP8 tensor cores here)"};
   if (!fits_fp8(config.model)) {

@@ -1,4 +1,4 @@
-// What multiplies the quantized operands of a run.
+// What multiplies the operands of a run's linears.
 #pragma once
 
 #include <c10/core/Device.h>

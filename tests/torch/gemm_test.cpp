@@ -35,8 +35,8 @@ TEST(Gemm, IsForcedUntilTheEndOfAScope) {
 }
 
 TEST(Gemm, TheLogSaysWhichItIs) {
-  EXPECT_EQ(description(GemmKind::kBf16), "emulated: bf16");
-  EXPECT_EQ(description(GemmKind::kFp32), "emulated: fp32 (no fast bf16 here)");
+  EXPECT_EQ(description(GemmKind::kBf16), "bf16");
+  EXPECT_EQ(description(GemmKind::kFp32), "fp32 (no fast bf16 here)");
 }
 
 // Products of small whole numbers have exact sums in FP32, in any order: one rounding to BF16 is left.

@@ -8,14 +8,20 @@
 namespace ufp4 {
 namespace {
 
+std::string emulated_on_cpu() { return "emulated: " + std::string(description(gemm_kind(at::kCPU))); }
+
+TEST(GemmChoice, WithoutQuantizationNothingIsEmulated) {
+  EXPECT_EQ(choose_gemm(micro_run("bf16"), at::kCPU).description, description(gemm_kind(at::kCPU)));
+}
+
 TEST(GemmChoice, OnlyE4m3OperandsAskForFp8) {
-  for (const char* recipe : {"bf16", "ufp4", "e2m1", "nvfp4"}) {
+  for (const char* recipe : {"ufp4", "e2m1", "nvfp4"}) {
     const GemmChoice choice = choose_gemm(micro_run(recipe), at::kCPU);
     EXPECT_EQ(choice.path, GemmPath::kEmulated) << recipe;
-    EXPECT_EQ(choice.description, description(gemm_kind(at::kCPU))) << recipe;
+    EXPECT_EQ(choice.description, emulated_on_cpu()) << recipe;
   }
   const RunConfig rows = micro_run("ufp4_p2", {"recipe.*.*.amax=exact", "recipe.*.*.outer=row"});
-  EXPECT_EQ(choose_gemm(rows, at::kCPU).description, description(gemm_kind(at::kCPU)));
+  EXPECT_EQ(choose_gemm(rows, at::kCPU).description, emulated_on_cpu());
 }
 
 TEST(GemmChoice, ADeviceWithoutFp8EmulatesAndSaysSo) {
@@ -28,7 +34,7 @@ TEST(GemmChoice, ADeviceWithoutFp8EmulatesAndSaysSo) {
 
 TEST(GemmChoice, EmulationCanBeAskedFor) {
   const GemmChoice choice = choose_gemm(micro_run("ufp4_p2", {"train.gemm=emulated"}), at::kCPU);
-  EXPECT_EQ(choice.description, description(gemm_kind(at::kCPU)));
+  EXPECT_EQ(choice.description, emulated_on_cpu());
 }
 
 TEST(GemmChoice, ADeviceWithFp8TakesItWhereTheShapesFit) {
