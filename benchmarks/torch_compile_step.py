@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Times training steps of a plain PyTorch model under torch.compile: what one would run without this project.
+
+The model has the shapes of `ufp4 train --model` (docs/training.md): FP32 master weights, BF16 products, fused AdamW. Mode
+`fp8` has the linears of the blocks trained in FP8 by torchao (tensor-wise scales), which must be installed for it.
+
+    benchmarks/torch_compile_step.py models/1.5b.toml --set vocab_size=32000 --batch 4 --modes bf16,fp8
+"""
+
+import argparse
+import statistics
+import sys
+import time
+import tomllib
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Linear(nn.Linear):
+    """An FP32 weight that is multiplied as BF16."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight.to(torch.bfloat16))
+
+
+def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Heads [batch, heads, tokens, size] with rotary positions."""
+    a, b = x.float().chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(torch.bfloat16)
+
+
+class Block(nn.Module):
+    def __init__(self, d: int, heads: int, ffn: int):
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.ffn_norm = nn.RMSNorm(d), nn.RMSNorm(d)
+        self.qkv, self.proj = Linear(d, 3 * d), Linear(d, d)
+        self.fc1, self.fc2 = Linear(d, 2 * ffn), Linear(ffn, d)
+
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        batch, tokens, d = x.shape
+        qkv = self.qkv(self.attention_norm(x).to(torch.bfloat16)).view(batch, tokens, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(turned(q, cos, sin), turned(k, cos, sin), v, is_causal=True)
+        x = x + self.proj(y.transpose(1, 2).reshape(batch, tokens, d))
+        gate, up = self.fc1(self.ffn_norm(x).to(torch.bfloat16)).chunk(2, -1)
+        return x + self.fc2(F.silu(gate) * up)
+
+
+class Model(nn.Module):
+    def __init__(self, shape: dict):
+        super().__init__()
+        d, vocabulary = shape["d_model"], shape["vocab_size"]
+        self.embedding = nn.Embedding(vocabulary, d)
+        self.blocks = nn.ModuleList([Block(d, shape["heads"], shape["ffn"]) for _ in range(shape["layers"])])
+        self.norm = nn.RMSNorm(d)
+        self.head = Linear(d, vocabulary)
+        size = d // shape["heads"]
+        angles = torch.arange(shape["context"])[:, None] / 10000 ** (torch.arange(0, size, 2) / size)
+        self.register_buffer("cos", angles.cos())
+        self.register_buffer("sin", angles.sin())
+
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        x = self.embedding(tokens).to(torch.bfloat16)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        logits = self.head(self.norm(x).to(torch.bfloat16))
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+def train_in_fp8(model: Model) -> None:
+    """Makes torchao's FP8 linears of those in the blocks."""
+    from torchao.float8 import Float8LinearConfig, convert_to_float8_training
+
+    for block in model.blocks:
+        for name in ("qkv", "proj", "fc1", "fc2"):
+            weight = getattr(block, name).weight
+            linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device)
+            linear.weight = weight
+            setattr(block, name, linear)
+    convert_to_float8_training(model.blocks, config=Float8LinearConfig.from_recipe_name("tensorwise"))
+
+
+def measure(shape: dict, mode: str, batch: int, steps: int, device: torch.device) -> None:
+    """Prints the median of `steps` steps of `batch` sequences."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    model = Model(shape).to(device)
+    if mode == "fp8":
+        train_in_fp8(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    compiled = torch.compile(model)
+    tokens = torch.randint(shape["vocab_size"], (batch, shape["context"] + 1), device=device)
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+
+    def step() -> float:
+        start = time.perf_counter()
+        compiled(tokens[:, :-1], tokens[:, 1:]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        synchronize()
+        return 1e3 * (time.perf_counter() - start)
+
+    for _ in range(4):
+        step()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    ms = statistics.median(step() for _ in range(steps))
+    memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
+    print(f"{mode}: {ms:.1f} ms a step, {1e3 * batch * shape['context'] / ms:,.0f} tokens/s{memory}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a file of models/")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes a key of the model")
+    parser.add_argument("--modes", default="bf16", help="of bf16 and fp8, with commas between (default: bf16)")
+    parser.add_argument("--batch", type=int, default=4, help="sequences a step (default: 4)")
+    parser.add_argument("--steps", type=int, default=10, help="measured, after four more (default: 10)")
+    parser.add_argument("--device", default="cuda")
+    arguments = parser.parse_args()
+    with open(arguments.model, "rb") as file:
+        shape = tomllib.load(file)
+    shape.update((key, int(value)) for key, value in (entry.split("=", 1) for entry in arguments.set))
+    if shape["vocab_size"] == 0:
+        parser.error("the vocabulary of the model is that of its data: choose one, for instance --set vocab_size=32000")
+    modes = arguments.modes.split(",")
+    if unknown := set(modes) - {"bf16", "fp8"}:
+        parser.error(f"--modes: unknown {', '.join(sorted(unknown))}, expected bf16 and fp8")
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no GPU here; --device cpu shows that the program runs")
+    torch.set_float32_matmul_precision("high")
+    for mode in modes:
+        measure(shape, mode, arguments.batch, arguments.steps, device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
