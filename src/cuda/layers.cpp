@@ -19,11 +19,14 @@ struct Pointer {
 
 // Whether the layer has any element; throws InputError for a shape that there is no kernel for.
 bool check_shape(const char* layer, std::int64_t rows, std::int64_t columns) {
-  if (rows >= 0 && columns >= 0 && columns % 8 == 0 && rows <= kLargestDimension && columns <= kLargestDimension / 2) {
+  if (rows >= 0 && columns >= 0 && columns % kLayerWidthMultiple == 0 && rows <= kLargestDimension / 2 &&
+      columns <= kLargestDimension / 2) {
     return rows != 0 && columns != 0;
   }
   throw InputError(std::string(layer) + ": [" + std::to_string(rows) + ", " + std::to_string(columns) +
-                   "] is no shape that the GPU kernels take: the number of columns must be a multiple of 8");
+                   "] is no shape that the GPU kernels take: the number of columns must be a multiple of " +
+                   std::to_string(kLayerWidthMultiple) + ", and neither may be above " +
+                   std::to_string(kLargestDimension / 2));
 }
 
 bool aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }

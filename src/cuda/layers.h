@@ -68,8 +68,8 @@ void compute(const SwigluBackward& layer, Bf16* out, Stream stream);
 void compute(const Rounded& layer, Bf16* out, Stream stream);
 void compute(const RotaryBackward& layer, Bf16* out, Stream stream);
 
-// Whether `quantize` below takes such a task. Not all that the kernels of matrices do: compute the layer and quantize
-// its result for the others.
+// Whether `quantize` below takes a task of a known format. Not all that the kernels of matrices do: compute the layer
+// and quantize its result for the others.
 bool layers_take(const QuantizeSpec& spec);
 
 // Whether the matrix or the heads lie in memory as described.
@@ -119,5 +119,9 @@ void rms_norm_backward(const RmsNormBackward& p, Stream stream);
 std::int64_t rms_norm_backward_workspace(std::int64_t rows, std::int64_t columns);
 
 inline constexpr std::int64_t kLargestNorm = 16384;
+
+// What the kernels ask of the columns of a layer, and of the size of a head.
+inline constexpr std::int64_t kLayerWidthMultiple = 8;
+inline constexpr std::int64_t kHeadMultiple = 16;
 
 }  // namespace ufp4::cuda

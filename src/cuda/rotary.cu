@@ -10,6 +10,7 @@ namespace ufp4::cuda {
 namespace {
 
 constexpr int kVector = 8;  // BF16 values in 16 bytes
+static_assert(kHeadMultiple == 2 * kVector);
 
 struct HeadPairs {
   uint4 low, high;
@@ -71,8 +72,9 @@ __global__ void __launch_bounds__(kTokens* kTokenThreads)
 }  // namespace
 
 void rotary(const RotaryArgs& args, Stream stream) {
-  if (args.size % (2 * kVector) != 0) {
-    throw InputError("rotary embedding: heads of " + std::to_string(args.size) + " values, expected a multiple of 16");
+  if (args.size % kHeadMultiple != 0) {
+    throw InputError("rotary embedding: heads of " + std::to_string(args.size) + " values, expected a multiple of " +
+                     std::to_string(kHeadMultiple));
   }
   std::int64_t heads = 0;
   for (int i = 0; i < args.part_count; ++i) heads += args.parts[i].heads;

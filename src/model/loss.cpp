@@ -81,4 +81,13 @@ std::int64_t default_loss_chunk(std::int64_t vocabulary, const at::Device& devic
   return std::max<std::int64_t>(1024, logits / vocabulary);
 }
 
+double loss_bytes(std::int64_t tokens, std::int64_t d_model, std::int64_t vocabulary, const at::Device& device) {
+  if (vocabulary == 0) return 0;
+  const auto head = static_cast<double>(vocabulary * d_model);
+  const auto chunk = static_cast<double>(std::min(tokens, default_loss_chunk(vocabulary, device)));
+  const double of_a_logit = device.is_cpu() ? 10 : 2;  // BF16, and on a CPU FP32 beside it
+  return chunk * static_cast<double>(vocabulary) * of_a_logit + (4 + 2) * head +
+         2 * static_cast<double>(tokens * d_model);
+}
+
 }  // namespace ufp4

@@ -16,4 +16,7 @@ at::Tensor head_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight
 // Tokens a chunk, for a vocabulary: logits that stay in the caches of a CPU, or that fill a GPU.
 std::int64_t default_loss_chunk(std::int64_t vocabulary, const at::Device& device);
 
+// Bytes that the loss of `tokens` holds with default_loss_chunk, gradients of LM head and hidden states included.
+double loss_bytes(std::int64_t tokens, std::int64_t d_model, std::int64_t vocabulary, const at::Device& device);
+
 }  // namespace ufp4

@@ -50,13 +50,9 @@ double activation_bytes(const ModelConfig& c, std::int64_t tokens, double stash,
                        + 2 * (qkv + d + repeated);  // queries, keys, values, attention output
   const double gate_and_up = 2 * (2 * f);
   const double working = 2 * (6 * f + 4 * d + 2 * qkv);  // of the layer at hand, forward or backward
-  const double logits_tokens = static_cast<double>(c.vocab_size) * 10;
-  const double chunk = c.vocab_size > 0 ? std::min<double>(static_cast<double>(tokens), 4096) : 0;
   const auto layers = static_cast<double>(c.layers);
   const double keeping = layers - std::min(layers, static_cast<double>(recompute_layers));
-  const double head_gradient = 4 * static_cast<double>(c.vocab_size) * d;
-  return static_cast<double>(tokens) * (layers * layer + keeping * gate_and_up + working + 4 * d) +
-         chunk * logits_tokens + head_gradient;
+  return static_cast<double>(tokens) * (layers * layer + keeping * gate_and_up + working + 4 * d);
 }
 
 }  // namespace ufp4

@@ -1,7 +1,10 @@
+#include <ATen/ops/clone.h>
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <algorithm>
+#include <iterator>
+#include <string>
 
 #include "cuda/cross_entropy.h"
 #include "cuda/layers.h"
@@ -9,6 +12,7 @@
 #include "torch/bf16_rows.h"
 #include "torch/cuda_windows.h"
 #include "torch/layer_kernels.h"
+#include "ufp4/error.h"
 
 namespace ufp4::cuda_layers {
 namespace {
@@ -58,10 +62,24 @@ void swiglu_backward(const at::Tensor& dy, const at::Tensor& h, const at::Tensor
   cuda::compute(swiglu_backward_of(dy, h), bf16_output(dh), stream());
 }
 
+// The heads as the kernel reads them, copied if they lie otherwise.
+at::Tensor aligned(const at::Tensor& heads) {
+  const auto fits = [&](std::int64_t axis) { return heads.size(axis) == 1 || heads.stride(axis) % 8 == 0; };
+  const bool vectors = heads.stride(3) == 1 && fits(0) && fits(1) && fits(2) &&
+                       reinterpret_cast<std::uintptr_t>(heads.const_data_ptr()) % 16 == 0;
+  return vectors ? heads : heads.clone(at::MemoryFormat::Contiguous);
+}
+
 void rotary(const std::vector<RotaryHeads>& parts, const at::Tensor& table, float direction, const at::Tensor& to) {
   cuda::RotaryArgs args;
+  if (parts.size() > std::size(args.parts)) {
+    throw InputError("rotary embedding: " + std::to_string(parts.size()) + " parts, expected at most " +
+                     std::to_string(std::size(args.parts)));
+  }
+  std::vector<at::Tensor> read;  // given back in the order of the stream
   args.part_count = 0;
-  for (const auto& [heads, turned] : parts) {
+  for (const auto& [given, turned] : parts) {
+    const at::Tensor& heads = read.emplace_back(aligned(given));
     args.parts[args.part_count++] = {bf16_input(heads), heads.stride(0), heads.stride(1),
                                      heads.stride(2),   heads.size(2),   turned};
   }
@@ -132,7 +150,15 @@ void quantize_source(const Source& source, std::span<const QuantizeTask> tasks, 
 
 }  // namespace
 
-const LayerKernels kKernels{rms_statistics, rms_norm, rms_norm_backward, swiglu, swiglu_backward, rotary,
-                            cross_entropy,  takes,    quantize_source};
+const LayerKernels kKernels{{cuda::kLayerWidthMultiple, cuda::kHeadMultiple, cuda::kLargestNorm},
+                            rms_statistics,
+                            rms_norm,
+                            rms_norm_backward,
+                            swiglu,
+                            swiglu_backward,
+                            rotary,
+                            cross_entropy,
+                            takes,
+                            quantize_source};
 
 }  // namespace ufp4::cuda_layers

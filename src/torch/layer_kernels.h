@@ -4,6 +4,7 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -14,7 +15,15 @@
 
 namespace ufp4 {
 
+// What the widths of a model must be for the kernels.
+struct LayerLimits {
+  std::int64_t width_multiple = 1;  // of what norms and the SwiGLU take and make
+  std::int64_t head_multiple = 1;   // of the size of a head
+  std::int64_t largest_norm = 0;    // width of a norm
+};
+
 struct LayerKernels {
+  LayerLimits limits;
   void (*rms_statistics)(const at::Tensor& x, const at::Tensor& branch, double epsilon, const at::Tensor& sum,
                          const at::Tensor& rstd) = nullptr;
   void (*rms_norm)(const RmsStatistics& of, const at::Tensor& weight, const at::Tensor& y) = nullptr;

@@ -142,14 +142,16 @@ Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seed
     return config;
   };
   std::vector<Recipe> recipes;
+  ModelConfig model;
   std::string device;
   for (const Contestant& contestant : contestants) {
     RunConfig config = config_of(contestant, 0);
     recipes.push_back(std::move(config.recipe));
+    model = std::move(config.model);
     device = std::move(config.train.device);
   }
   // One device for all: what differs between the runs is the recipe.
-  const DeviceChoice choice = choose_device(device, "train.device", recipes);
+  const DeviceChoice choice = choose_device(device, "train.device", model, recipes);
   if (events.train.info && !choice.note.empty()) events.train.info(choice.note);
 
   // Seed after seed, so that an early look has all recipes.

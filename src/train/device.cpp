@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "torch/kernels.h"
+#include "torch/layer_kernels.h"
 #include "ufp4/backend.h"
 #include "ufp4/error.h"
 
@@ -39,17 +40,39 @@ std::string missing_kernels(const Recipe& recipe) {
   return {};
 }
 
-std::string obstacle(std::span<const Recipe> recipes) {
+// Why its kernels do not serve the model; empty if they do.
+std::string missing_layers(const ModelConfig& model) {
+  const LayerLimits& limits = layer_kernels_of(kGpu).limits;
+  const auto refuse = [](const std::string& what, std::int64_t value, const std::string& expected) {
+    return "its layers take no " + what + " of " + std::to_string(value) + ", only " + expected;
+  };
+  const auto multiple = [](std::int64_t of) { return "multiples of " + std::to_string(of); };
+  if (model.head_size() % limits.head_multiple != 0) {
+    return refuse("heads (model.d_model / model.heads)", model.head_size(), multiple(limits.head_multiple));
+  }
+  if (model.d_model % limits.width_multiple != 0) {
+    return refuse("model.d_model", model.d_model, multiple(limits.width_multiple));
+  }
+  if (model.ffn % limits.width_multiple != 0) return refuse("model.ffn", model.ffn, multiple(limits.width_multiple));
+  if (model.d_model > limits.largest_norm) {
+    return refuse("model.d_model", model.d_model, "up to " + std::to_string(limits.largest_norm));
+  }
+  return {};
+}
+
+std::string obstacle(const ModelConfig& model, std::span<const Recipe> recipes) {
   std::string found = missing_gpu();
+  if (found.empty()) found = missing_layers(model);
   for (std::size_t i = 0; found.empty() && i < recipes.size(); ++i) found = missing_kernels(recipes[i]);
   return found;
 }
 
 }  // namespace
 
-DeviceChoice choose_device(const std::string& name, const std::string& setting, std::span<const Recipe> recipes) {
+DeviceChoice choose_device(const std::string& name, const std::string& setting, const ModelConfig& model,
+                           std::span<const Recipe> recipes) {
   if (name == "cpu") return {at::kCPU, ""};
-  const std::string found = obstacle(recipes);
+  const std::string found = obstacle(model, recipes);
   if (!found.empty() && name == "auto") return {at::kCPU, "on the CPU: " + found};
   if (!found.empty()) throw InputError(setting + " is 'cuda', but " + found + "; use the CPU");
   // FP32 accumulation throughout: cuBLAS may otherwise add partial sums of a product in BF16.

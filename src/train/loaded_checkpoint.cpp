@@ -42,11 +42,11 @@ fs::path checkpoint_folder(const fs::path& path) {
 
 LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings, std::span<const Recipe> recipes)
     : device_(at::kCPU), folder_(checkpoint_folder(settings.checkpoint)) {
-  const DeviceChoice choice = choose_device(settings.device, "--device", recipes);
-  device_ = choice.device;
-  if (settings.log) settings.log(choice.note.empty() ? "on " + choice.name() : choice.note);
   verify_checkpoint(folder_);
   config_ = make_run_config(read_toml(folder_ / "config.toml"));
+  const DeviceChoice choice = choose_device(settings.device, "--device", config_.model, recipes);
+  device_ = choice.device;
+  if (settings.log) settings.log(choice.note.empty() ? "on " + choice.name() : choice.note);
   step_ = nlohmann::json::parse(io::read_text_file(folder_ / "state.json")).at("step");
 
   DataConfig data;

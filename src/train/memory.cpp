@@ -9,6 +9,7 @@
 #include <limits>
 #include <string>
 
+#include "model/loss.h"
 #include "torch/linear_passes.h"
 #include "ufp4/error.h"
 
@@ -54,7 +55,7 @@ double available_host_memory() {
 
 }  // namespace
 
-MemoryEstimate estimate_memory(const RunConfig& config) {
+MemoryEstimate estimate_memory(const RunConfig& config, const c10::Device& device) {
   const auto parameters = static_cast<double>(parameter_count(config.model));
   const auto quantized = [&](Gemm gemm) { return config.recipe[gemm].operand[1].quantized(); };
   const bool one_pass = config.train.micro_batch == config.train.batch;
@@ -66,8 +67,9 @@ MemoryEstimate estimate_memory(const RunConfig& config) {
   MemoryEstimate estimate;
   estimate.state = parameters * (3 * 4 + operands);
   estimate.gradients = parameters * 4;
-  estimate.activations =
-      activation_bytes(config.model, config.train.micro_batch * config.model.context, stash, recomputed_layers(config));
+  const std::int64_t tokens = config.train.micro_batch * config.model.context;
+  estimate.activations = activation_bytes(config.model, tokens, stash, recomputed_layers(config)) +
+                         loss_bytes(tokens, config.model.d_model, config.model.vocab_size, device);
   estimate.total = estimate.state + (one_pass ? std::max(estimate.gradients, estimate.activations)
                                               : estimate.gradients + estimate.activations);
   return estimate;
@@ -75,11 +77,13 @@ MemoryEstimate estimate_memory(const RunConfig& config) {
 
 double available_memory(const c10::Device& device) {
   if (device.is_cpu()) return available_host_memory();
-  return static_cast<double>(c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).first);
+  c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(device.type());
+  if (allocator->initialized()) allocator->emptyCache();  // what an earlier run of this process has left there
+  return static_cast<double>(allocator->getMemoryInfo(device.index()).first);
 }
 
 void check_memory(const RunConfig& config, const c10::Device& device) {
-  const MemoryEstimate need = estimate_memory(config);
+  const MemoryEstimate need = estimate_memory(config, device);
   const double available = available_memory(device);
   if (need.total <= available) return;
   const bool model_too_large = need.state + need.gradients > available;
@@ -91,6 +95,12 @@ void check_memory(const RunConfig& config, const c10::Device& device) {
                    device.str() + ": lower " +
                    (model_too_large ? "model.d_model or model.layers, or choose a smaller model"
                                     : "train.micro_batch (train.batch may stay) or model.context"));
+}
+
+void begin_peak_memory(const c10::Device& device) {
+  if (device.is_cpu()) return;
+  c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(device.type());
+  if (allocator->initialized()) allocator->resetPeakStats(device.index());
 }
 
 std::int64_t peak_memory(const c10::Device& device) {

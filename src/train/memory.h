@@ -17,7 +17,7 @@ struct MemoryEstimate {
 };
 
 // About; layers that a quantized recipe keeps in BF16 count as quantized. Needs the vocabulary to be known.
-MemoryEstimate estimate_memory(const RunConfig& config);
+MemoryEstimate estimate_memory(const RunConfig& config, const c10::Device& device);
 
 // Bytes that can still be taken: of the machine or of the process's control group, whichever is less, or of the GPU.
 double available_memory(const c10::Device& device);
@@ -25,7 +25,10 @@ double available_memory(const c10::Device& device);
 // Throws InputError with the numbers and the settings to lower if the run will not fit. Nothing is allocated.
 void check_memory(const RunConfig& config, const c10::Device& device);
 
-// The most that this process (cpu) or the device's allocator (cuda) has held.
+// From here on the device's allocator notes the most it holds anew; a process's cannot be.
+void begin_peak_memory(const c10::Device& device);
+
+// The most that this process (cpu) has held, or the device's allocator (cuda) since begin_peak_memory.
 std::int64_t peak_memory(const c10::Device& device);
 
 }  // namespace ufp4

@@ -285,7 +285,7 @@ class Run {
 
 TrainResult train(RunConfig config, const std::filesystem::path& folder, const TrainEvents& events,
                   const std::atomic<bool>& stop) try {
-  const DeviceChoice choice = choose_device(config.train.device, "train.device", {&config.recipe, 1});
+  const DeviceChoice choice = choose_device(config.train.device, "train.device", config.model, {&config.recipe, 1});
   const at::Device device = choice.device;
   config.train.device = choice.name();
   if (config.model.vocab_size > 0) check_memory(config, device);
@@ -321,6 +321,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
     events.info("MFU is the share of " + number_text(*facts.peak_tflops) +
                 " TFLOP/s, the dense BF16 peak that the maker states for this device");
   }
+  begin_peak_memory(device);
   Run run(config, device, gemm.path, facts.peak_tflops, *data, folder, events);
   TrainResult result = run.go(stop);
   if (result.finished) write_result(folder, result);

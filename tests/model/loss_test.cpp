@@ -48,5 +48,16 @@ TEST(HeadCrossEntropy, ScalesWithTheGradientOfTheLoss) {
   EXPECT_TRUE((w.grad() * 4).equal(one));
 }
 
+// Weight in BF16, its gradient, that of the hidden states, and the logits of a chunk.
+TEST(LossBytes, AreThoseOfAChunk) {
+  const at::Device gpu(at::kCUDA, 0);
+  constexpr std::int64_t kVocabulary = 1 << 17;
+  EXPECT_EQ(default_loss_chunk(kVocabulary, gpu), 1024);
+  EXPECT_EQ(loss_bytes(16384, 64, kVocabulary, gpu), (6.0 * 64 + 2.0 * 1024) * kVocabulary + 2.0 * 16384 * 64);
+  EXPECT_EQ(loss_bytes(100, 64, kVocabulary, gpu), (6.0 * 64 + 2.0 * 100) * kVocabulary + 2.0 * 100 * 64);
+  EXPECT_GT(loss_bytes(100, 64, kVocabulary, at::kCPU), loss_bytes(100, 64, kVocabulary, gpu));
+  EXPECT_EQ(loss_bytes(100, 64, 0, gpu), 0) << "the vocabulary is not known yet";
+}
+
 }  // namespace
 }  // namespace ufp4

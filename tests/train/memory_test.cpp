@@ -11,6 +11,7 @@ namespace ufp4 {
 namespace {
 
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+const c10::Device kGpu(c10::kCUDA, 0);
 
 RunConfig large_run(const char* recipe, std::initializer_list<const char*> overrides = {}) {
   std::vector<Assignment> list{{"model.base", {"1.5b"}, "test"}, {"recipe.base", {recipe}, "test"}};
@@ -21,19 +22,28 @@ RunConfig large_run(const char* recipe, std::initializer_list<const char*> overr
 
 TEST(MemoryEstimate, IsNotBelowAndNotFarAboveWhatRunsTake) {
   const auto expect_near = [](const RunConfig& config, double measured) {
-    const double estimate = estimate_memory(config).total / kGiB;
+    const double estimate = estimate_memory(config, kGpu).total / kGiB;
     EXPECT_GT(estimate, measured) << config.recipe.name;
-    EXPECT_LT(estimate, 1.15 * measured) << config.recipe.name;
+    EXPECT_LT(estimate, 1.08 * measured) << config.recipe.name;
   };
   expect_near(large_run("bf16"), 45.19);
   expect_near(large_run("ufp4_p2"), 37.30);
   expect_near(large_run("ufp4_p2", {"train.recompute=ffn", "train.recompute_layers=9"}), 33.92);
   expect_near(large_run("ufp4", {"train.stash=none"}), 35.58);
+  expect_near(large_run("ufp4_p2", {"train.stash=none", "train.recompute=ffn", "train.recompute_layers=4"}), 33.69);
+  const auto wide = [](const char* recipe) {
+    return large_run(recipe, {"model.d_model=4096", "model.layers=8", "model.heads=32", "model.ffn=14336"});
+  };
+  expect_near(wide("bf16"), 49.59);
+  expect_near(wide("ufp4_p2"), 41.69);
+  const auto small = [](const char* recipe) { return large_run(recipe, {"model.base=350m", "train.batch=16"}); };
+  expect_near(small("bf16"), 30.15);
+  expect_near(small("ufp4_p2"), 24.42);
 }
 
 TEST(MemoryEstimate, GradientsAndOperandsOfWeightsAreThereWithSeveralMicroBatches) {
-  const MemoryEstimate one = estimate_memory(large_run("ufp4"));
-  const MemoryEstimate four = estimate_memory(large_run("ufp4", {"train.batch=16", "train.micro_batch=4"}));
+  const MemoryEstimate one = estimate_memory(large_run("ufp4"), kGpu);
+  const MemoryEstimate four = estimate_memory(large_run("ufp4", {"train.batch=16", "train.micro_batch=4"}), kGpu);
   EXPECT_EQ(one.activations, four.activations);
   EXPECT_EQ(one.total, one.state + one.activations);
   EXPECT_EQ(four.total, four.state + four.gradients + four.activations);
