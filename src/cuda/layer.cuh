@@ -255,7 +255,8 @@ struct SwigluBackwardLayer {
   __host__ __device__ std::int64_t columns() const { return 2 * p.columns; }
   __host__ __device__ std::int64_t half() const { return p.columns; }
   __device__ const void* input(int i, std::uint32_t column, std::uint32_t row) const {
-    return i < 2 ? p.h + (row * 2 + i) * p.columns + column : p.dy + row * p.columns + column;
+    const std::int64_t within = column >= p.columns ? column - p.columns : column;
+    return i < 2 ? p.h + (row * 2 + i) * p.columns + within : p.dy + row * p.columns + within;
   }
   __device__ Column at(std::uint32_t column) const {
     const bool of_up = column >= p.columns;

@@ -298,9 +298,9 @@ __global__ void __launch_bounds__(kTileThreads, kTileResident<Source>)
 // several of them write nor the end of the matrix are complete at one time. Where more is calculated, two pairs a block
 // are faster than one. A tile of a layer has no other on its way. What is measured: docs/performance.md.
 template <typename Source>
-std::int64_t tile_blocks(const Operand& any, bool halves, std::int64_t count, std::int64_t filling) {
+std::int64_t tile_blocks(const Operand& any, bool paired, std::int64_t count, std::int64_t filling) {
   const bool heavy = any.stochastic || any.grid == Grid::kWindow;
-  const int tiles = !Source::kAsync ? (halves ? 1 : 4) : heavy ? 2 : 1;
+  const int tiles = !Source::kAsync ? (paired ? 1 : 4) : heavy ? 2 : 1;
   const bool seldom = any.only_if != nullptr;  // seldom anything to do
   const std::int64_t fillings =
       seldom ? 1 : std::max<std::int64_t>(1, (count + tiles * filling / 2) / (tiles * filling));

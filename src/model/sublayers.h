@@ -26,8 +26,8 @@ struct Residual {
 
 struct SublayerOptions {
   double epsilon = 1e-5;
-  // Whether kernels that quantize what a norm or a SwiGLU makes, without writing it, are used where there are such.
-  // They change no bit.
+  // Whether kernels that quantize what a norm, a SwiGLU or the gradient of the rotary positions makes, without writing
+  // it, are used where there are such. They change no bit.
   bool fused = true;
   // Whether the backward pass makes the result of fc1 anew instead of keeping it: a GEMM more, and the largest of all
   // kept activations less. It changes no bit.

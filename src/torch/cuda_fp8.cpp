@@ -1,6 +1,7 @@
 #include "torch/fp8.h"
 
 #include <ATen/cuda/CUDAContextLight.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cublasLt.h>
@@ -123,6 +124,7 @@ void gemm(const at::Tensor& out, const GemmOperand& a, const GemmOperand& b, Acc
   const std::int64_t k = std::min(a.values.size(1), b.values.size(1));
   if (n % 16 != 0) throw InputError("fp8 GEMM: " + std::to_string(n) + " rows of b, expected a multiple of 16");
   if (m == 0 || n == 0) return;
+  const c10::DeviceGuard guard(out.device());
   const bool f32 = out.scalar_type() == at::kFloat;
   const bool add = accumulate == Accumulate::kAdd;
   const Problem problem{m, n, k, a.values.stride(0), b.values.stride(0), f32, add, out.device().index()};

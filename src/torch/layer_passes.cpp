@@ -6,6 +6,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 
@@ -21,6 +22,17 @@ using cpu_layers::Bf16;
 
 // Rows whose share of the weight's gradient is summed first. Fixed, so that the bits do not depend on threads.
 constexpr std::int64_t kNormRows = 256;
+
+// The kernels of a tensor's device, which is torch's current one while this lives.
+class OnDevice {
+ public:
+  explicit OnDevice(const at::Tensor& t) : guard_(t.device()), kernels_(layer_kernels_of(t.device())) {}
+  const LayerKernels* operator->() const { return &kernels_; }
+
+ private:
+  c10::DeviceGuard guard_;
+  const LayerKernels& kernels_;
+};
 
 const Bf16* row_of(const at::Tensor& t, std::int64_t row) {
   return t.defined() ? bf16_input(t) + row * t.size(-1) : nullptr;
@@ -96,7 +108,7 @@ RmsStatistics rms_statistics(const at::Tensor& any_x, const at::Tensor& any_bran
   if (x.is_cpu()) {
     rms_statistics_on_cpu(x, branch, epsilon, sum, rstd);
   } else {
-    layer_kernels_of(x.device()).rms_statistics(x, branch, epsilon, sum, rstd);
+    OnDevice(x)->rms_statistics(x, branch, epsilon, sum, rstd);
   }
   return {sum, rstd};
 }
@@ -105,7 +117,7 @@ at::Tensor rms_norm_forward(const RmsStatistics& of, const at::Tensor& weight) {
   at::Tensor y = at::empty_like(of.x);
   const std::int64_t size = of.x.size(-1);
   if (!of.x.is_cpu()) {
-    layer_kernels_of(of.x.device()).rms_norm(of, weight, y);
+    OnDevice(of.x)->rms_norm(of, weight, y);
     return y;
   }
   at::parallel_for(0, rows_of(of.x), kNormRows, [&](std::int64_t begin, std::int64_t end) {
@@ -119,7 +131,7 @@ RmsNormGradients rms_norm_backward(const at::Tensor& dy, const RmsStatistics& of
                                    const at::Tensor& residual) {
   if (of.x.is_cpu()) return rms_norm_backward_on_cpu(dense(dy), of, weight, dense(residual));
   RmsNormGradients result{at::empty_like(of.x), at::empty_like(weight)};
-  layer_kernels_of(of.x.device()).rms_norm_backward(dense(dy), of, weight, dense(residual), result);
+  OnDevice(of.x)->rms_norm_backward(dense(dy), of, weight, dense(residual), result);
   return result;
 }
 
@@ -127,7 +139,7 @@ at::Tensor swiglu_forward(const at::Tensor& any_h) {
   const at::Tensor h = dense(any_h);
   at::Tensor y = empty_half(h);
   if (!h.is_cpu()) {
-    layer_kernels_of(h.device()).swiglu(h, y);
+    OnDevice(h)->swiglu(h, y);
     return y;
   }
   at::parallel_for(0, rows_of(h), 16, [&](std::int64_t begin, std::int64_t end) {
@@ -141,7 +153,7 @@ at::Tensor swiglu_backward(const at::Tensor& any_dy, const at::Tensor& any_h) {
   const at::Tensor dy = dense(any_dy);
   at::Tensor dh = at::empty_like(h);
   if (!h.is_cpu()) {
-    layer_kernels_of(h.device()).swiglu_backward(dy, h, dh);
+    OnDevice(h)->swiglu_backward(dy, h, dh);
     return dh;
   }
   at::parallel_for(0, rows_of(h), 16, [&](std::int64_t begin, std::int64_t end) {
@@ -155,14 +167,14 @@ void rotary(const std::vector<RotaryHeads>& parts, const at::Tensor& table, floa
   if (to.is_cpu()) {
     rotary_on_cpu(parts, table, direction, to);
   } else {
-    layer_kernels_of(to.device()).rotary(parts, table, direction, to);
+    OnDevice(to)->rotary(parts, table, direction, to);
   }
 }
 
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& targets, bool gradient, double scale) {
   if (!logits.is_cpu()) {
     at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
-    layer_kernels_of(logits.device()).cross_entropy(logits, targets, losses, gradient, scale);
+    OnDevice(logits)->cross_entropy(logits, targets, losses, gradient, scale);
     return losses;
   }
   const at::Tensor target = targets.unsqueeze(1);

@@ -1,6 +1,7 @@
 #include "torch/operand.h"
 
 #include <ATen/ops/empty.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <array>
@@ -52,6 +53,7 @@ Allocated allocate(const Source& source, const OperandRequest& request, Axis axi
 
 // Quantizes for all tasks by the kernels of the source's device.
 void run(const Source& source, std::span<const QuantizeTask> tasks, std::span<const Window> windows) {
+  const c10::DeviceGuard guard(source.input().device());
   if (fusible(source, tasks)) {
     return layer_kernels_of(source.input().device()).quantize_source(source, tasks, windows);
   }
@@ -96,6 +98,7 @@ MadeOperands quantize_both(const Source& source, const OperandRequest& row, cons
 GemmOperand unpack(const MadeOperand& packed, const ops::OperandArgs& args, Form form) {
   if (form != Form::kE4m3) return {ops::dequantize(packed, args), {}};
   const at::Tensor& codes = packed.codes;
+  const c10::DeviceGuard guard(codes.device());
   at::Tensor values = at::empty({codes.size(0), codes.size(1) * 2}, codes.options().dtype(at::kFloat8_e4m3fn));
   ConstQuantized in;
   in.format = args.format;

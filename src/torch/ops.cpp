@@ -2,6 +2,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/DeviceGuard.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -47,6 +48,7 @@ PackedOperand allocate(const at::Tensor& x, const QuantizeSpec& spec, at::Scalar
 
 // Runs the kernel of x's device; Meta tensors have shapes alone.
 void run(const at::Tensor& x, std::span<const QuantizeTask> tasks) {
+  const c10::DeviceGuard guard(x.device());
   const at::Tensor dense = x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
   const ConstMatrix in{dense.const_data_ptr(), input_dtype(x.scalar_type()), x.size(0), x.size(1),
                        std::max(dense.stride(0), x.size(1))};
@@ -144,6 +146,7 @@ at::Tensor dequantize_kernel(const at::Tensor& codes, const at::Tensor& scales, 
   check_packed(packed, block_format, block_size, find_outer_scale(outer));
   at::Tensor out = at::empty_symint({codes.sym_size(0), codes.sym_size(1) * 2}, codes.options().dtype(type));
   if constexpr (Compute) {
+    const c10::DeviceGuard guard(codes.device());
     const at::Tensor dense_codes = codes.contiguous();
     const at::Tensor dense_scales = scales.contiguous();
     ConstQuantized in{&block_format, static_cast<int>(block_size), out.size(0), out.size(1),

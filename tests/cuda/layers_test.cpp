@@ -214,9 +214,9 @@ struct RotaryCase {
   std::array<std::int64_t, 3> heads;
   bool heads_first;
 };
-constexpr std::array kRotaryCases{RotaryCase{1, 1, 16, {1, 1, 1}, false}, RotaryCase{37, 1, 16, {2, 1, 1}, false},
-                                  RotaryCase{3, 37, 64, {3, 1, 1}, false}, RotaryCase{1, 130, 48, {4, 2, 2}, true},
-                                  RotaryCase{2, 129, 128, {2, 2, 2}, false}};
+constexpr std::array kRotaryCases{RotaryCase{1, 1, 16, {1, 1, 1}, false},    RotaryCase{37, 1, 16, {2, 1, 1}, false},
+                                  RotaryCase{3, 37, 64, {3, 1, 1}, false},   RotaryCase{1, 130, 48, {4, 2, 2}, true},
+                                  RotaryCase{2, 129, 128, {2, 2, 2}, false}, RotaryCase{1, 70, 256, {2, 1, 1}, false}};
 
 struct RotaryData {
   std::list<DeviceBytes> parts;
@@ -282,25 +282,32 @@ struct Outputs {
       : codes(static_cast<std::size_t>(shape.rows * shape.columns / 2)),
         scales(static_cast<std::size_t>(shape.rows * shape.scales_per_row * 4)),
         values(static_cast<std::size_t>(shape.rows * shape.columns * 2)),
-        task{spec,
-             {packed ? codes.as<std::uint8_t>() : nullptr, packed ? scales.as<float>() : nullptr,
-              packed ? nullptr : values.data(), DType::kBF16}} {}
+        task{spec, {}} {
+    const bool window = spec.format->rule == ScaleRule::kPow2Window;
+    if (packed) task.out.codes = codes.as<std::uint8_t>();
+    if (packed && window) task.out.packed_scales = scales.as<std::uint8_t>();
+    if (packed && !window) task.out.scales = scales.as<float>();
+    if (!packed && window) task.out.e4m3 = values.as<std::uint8_t>();
+    if (!packed && !window) task.out.dequantized = values.data();
+  }
 };
 
 // The result of `layer`, [rows, columns], quantized from memory and without it.
 template <typename Layer>
-void expect_fused_equals_parts(const Layer& layer, std::int64_t rows, std::int64_t columns) {
+void expect_fused_equals_parts(const Layer& layer, std::int64_t rows, std::int64_t columns,
+                               std::initializer_list<const char*> formats = {"e1m2", "int4_full", "e2m1", "int4_p2"}) {
   const auto bytes = static_cast<std::size_t>(2 * rows * columns);
   const DeviceBytes written(bytes);
   cuda::compute(layer, written.as<Bf16>(), nullptr);
   std::uint32_t seed = 0;
-  for (const char* format : {"e1m2", "int4_full", "e2m1"}) {
+  for (const char* format : formats) {
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
       for (const int hadamard : {0, 16, 32}) {
         ++seed;
         const bool stash = seed % 2 == 0;  // as in the forward pass: values of the rows, codes of the columns
-        const QuantizeSpec row{&find_format(format), 0, Axis::kRow, rounding, make_hadamard(hadamard, seed),
-                               {seed, 1, 2, 8, 3}};
+        QuantizeSpec row{&find_format(format), 0, Axis::kRow, rounding, make_hadamard(hadamard, seed),
+                         {seed, 1, 2, 8, 3}};
+        row.tensor_amax = 2.5F;  // of int4_p2: a few blocks are beyond its window
         QuantizeSpec column = row;
         column.axis = Axis::kColumn;
         column.hadamard = make_hadamard(16, seed);
@@ -345,6 +352,25 @@ TEST_F(CudaLayers, QuantizedWithoutBeingWritten) {
   for (const RotaryCase& c : kRotaryCases) {
     const RotaryData data(c);
     expect_fused_equals_parts(data.layer, data.layer.rows, data.layer.columns);
+  }
+}
+
+// As in training: a block makes several tiles, or pairs of them, one after the other.
+TEST_F(CudaLayers, QuantizedInMoreTilesThanTheDeviceTakesAtOnce) {
+  constexpr std::int64_t kRows = 8200;
+  constexpr std::int64_t kColumns = 1088;
+  const DeviceBytes x = normal_bf16(kRows, 1024, 7);
+  const DeviceBytes h = normal_bf16(kRows, 2 * kColumns, 8);
+  const DeviceBytes weight = normal_f32(1024, 9);
+  const DeviceBytes rstd = normal_f32(kRows, 10);
+  const auto formats = {"e1m2", "int4_p2"};
+  expect_fused_equals_parts(cuda::RmsNorm{kRows, 1024, x.as<Bf16>(), weight.as<float>(), rstd.as<float>()}, kRows, 1024,
+                            formats);
+  expect_fused_equals_parts(cuda::Swiglu{kRows, kColumns, h.as<Bf16>()}, kRows, kColumns, formats);
+  expect_fused_equals_parts(cuda::SwigluBackward{kRows, 1024, h.as<Bf16>(), x.as<Bf16>()}, kRows, 2048, formats);
+  for (const std::int64_t tokens : {2048, 2049}) {  // bands of four tiles down, and of one
+    const RotaryData data({4, tokens, 128, {4, 2, 2}, false});
+    expect_fused_equals_parts(data.layer, data.layer.rows, data.layer.columns, formats);
   }
 }
 
