@@ -116,7 +116,7 @@ const std::vector<ConfigKey>& table() {
        0,
        {"auto", "cpu", "cuda"},
        false,
-       "auto: cuda where there is one whose kernels know the formats of the recipe"},
+       "auto: cuda where there is one whose kernels know the formats of the recipe and the shapes of the model"},
       {"train.stash",
        UFP4_SLOT(train.stash),
        0,
