@@ -13,6 +13,7 @@
 #include <ATen/ops/silu.h>
 #include <gtest/gtest.h>
 
+#include "gpu_usable.h"
 #include "relative_error.h"
 
 namespace ufp4 {
@@ -113,14 +114,27 @@ TEST(Rotary, IsAComplexProduct) {
   }
 }
 
-TEST(Rotary, WorksInPlaceAndFromAnyStrides) {
-  const at::Tensor table = at::randn({11, 32});
-  const at::Tensor qkv = random_bf16({2, 4, 11, 32}).transpose(1, 2);
-  const at::Tensor to = at::empty({2, 11, 4, 32}, at::kBFloat16);
+void expect_any_strides(const at::Device& device) {
+  const at::Tensor table = at::randn({11, 32}).to(device);
+  const at::Tensor qkv = random_bf16({2, 4, 11, 32}).to(device).transpose(1, 2);
+  const at::Tensor to = at::empty({2, 11, 4, 32}, qkv.options());
   rotary({{qkv.narrow(2, 0, 1), true}, {qkv.narrow(2, 1, 3), true}}, table, 1, to);
   const at::Tensor in_place = qkv.contiguous();
   rotary({{in_place.narrow(2, 0, 1), true}, {in_place.narrow(2, 1, 3), true}}, table, 1, in_place);
   EXPECT_TRUE(in_place.equal(to));
+  // Heads that begin and lie apart by no multiple of 16 bytes.
+  const at::Tensor odd = at::empty({2, 11, 4, 37}, qkv.options()).narrow(3, 3, 32);
+  odd.copy_(qkv);
+  const at::Tensor from_odd = at::empty_like(to);
+  rotary({{odd.narrow(2, 0, 1), true}, {odd.narrow(2, 1, 3), true}}, table, 1, from_odd);
+  EXPECT_TRUE(from_odd.equal(to));
+}
+
+TEST(Rotary, WorksInPlaceAndFromAnyStrides) { expect_any_strides(at::kCPU); }
+
+TEST(Rotary, WorksInPlaceAndFromAnyStridesOnAGpu) {
+  if (!gpu_usable()) GTEST_SKIP() << "no GPU, or a build without CUDA";
+  expect_any_strides(at::Device(at::kCUDA, 0));
 }
 
 TEST(CrossEntropy, IsItsDefinition) {

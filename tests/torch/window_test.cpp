@@ -14,27 +14,22 @@
 #include <cmath>
 #include <vector>
 
+#include "gpu_usable.h"
 #include "message_of.h"
 #include "numerics/reference.h"
 #include "torch/fp8.h"
 #include "torch/kernels.h"
 #include "torch/operand.h"
-#include "ufp4/backend.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
 namespace {
 
-bool gpu_usable() {
-  for (const Backend* backend : backends()) {
-    if (backend->name() == "cuda") return backend->available() && has_fp8(at::Device(at::kCUDA, 0));
-  }
-  return false;
-}
+bool fp8_usable() { return gpu_usable() && has_fp8(at::Device(at::kCUDA, 0)); }
 
 std::vector<at::Device> devices() {
   std::vector<at::Device> list{at::kCPU};
-  if (gpu_usable()) list.emplace_back(at::kCUDA, 0);
+  if (fp8_usable()) list.emplace_back(at::kCUDA, 0);
   return list;
 }
 
@@ -168,7 +163,7 @@ TEST(Windows, WithoutOneTheAmaxIsExact) {
 class Fp8 : public testing::Test {
  protected:
   void SetUp() override {
-    if (!gpu_usable()) GTEST_SKIP() << "no GPU with FP8 tensor cores, or a build without CUDA";
+    if (!fp8_usable()) GTEST_SKIP() << "no GPU with FP8 tensor cores, or a build without CUDA";
   }
 
   static GemmOperand operand(const at::Tensor& matrix) {

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "gpu_usable.h"
 #include "io/temporary_folder.h"
 #include "train/micro_run.h"
 #include "train/trainer.h"

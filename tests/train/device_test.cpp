@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "gpu_usable.h"
 #include "train/micro_run.h"
 #include "ufp4/error.h"
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "gpu_usable.h"
 #include "io/file.h"
 #include "io/temporary_folder.h"
 #include "train/checkpoint_analysis.h"

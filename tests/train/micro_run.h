@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "train/run_config.h"
-#include "ufp4/backend.h"
 
 namespace ufp4 {
 
@@ -25,13 +24,6 @@ inline std::vector<Assignment> micro_settings(const std::string& recipe,
 
 inline RunConfig micro_run(const std::string& recipe, std::initializer_list<const char*> overrides = {}) {
   return make_run_config(micro_settings(recipe, overrides));
-}
-
-inline bool gpu_usable() {
-  for (const Backend* backend : backends()) {
-    if (backend->name() == "cuda") return backend->available();
-  }
-  return false;
 }
 
 inline const std::atomic<bool>& never() {

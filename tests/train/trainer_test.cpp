@@ -10,6 +10,7 @@
 #include "io/temporary_folder.h"
 #include "train/micro_run.h"
 #include "ufp4/error.h"
+#include "ufp4/format.h"
 
 namespace ufp4 {
 namespace {
