@@ -145,7 +145,7 @@ class Table {
   void fused(const std::string& kernel, double bytes, const Layer& layer, const Tasks& tasks, double quantize_us,
              double layer_us) {
     report(
-        kernel, bytes, [&](int s) { cuda::quantize(layer(s), tasks(s), nullptr, nullptr); }, quantize_us,
+        kernel, bytes, [&](int s) { cuda::quantize(layer(s), tasks(s), nullptr); }, quantize_us,
         layer_us + quantize_us);
   }
 
@@ -210,7 +210,6 @@ class Table {
       cuda::RmsNormBackward p{rows_, columns_, narrow_.bf16(s), weight, rstd, other_.bf16(s), wide_.bf16(s)};
       p.dx = result_.bf16(s);
       p.dweight = dweight;
-      p.accumulate = true;
       p.workspace = workspace;
       cuda::rms_norm_backward(p, nullptr);
     });

@@ -16,9 +16,9 @@ void launch_rows(const Matrix& in, const Operand& row, Stream stream);
 template <DType kType>
 void launch_tiles(const Matrix& in, const Operand* column, const Operand* row, Stream stream);
 
-// The same for the result of a layer, which is written to `out` too unless that is null. Not kTable.
+// The same for the result of a layer. Not kTable.
 template <typename Layer>
-void launch_layer_tiles(const Layer& layer, Bf16* out, const Operand* column, const Operand* row, Stream stream);
+void launch_layer_tiles(const Layer& layer, const Operand* column, const Operand* row, Stream stream);
 
 // Writes the result of a layer.
 template <typename Layer>

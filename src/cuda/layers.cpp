@@ -85,7 +85,7 @@ void compute_layer(const Layer& layer, Bf16* out, Stream stream) {
 }
 
 template <typename Layer>
-void quantize_layer(const Layer& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
+void quantize_layer(const Layer& layer, std::span<const QuantizeTask> tasks, Stream stream) {
   const std::int64_t columns = std::is_same_v<Layer, SwigluBackward> ? 2 * layer.columns : layer.columns;
   OperandPairs operands = make_operands(DType::kBF16, layer.rows, columns, tasks);
   const bool any = check(layer);
@@ -96,18 +96,10 @@ void quantize_layer(const Layer& layer, std::span<const QuantizeTask> tasks, Bf1
   for (const Operand& row : operands.rows) {
     if (!fits(row)) throw InputError("quantize: a layer has no kernels for this grid, block or transform");
   }
-  if (out != nullptr) check_pointers("layer", {{"result", out}});
   set_global_scales(tasks, stream);
   if (!any) return;
-  for (const auto& [column, row] : operands.tiles) {
-    launch_layer_tiles(layer, out, &column, row ? &*row : nullptr, stream);
-    out = nullptr;  // written
-  }
-  for (const Operand& row : operands.rows) {
-    launch_layer_tiles(layer, out, nullptr, &row, stream);
-    out = nullptr;
-  }
-  if (out != nullptr) launch_compute(layer, out, stream);
+  for (const auto& [column, row] : operands.tiles) launch_layer_tiles(layer, &column, row ? &*row : nullptr, stream);
+  for (const Operand& row : operands.rows) launch_layer_tiles(layer, nullptr, &row, stream);
 }
 
 }  // namespace
@@ -137,20 +129,20 @@ void compute(const SwigluBackward& layer, Bf16* out, Stream stream) { compute_la
 void compute(const Rounded& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 void compute(const RotaryBackward& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 
-void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
-  quantize_layer(layer, tasks, out, stream);
+void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+  quantize_layer(layer, tasks, stream);
 }
-void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
-  quantize_layer(layer, tasks, out, stream);
+void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+  quantize_layer(layer, tasks, stream);
 }
-void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
-  quantize_layer(layer, tasks, out, stream);
+void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+  quantize_layer(layer, tasks, stream);
 }
-void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
-  quantize_layer(layer, tasks, out, stream);
+void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+  quantize_layer(layer, tasks, stream);
 }
-void quantize(const RotaryBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream) {
-  quantize_layer(layer, tasks, out, stream);
+void quantize(const RotaryBackward& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+  quantize_layer(layer, tasks, stream);
 }
 
 void rms_statistics(const RmsStatistics& p, Stream stream) {

@@ -76,14 +76,14 @@ bool layers_take(const QuantizeSpec& spec);
 bool layers_take(const Rounded& layer);
 bool layers_take(const RotaryBackward& layer);
 
-// Quantizes the layer's result for every task and, where `out` is given, writes the result itself too. Tasks that share
-// grid and rounding, one a row and one a column, read the layer's inputs once. Formats whose levels are of no grid that
-// the kernels know by formula are refused: compute the layer and quantize its result.
-void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
-void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
-void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
-void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
-void quantize(const RotaryBackward& layer, std::span<const QuantizeTask> tasks, Bf16* out, Stream stream);
+// Quantizes the layer's result, which is not written, for every task. Tasks that share grid and rounding, one a row and
+// one a column, read the layer's inputs once. Formats whose levels are of no grid that the kernels know by formula are
+// refused: compute the layer and quantize its result.
+void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Stream stream);
+void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Stream stream);
+void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Stream stream);
+void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Stream stream);
+void quantize(const RotaryBackward& layer, std::span<const QuantizeTask> tasks, Stream stream);
 
 // rstd = 1 / sqrt(mean(x^2) + epsilon) of every row of x, or of x + branch, which is then written (BF16) to `sum`.
 struct RmsStatistics {
@@ -110,7 +110,6 @@ struct RmsNormBackward {
   const Bf16* residual = nullptr;  // [rows, columns]; null: dx alone
   Bf16* dx = nullptr;              // [rows, columns]; may be dy or residual
   float* dweight = nullptr;        // [columns]
-  bool accumulate = false;         // dweight is added to what is there
   float* workspace = nullptr;      // rms_norm_backward_workspace() values
 };
 void rms_norm_backward(const RmsNormBackward& p, Stream stream);

@@ -158,8 +158,7 @@ constexpr int kSumGroups = 32;
 
 // Adds the parts: each of the groups every 32nd, then the groups one after the other.
 __global__ void __launch_bounds__(kSumColumns* kSumGroups)
-    sum_of_parts(const float* __restrict__ parts, std::int64_t count, std::int64_t columns, float* dweight,
-                 bool accumulate) {
+    sum_of_parts(const float* __restrict__ parts, std::int64_t count, std::int64_t columns, float* dweight) {
   __shared__ float sums[kSumGroups][kSumColumns];
   const std::int64_t column = std::int64_t{blockIdx.x} * kSumColumns + threadIdx.x;
   float sum = 0;
@@ -173,7 +172,7 @@ __global__ void __launch_bounds__(kSumColumns* kSumGroups)
   float total = 0;
 #pragma unroll
   for (int i = 0; i < kSumGroups; ++i) total += sums[i][threadIdx.x];
-  dweight[column] = accumulate ? dweight[column] + total : total;
+  dweight[column] = total;
 }
 
 std::int64_t parts_of(std::int64_t rows) { return (rows + kPartRows - 1) / kPartRows; }
@@ -203,8 +202,7 @@ void launch_rms_norm_backward(const RmsNormBackward& p, Stream stream) {
   }
   check_launch("backward_of_part", p.rows, p.columns);
   const auto across = static_cast<unsigned>((p.columns + kSumColumns - 1) / kSumColumns);
-  sum_of_parts<<<across, dim3(kSumColumns, kSumGroups), 0, stream>>>(p.workspace, parts, p.columns, p.dweight,
-                                                                     p.accumulate);
+  sum_of_parts<<<across, dim3(kSumColumns, kSumGroups), 0, stream>>>(p.workspace, parts, p.columns, p.dweight);
   check_launch("sum_of_parts", parts, p.columns);
 }
 

@@ -79,14 +79,13 @@ struct MatrixSource {
   }
 };
 
-// The result of a layer, made of its inputs while they are loaded; `out` gets a copy unless it is null.
+// The result of a layer, made of its inputs while they are loaded.
 template <typename Layer>
 struct LayerSource {
   static constexpr DType kType = DType::kBF16;
   static constexpr bool kAsync = false;
   static constexpr Pairs kPairs = Layer::kPairs;
   Layer layer;
-  Bf16* out;
 
   __host__ __device__ std::int64_t rows() const { return layer.rows(); }
   __host__ __device__ std::int64_t columns() const { return layer.columns(); }
@@ -109,13 +108,8 @@ struct LayerSource {
     const bool inside = column < columns();
     const auto at = layer.at(inside ? column : 0);
     constexpr int kTogether = Layer::kTogether;
-    const auto put = [&](int second, int step, std::uint32_t r, const uint4& vector, bool valid) {
-      *reinterpret_cast<uint4*>(stages[second] + place + step * tile_word(kTileStepRows, 0)) = vector;
-      if (valid && out != nullptr) {
-        std::int64_t apart = 0;
-        if constexpr (kBoth) apart = second * layer.half();
-        *reinterpret_cast<uint4*>(out + r * columns() + column + apart) = vector;
-      }
+    const auto put = [&](int stage, int step, const uint4& vector) {
+      *reinterpret_cast<uint4*>(stages[stage] + place + step * tile_word(kTileStepRows, 0)) = vector;
     };
 #pragma unroll
     for (int i = 0; i < kTileSteps; i += kTogether) {
@@ -132,10 +126,10 @@ struct LayerSource {
         if constexpr (kBoth) {
           uint4 both[2]{};
           if (valid) layer.finish_both(at, raw[k], both);
-          put(0, i + k, r, both[0], valid);
-          put(1, i + k, r, both[1], valid);
+          put(0, i + k, both[0]);
+          put(1, i + k, both[1]);
         } else {
-          put(0, i + k, r, valid ? layer.finish(at, raw[k]) : uint4{}, valid);
+          put(0, i + k, valid ? layer.finish(at, raw[k]) : uint4{});
         }
       }
     }

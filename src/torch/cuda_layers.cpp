@@ -51,7 +51,7 @@ void rms_norm_backward(const at::Tensor& dy, const RmsStatistics& of, const at::
   const at::Tensor workspace = at::empty({cuda::rms_norm_backward_workspace(rows, columns)}, weight.options());
   cuda::rms_norm_backward(
       {rows, columns, bf16_input(of.x), weight.const_data_ptr<float>(), of.rstd.const_data_ptr<float>(), bf16_input(dy),
-       bf16_input(residual), bf16_output(result.dx), result.dweight.mutable_data_ptr<float>(), false,
+       bf16_input(residual), bf16_output(result.dx), result.dweight.mutable_data_ptr<float>(),
        workspace.mutable_data_ptr<float>()},
       stream());
 }
@@ -135,12 +135,12 @@ void quantize_known(const Source& source, std::span<const QuantizeTask> tasks) {
   switch (source.kind()) {
     case Source::Kind::kMatrix: break;
     case Source::Kind::kRmsNorm:
-      return cuda::quantize(norm_of(source.input(), source.rstd(), source.weight()), tasks, nullptr, stream());
-    case Source::Kind::kSwiglu: return cuda::quantize(swiglu_of(source.input()), tasks, nullptr, stream());
+      return cuda::quantize(norm_of(source.input(), source.rstd(), source.weight()), tasks, stream());
+    case Source::Kind::kSwiglu: return cuda::quantize(swiglu_of(source.input()), tasks, stream());
     case Source::Kind::kSwigluBackward:
-      return cuda::quantize(swiglu_backward_of(source.dy(), source.input()), tasks, nullptr, stream());
-    case Source::Kind::kRotaryBackward: return cuda::quantize(rotary_backward_of(source), tasks, nullptr, stream());
-    case Source::Kind::kRounded: return cuda::quantize(rounded_of(source.input()), tasks, nullptr, stream());
+      return cuda::quantize(swiglu_backward_of(source.dy(), source.input()), tasks, stream());
+    case Source::Kind::kRotaryBackward: return cuda::quantize(rotary_backward_of(source), tasks, stream());
+    case Source::Kind::kRounded: return cuda::quantize(rounded_of(source.input()), tasks, stream());
   }
 }
 
