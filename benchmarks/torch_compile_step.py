@@ -126,7 +126,12 @@ def main() -> int:
     arguments = parser.parse_args()
     with open(arguments.model, "rb") as file:
         shape = tomllib.load(file)
-    shape.update((key, int(value)) for key, value in (entry.split("=", 1) for entry in arguments.set))
+    numbers = [key for key, value in shape.items() if isinstance(value, int)]
+    for entry in arguments.set:
+        key, _, value = entry.partition("=")
+        if key not in numbers or not value.isdecimal():
+            parser.error(f"--set {entry}: expected KEY=NUMBER, where KEY is one of {', '.join(numbers)}")
+        shape[key] = int(value)
     if shape["vocab_size"] == 0:
         parser.error("the vocabulary of the model is that of its data: choose one, for instance --set vocab_size=32000")
     modes = arguments.modes.split(",")

@@ -5,15 +5,13 @@
 
 #include <vector>
 
-#include "torch/kernels.h"
-#include "ufp4/backend.h"
+#include "gpu_usable.h"
 
 namespace ufp4 {
 
 inline std::vector<at::Device> test_devices() {
   std::vector<at::Device> list{at::kCPU};
-  const at::Device gpu(at::kCUDA, 0);
-  if (has_kernels(gpu) && find_backend("cuda").available()) list.push_back(gpu);
+  if (gpu_usable()) list.emplace_back(at::kCUDA, 0);
   return list;
 }
 

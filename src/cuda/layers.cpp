@@ -109,7 +109,7 @@ bool layers_take(const QuantizeSpec& spec) {
   return spec.axis == Axis::kColumn || std::max(spec.block_size(), spec.hadamard.size) <= kTileRowReach;
 }
 
-bool layers_take(const Rounded& layer) { return layer.columns % 8 == 0 && aligned(layer.x); }
+bool layers_take(const Rounded& layer) { return layer.columns % kLayerWidthMultiple == 0 && aligned(layer.x); }
 
 bool layers_take(const RotaryBackward& layer) {
   std::int64_t heads = 0;
@@ -117,9 +117,9 @@ bool layers_take(const RotaryBackward& layer) {
     if (part.heads == 0) continue;
     heads += part.heads;
     const bool dense = layer.rows == layer.tokens || part.batch_stride == layer.tokens * part.token_stride;
-    if (!dense || part.token_stride % 8 != 0 || part.head_stride % 8 != 0 || !aligned(part.from)) return false;
+    if (!dense || !readable(part)) return false;
   }
-  return layer.size > 0 && layer.size % 16 == 0 && heads * layer.size == layer.columns && layer.tokens > 0 &&
+  return layer.size > 0 && layer.size % kHeadMultiple == 0 && heads * layer.size == layer.columns && layer.tokens > 0 &&
          layer.rows % layer.tokens == 0 && layer.rows * layer.tokens < std::int64_t{1} << 32 && aligned(layer.table);
 }
 

@@ -71,6 +71,11 @@ __global__ void __launch_bounds__(kTokens* kTokenThreads)
 
 }  // namespace
 
+bool readable(const RotaryPart& part) {
+  return part.token_stride % kVector == 0 && part.head_stride % kVector == 0 &&
+         reinterpret_cast<std::uintptr_t>(part.from) % 16 == 0;
+}
+
 void rotary(const RotaryArgs& args, Stream stream) {
   if (args.size % kHeadMultiple != 0) {
     throw InputError("rotary embedding: heads of " + std::to_string(args.size) + " values, expected a multiple of " +

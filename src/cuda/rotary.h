@@ -18,6 +18,9 @@ struct RotaryPart {
   bool turned = true;
 };
 
+// Whether the heads of a token lie as described, on 16 bytes.
+bool readable(const RotaryPart& part);
+
 // Turns each pair (i, i + size / 2) of the parts' heads by the angle of its token, times `direction` (1, or -1 for the
 // gradient), in FP32, and rounds to BF16: numerically what cpu_layers::rotate does.
 struct RotaryArgs {

@@ -62,12 +62,15 @@ void swiglu_backward(const at::Tensor& dy, const at::Tensor& h, const at::Tensor
   cuda::compute(swiglu_backward_of(dy, h), bf16_output(dh), stream());
 }
 
-// The heads as the kernel reads them, copied if they lie otherwise.
-at::Tensor aligned(const at::Tensor& heads) {
-  const auto fits = [&](std::int64_t axis) { return heads.size(axis) == 1 || heads.stride(axis) % 8 == 0; };
-  const bool vectors = heads.stride(3) == 1 && fits(0) && fits(1) && fits(2) &&
-                       reinterpret_cast<std::uintptr_t>(heads.const_data_ptr()) % 16 == 0;
-  return vectors ? heads : heads.clone(at::MemoryFormat::Contiguous);
+cuda::RotaryPart part_of(const at::Tensor& heads, bool turned) {
+  return {bf16_input(heads), heads.stride(0), heads.stride(1), heads.stride(2), heads.size(2), turned};
+}
+
+// The heads, copied if kernels cannot read them as they lie.
+at::Tensor readable_heads(const at::Tensor& heads) {
+  const cuda::RotaryPart part = part_of(heads, false);
+  const bool readable = heads.stride(3) == 1 && part.batch_stride % 8 == 0 && cuda::readable(part);
+  return readable ? heads : heads.clone(at::MemoryFormat::Contiguous);
 }
 
 void rotary(const std::vector<RotaryHeads>& parts, const at::Tensor& table, float direction, const at::Tensor& to) {
@@ -78,10 +81,8 @@ void rotary(const std::vector<RotaryHeads>& parts, const at::Tensor& table, floa
   }
   std::vector<at::Tensor> read;  // given back in the order of the stream
   args.part_count = 0;
-  for (const auto& [given, turned] : parts) {
-    const at::Tensor& heads = read.emplace_back(aligned(given));
-    args.parts[args.part_count++] = {bf16_input(heads), heads.stride(0), heads.stride(1),
-                                     heads.stride(2),   heads.size(2),   turned};
+  for (const auto& [heads, turned] : parts) {
+    args.parts[args.part_count++] = part_of(read.emplace_back(readable_heads(heads)), turned);
   }
   args.to = bf16_output(to);
   args.all_heads = to.size(2);
@@ -105,8 +106,7 @@ cuda::RotaryBackward rotary_backward_of(const Source& source) {
   cuda::RotaryBackward result{source.rows(), source.columns(), {}, source.weight().const_data_ptr<float>(),
                               first.size(1), first.size(3)};
   for (std::size_t i = 0; i < source.heads().size(); ++i) {
-    const auto& [heads, turned] = source.heads()[i];
-    result.parts[i] = {bf16_input(heads), heads.stride(0), heads.stride(1), heads.stride(2), heads.size(2), turned};
+    result.parts[i] = part_of(source.heads()[i].heads, source.heads()[i].turned);
   }
   return result;
 }

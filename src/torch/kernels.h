@@ -11,7 +11,8 @@
 
 namespace ufp4 {
 
-// What a device must do: pointers are of its memory; work may go on after the return, in the order of torch's stream.
+// What a device must do: pointers are of its memory, and it is torch's current one; work may go on after the return, in
+// the order of torch's stream.
 struct Kernels {
   // `windows`: one for each task, or none.
   void (*quantize)(const ConstMatrix& in, std::span<const QuantizeTask> tasks,

@@ -13,8 +13,8 @@
 #include <ATen/ops/silu.h>
 #include <gtest/gtest.h>
 
-#include "gpu_usable.h"
 #include "relative_error.h"
+#include "test_devices.h"
 
 namespace ufp4 {
 namespace {
@@ -130,11 +130,8 @@ void expect_any_strides(const at::Device& device) {
   EXPECT_TRUE(from_odd.equal(to));
 }
 
-TEST(Rotary, WorksInPlaceAndFromAnyStrides) { expect_any_strides(at::kCPU); }
-
-TEST(Rotary, WorksInPlaceAndFromAnyStridesOnAGpu) {
-  if (!gpu_usable()) GTEST_SKIP() << "no GPU, or a build without CUDA";
-  expect_any_strides(at::Device(at::kCUDA, 0));
+TEST(Rotary, WorksInPlaceAndFromAnyStrides) {
+  for (const at::Device& device : test_devices()) expect_any_strides(device);
 }
 
 TEST(CrossEntropy, IsItsDefinition) {
