@@ -29,6 +29,7 @@ std::vector<at::Tensor> call(const char* name, std::vector<c10::IValue> stack, c
   }
   op.callBoxed(stack);
   std::vector<at::Tensor> results;
+  results.reserve(stack.size());
   for (const c10::IValue& value : stack) results.push_back(value.toTensor());
   return results;
 }
