@@ -22,13 +22,25 @@ c10::cuda::CUDAStream own_stream(const c10::Device& device) {
   return c10::cuda::getStreamFromPool(false, device.index());
 }
 
+// Ends a recording that an exception has cut short, which leaves it invalid.
+void give_up(at::cuda::CUDAGraph& graph) {
+  try {
+    graph.capture_end();
+  } catch (const c10::Error&) {
+    static_cast<void>(cudaGetLastError());
+  }
+}
+
 }  // namespace
 
 struct RecordedWork::Impl {
   explicit Impl(const c10::Device& device, bool r) : record(r), stream(own_stream(device)) {}
   ~Impl() {
-    c10::cuda::device_synchronize();
-    graph.reset();
+    try {
+      c10::cuda::device_synchronize();
+    } catch (const c10::Error&) {  // of a device that has failed: its memory goes with the process
+      static_cast<void>(graph.release());
+    }
   }
 
   bool record;
@@ -50,7 +62,12 @@ void RecordedWork::run(const std::function<void()>& work) {
     c10::cuda::CUDACachingAllocator::emptyCache();  // the recording has memory of its own
     auto graph = std::make_unique<at::cuda::CUDAGraph>();
     graph->capture_begin();
-    work();
+    try {
+      work();
+    } catch (...) {
+      give_up(*graph);
+      throw;
+    }
     graph->capture_end();
     impl_->graph = std::move(graph);
   }
