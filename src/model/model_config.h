@@ -66,9 +66,10 @@ std::int64_t non_embedding_parameter_count(const ModelConfig& config);
 double training_flops_per_token(const ModelConfig& config);
 
 // Bytes that a forward and backward pass over a micro-batch keeps: an estimate from above, where a linear keeps `stash`
-// bytes of every element it reads, and the first `recompute_layers` layers make the result of fc1 anew; without the
-// loss (loss_bytes), parameters, gradients and optimizer state.
-double activation_bytes(const ModelConfig& config, std::int64_t tokens, double stash,
-                        std::int64_t recompute_layers = 0);
+// bytes of every element it reads, and `keeping` of the layers keep the result of fc1; without the loss (loss_bytes),
+// parameters, gradients and optimizer state.
+double activation_bytes(const ModelConfig& config, std::int64_t tokens, double stash, std::int64_t keeping);
+// Bytes of one layer's result of fc1, in BF16.
+double fc1_result_bytes(const ModelConfig& config, std::int64_t tokens);
 
 }  // namespace ufp4

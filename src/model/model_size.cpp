@@ -1,5 +1,4 @@
 // Sizes that follow from a configuration alone.
-#include <algorithm>
 
 #include "model/model_config.h"
 #include "ufp4/error.h"
@@ -39,7 +38,11 @@ double training_flops_per_token(const ModelConfig& c) {
   return 6 * gemm_parameters + attention;
 }
 
-double activation_bytes(const ModelConfig& c, std::int64_t tokens, double stash, std::int64_t recompute_layers) {
+double fc1_result_bytes(const ModelConfig& c, std::int64_t tokens) {
+  return 2 * static_cast<double>(tokens) * static_cast<double>(2 * c.ffn);
+}
+
+double activation_bytes(const ModelConfig& c, std::int64_t tokens, double stash, std::int64_t keeping) {
   const auto d = static_cast<double>(c.d_model);
   const auto f = static_cast<double>(c.ffn);
   const auto qkv = static_cast<double>(c.qkv_size());
@@ -47,12 +50,10 @@ double activation_bytes(const ModelConfig& c, std::int64_t tokens, double stash,
       static_cast<double>(2 * (c.heads - c.kv_head_count()) * c.head_size());  // keys and values of groups
   const double layer = 2 * (2 * d)                                             // inputs of the two norms
                        + stash * (2 * d + f)                                   // inputs of the linears but linear_proj
-                       + 2 * (qkv + d + repeated);  // queries, keys, values, attention output
-  const double gate_and_up = 2 * (2 * f);
+                       + 2 * (qkv + d + repeated);       // queries, keys, values, attention output
   const double working = 2 * (6 * f + 4 * d + 2 * qkv);  // of the layer at hand, forward or backward
-  const auto layers = static_cast<double>(c.layers);
-  const double keeping = layers - std::min(layers, static_cast<double>(recompute_layers));
-  return static_cast<double>(tokens) * (layers * layer + keeping * gate_and_up + working + 4 * d);
+  return static_cast<double>(tokens) * (static_cast<double>(c.layers) * layer + working + 4 * d) +
+         static_cast<double>(keeping) * fc1_result_bytes(c, tokens);
 }
 
 }  // namespace ufp4

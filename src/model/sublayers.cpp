@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -71,7 +72,8 @@ struct State : torch::CustomClassHolder {
   at::Tensor norm_weight;
   LinearState first;
   std::optional<LinearState> second;           // of a feed forward, behind a SwiGLU
-  at::Tensor h;                                // the result of the first for the second; undefined if it is made anew
+  at::Tensor h;                                // the result of the first for the second; undefined if it is not kept
+  std::shared_ptr<Offload::Place> place;       // where it waits instead
   std::optional<AttentionSettings> attention;  // behind the first
   Attention attended;
 
@@ -99,9 +101,9 @@ struct State : torch::CustomClassHolder {
       return attended.out.detach().view({made.size(0), -1});
     }
     if (!second) return made;
-    at::Tensor y = second->forward(activated(made), keep);
-    if (keep && !options.recompute) h = std::move(made);
-    return y;
+    if (keep && options.offload != nullptr) place = options.offload->put(options.layer, made);
+    if (keep && !options.recompute && place == nullptr) h = made;
+    return second->forward(activated(made), keep);
   }
 
   // Of the norm's result and of the weights, of which those that were added in place are undefined.
@@ -115,6 +117,11 @@ struct State : torch::CustomClassHolder {
     if (!second) {
       auto [dnormed, dfirst] = first.backward(attention ? attention_gradient(dy) : Source::matrix(dy), norm_source);
       return {std::move(dnormed), std::move(dfirst), {}};
+    }
+    if (options.offload != nullptr) {
+      const at::Tensor back = options.offload->get(options.layer, place);
+      if (back.defined()) h = back;
+      place.reset();
     }
     if (!h.defined()) h = first.repeat(normed());
     auto [dactivated, dsecond] = second->backward(Source::matrix(dy), [this] { return activated(h); });

@@ -6,7 +6,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 
+#include "model/offload.h"
 #include "torch/quantized_linear.h"
 #include "torch/random_context.h"
 
@@ -32,6 +34,9 @@ struct SublayerOptions {
   // Whether the backward pass makes the result of fc1 anew instead of keeping it: a GEMM more, and the largest of all
   // kept activations less. It changes no bit.
   bool recompute = false;
+  // Where the result of fc1 may wait for the backward pass otherwise, and the number of the layer there; may be null.
+  std::shared_ptr<Offload> offload;
+  std::int64_t layer = 0;
 };
 
 // Adds the branch, and applies linear(rms_norm(x)): {x + branch, [tokens, out]}.

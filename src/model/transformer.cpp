@@ -7,12 +7,14 @@
 #include <c10/core/GradMode.h>
 
 #include <cmath>
+#include <memory>
 #include <string_view>
 
 #include "model/attention.h"
 #include "model/initial_weights.h"
 #include "model/layers.h"
 #include "model/loss.h"
+#include "model/offload.h"
 #include "model/sublayers.h"
 #include "torch/gemm.h"
 #include "ufp4/error.h"
@@ -48,6 +50,7 @@ struct Transformer::Impl {
   at::Tensor final_norm;
   at::Tensor lm_head;  // [V, D]
   at::Tensor table_TS;
+  std::shared_ptr<Offload> offload;  // null if nothing is to wait elsewhere
 
   Impl(const ModelConfig& c, const Recipe& r, const TransformerOptions& o);
 
@@ -69,6 +72,9 @@ Transformer::Impl::Impl(const ModelConfig& c, const Recipe& r, const Transformer
   validate(recipe);
   if (config.vocab_size == 0) throw InputError("model key 'vocab_size' is 0: give it, or take that of the data");
   embedding = add_matrix("embedding", config.vocab_size, config.d_model, kInitialDeviation);
+  if (options.offload_layers > 0) {
+    offload = std::make_shared<Offload>(options.device, config.layers, options.offload_layers);
+  }
   blocks.reserve(static_cast<std::size_t>(config.layers));
   for (std::int64_t i = 0; i < config.layers; ++i) blocks.push_back(add_block(i));
   final_norm = add_norm("final_norm", config.d_model);
@@ -143,8 +149,9 @@ at::Tensor Transformer::Impl::hidden(const at::Tensor& tokens_BT, const RandomCo
   Residual stream{embed(embedding, tokens_BT.reshape({-1})), {}};
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     Block& block = blocks[i];
-    const bool recompute = static_cast<std::int64_t>(i) < options.recompute_layers;
-    const SublayerOptions sublayer{config.norm_epsilon, options.fused, recompute};
+    const auto layer = static_cast<std::int64_t>(i);
+    const bool recompute = layer >= options.offload_layers && layer < options.offload_layers + options.recompute_layers;
+    const SublayerOptions sublayer{config.norm_epsilon, options.fused, recompute, offload, layer};
     const auto [x, attended_ND] = attention(block, stream, tokens_BT.size(0), context, sublayer);
     stream = {x, block.proj.layer.forward(attended_ND, block.proj.weight, context)};
     stream = feed_forward(stream, block.ffn_norm, block.fc1, block.fc2, context, sublayer);

@@ -24,7 +24,8 @@ struct TransformerOptions {
   Stash stash = Stash::kPacked;
   WeightLife weight_life = WeightLife::kStep;
   bool fused = true;                  // SublayerOptions::fused
-  std::int64_t recompute_layers = 0;  // from the first on: SublayerOptions::recompute
+  std::int64_t offload_layers = 0;    // from the first on, but never all: SublayerOptions::offload
+  std::int64_t recompute_layers = 0;  // after those: SublayerOptions::recompute
   GemmPath path = GemmPath::kEmulated;
   std::int64_t loss_chunk = 0;  // tokens whose logits exist at a time; 0: chosen from the vocabulary
 };

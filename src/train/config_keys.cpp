@@ -159,22 +159,30 @@ const std::vector<ConfigKey>& table() {
        "what multiplies quantized operands; auto: FP8 tensor cores where the device has them and both operands are "
        "exact "
        "E4M3 numbers (int4_p2), else BF16; emulated: BF16 always"},
+      {"train.offload_layers",
+       UFP4_SLOT(train.offload_layers),
+       0,
+       9e15,
+       {},
+       true,
+       "in how many layers, from the first on but never the last, the result of linear_fc1, the largest activation, "
+       "waits for the backward pass in the memory of the host, copied beside the work of the GPU; changes memory, no "
+       "result"},
       {"train.recompute",
        UFP4_SLOT(train.recompute),
        0,
        0,
        {"none", "ffn"},
        true,
-       "what the backward pass makes anew instead of keeping it; ffn: the result of linear_fc1, the largest "
-       "activation, "
-       "for a GEMM more; changes memory, no result"},
+       "what the backward pass makes anew instead of keeping it; ffn: the result of linear_fc1, for a GEMM more; "
+       "changes memory, no result"},
       {"train.recompute_layers",
        UFP4_SLOT(train.recompute_layers),
        0,
        9e15,
        {},
        true,
-       "in how many layers, from the first on, train.recompute applies; 0: in all"},
+       "in how many layers, after those of train.offload_layers, train.recompute applies; 0: in all"},
       {"train.threads", UFP4_SLOT(train.threads), 0, 4096, {}, true, "threads of the CPU; 0: all cores"},
       {"train.log_every", UFP4_SLOT(train.log_every), 1, kMaxSteps, {}, true, "steps between lines of the log"},
       {"train.eval_every",

@@ -1,9 +1,12 @@
 #include "train/memory.h"
 
+#include <ATen/Context.h>
+#include <ATen/core/CachingHostAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <sys/resource.h>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <limits>
@@ -53,6 +56,21 @@ double available_host_memory() {
   return available;
 }
 
+// Throws InputError if nothing can wait in the memory of the host, or not so much.
+void check_host_memory(const RunConfig& config, const c10::Device& device, double need) {
+  if (config.train.offload_layers == 0) return;
+  const std::string setting = "train.offload_layers is " + std::to_string(config.train.offload_layers);
+  if (device.is_cpu()) {
+    throw InputError(setting + ", but the run is on the CPU, which has activations in its memory anyway, expected 0");
+  }
+  // What an earlier run of this process has left with torch.
+  if (at::hasCUDA()) at::getHostAllocator(device.type())->empty_cache();
+  const double available = available_host_memory();
+  if (need <= available) return;
+  throw InputError(setting + ", which takes " + gib(need) + " of the host's memory, but " + gib(available) +
+                   " are free there: lower it");
+}
+
 }  // namespace
 
 MemoryEstimate estimate_memory(const RunConfig& config, const c10::Device& device) {
@@ -68,11 +86,26 @@ MemoryEstimate estimate_memory(const RunConfig& config, const c10::Device& devic
   estimate.state = parameters * (3 * 4 + operands);
   estimate.gradients = parameters * 4;
   const std::int64_t tokens = config.train.micro_batch * config.model.context;
-  estimate.activations = activation_bytes(config.model, tokens, stash, recomputed_layers(config)) +
+  const std::int64_t keeping = config.model.layers - offloaded_layers(config) - recomputed_layers(config);
+  estimate.activations = activation_bytes(config.model, tokens, stash, keeping) +
                          loss_bytes(tokens, config.model.d_model, config.model.vocab_size, device);
+  // torch takes page-locked memory in powers of two.
+  estimate.host = static_cast<double>(offloaded_layers(config)) *
+                  std::exp2(std::ceil(std::log2(fc1_result_bytes(config.model, tokens))));
   estimate.total = estimate.state + (one_pass ? std::max(estimate.gradients, estimate.activations)
                                               : estimate.gradients + estimate.activations);
   return estimate;
+}
+
+std::string ways_to_less_memory(const RunConfig& config, const c10::Device& device) {
+  const auto now = [](std::int64_t value) { return " (" + std::to_string(value) + ")"; };
+  std::string ways = "lower train.micro_batch" + now(config.train.micro_batch) +
+                     ", while train.batch may stay, or model.context" + now(config.model.context);
+  if (!device.is_cpu() && offloaded_layers(config) < config.model.layers - 1) {
+    ways += ", raise train.offload_layers" + now(offloaded_layers(config));
+  }
+  if (config.train.recompute == "none") ways += ", set train.recompute to ffn";
+  return ways + ", or choose a smaller model";
 }
 
 double available_memory(const c10::Device& device) {
@@ -84,6 +117,7 @@ double available_memory(const c10::Device& device) {
 
 void check_memory(const RunConfig& config, const c10::Device& device) {
   const MemoryEstimate need = estimate_memory(config, device);
+  check_host_memory(config, device, need.host);
   const double available = available_memory(device);
   if (need.total <= available) return;
   const bool model_too_large = need.state + need.gradients > available;
@@ -92,9 +126,9 @@ void check_memory(const RunConfig& config, const c10::Device& device) {
                    gib(need.gradients) + " for gradients, " + gib(need.activations) +
                    " for the activations of a micro-batch of " + std::to_string(config.train.micro_batch) + " x " +
                    std::to_string(config.model.context) + " tokens), but " + gib(available) + " are free on " +
-                   device.str() + ": lower " +
-                   (model_too_large ? "model.d_model or model.layers, or choose a smaller model"
-                                    : "train.micro_batch (train.batch may stay) or model.context"));
+                   device.str() + ": " +
+                   (model_too_large ? "lower model.d_model or model.layers, or choose a smaller model"
+                                    : ways_to_less_memory(config, device)));
 }
 
 void begin_peak_memory(const c10::Device& device) {

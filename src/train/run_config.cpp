@@ -84,10 +84,15 @@ void resolve(RunConfig& config) {
 
 }  // namespace
 
+std::int64_t offloaded_layers(const RunConfig& config) {
+  return std::min(config.train.offload_layers, config.model.layers - 1);
+}
+
 std::int64_t recomputed_layers(const RunConfig& config) {
   if (config.train.recompute == "none") return 0;
   const std::int64_t layers = config.train.recompute_layers;
-  return layers == 0 ? config.model.layers : std::min(layers, config.model.layers);
+  const std::int64_t left = config.model.layers - offloaded_layers(config);
+  return layers == 0 ? left : std::min(layers, left);
 }
 
 double default_learning_rate(const ModelConfig& model) {

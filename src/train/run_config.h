@@ -52,6 +52,7 @@ struct TrainSettings {
   std::string graph = "on";
   std::string producers = "fused";
   std::string gemm = "auto";
+  std::int64_t offload_layers = 0;
   std::string recompute = "none";
   std::int64_t recompute_layers = 0;
   std::int64_t threads = 0;
@@ -99,7 +100,9 @@ std::optional<Difference> first_difference(const RunConfig& found, const RunConf
 // All keys with type, range, default and meaning, as text for people.
 std::string describe_keys();
 
-// How many layers, from the first on, train.recompute is for.
+// How many layers, from the first on but never the last, train.offload_layers is for, and how many after those
+// train.recompute.
+std::int64_t offloaded_layers(const RunConfig& config);
 std::int64_t recomputed_layers(const RunConfig& config);
 
 // The peak learning rate for a model of this width: 0.0014 at d_model 256, falling with the square root of the width.

@@ -129,6 +129,7 @@ class Run {
             .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kNone,
             .weight_life = config_.train.micro_batch == config_.train.batch ? WeightLife::kPass : WeightLife::kStep,
             .fused = config_.train.producers == "fused",
+            .offload_layers = offloaded_layers(config_),
             .recompute_layers = recomputed_layers(config_),
             .path = path};
   }
@@ -288,6 +289,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   const DeviceChoice choice = choose_device(config.train.device, "train.device", config.model, {&config.recipe, 1});
   const at::Device device = choice.device;
   config.train.device = choice.name();
+  if (events.info && !choice.note.empty()) events.info(choice.note);
   if (config.model.vocab_size > 0) check_memory(config, device);
   const std::unique_ptr<Dataset> data = Dataset::open(data_config(config));
   check_vocabulary(config, *data);
@@ -310,7 +312,6 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
                        std::string(default_backend().name()),
                        data->entropy_rate()};
   write_run_folder(folder, config, facts);
-  if (events.info && !choice.note.empty()) events.info(choice.note);
   if (events.info) {
     events.info("recipe " + config.recipe.name + ", model " + config.model.name + " with " +
                 std::to_string(parameter_count(config.model)) + " parameters on " + facts.device +
@@ -329,11 +330,8 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
 } catch (const c10::OutOfMemoryError& error) {
   // torch's message begins with what was asked for and how much there is.
   const std::string message = error.what_without_backtrace();
-  throw RunError(message.substr(0, message.find(" If reserved but unallocated")) + " Lower train.micro_batch (" +
-                 std::to_string(config.train.micro_batch) + "; train.batch may stay) or model.context (" +
-                 std::to_string(config.model.context) + ")" +
-                 (config.train.recompute == "none" ? ", set train.recompute to ffn" : "") +
-                 ", or choose a smaller model");
+  throw RunError(message.substr(0, message.find(" If reserved but unallocated")) +
+                 " What helps: " + ways_to_less_memory(config, at::Device(at::kCUDA, 0)));
 } catch (const c10::Error& error) {
   // The first line says what is wrong; the rest is a stack of torch's own functions.
   const std::string message = error.what_without_backtrace();

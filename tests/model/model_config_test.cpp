@@ -85,12 +85,12 @@ TEST(ModelConfig, AFileWithoutANameIsCalledAfterItself) {
 TEST(ModelConfig, ThePackedStashTakesLess) {
   ModelConfig config = load_model_config("10m");
   config.vocab_size = 320;
-  EXPECT_LT(activation_bytes(config, 4096, 0.75), activation_bytes(config, 4096, 2));
-  const double none = activation_bytes(config, 4096, 0);
-  EXPECT_LT(none, activation_bytes(config, 4096, 0.75));
-  const double of_a_layer = none - activation_bytes(config, 4096, 0, 1);
-  EXPECT_EQ(of_a_layer, 4096.0 * 2 * 2 * static_cast<double>(config.ffn));
-  EXPECT_EQ(activation_bytes(config, 4096, 0, 100), none - static_cast<double>(config.layers) * of_a_layer);
+  const std::int64_t layers = config.layers;
+  EXPECT_LT(activation_bytes(config, 4096, 0.75, layers), activation_bytes(config, 4096, 2, layers));
+  const double none = activation_bytes(config, 4096, 0, layers);
+  EXPECT_LT(none, activation_bytes(config, 4096, 0.75, layers));
+  EXPECT_EQ(fc1_result_bytes(config, 4096), 4096.0 * 2 * 2 * static_cast<double>(config.ffn));
+  EXPECT_EQ(none - activation_bytes(config, 4096, 0, layers - 1), fc1_result_bytes(config, 4096));
 }
 
 }  // namespace

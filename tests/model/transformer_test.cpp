@@ -143,6 +143,7 @@ TEST(Transformer, WhatIsKeptAndTheChunkOfTheLossChangeNothing) {
     for (const std::int64_t layers : {0, 1, 2}) {
       expect_same({.seed = 3, .stash = Stash::kNone, .fused = fused, .recompute_layers = layers});
       expect_same({.seed = 3, .weight_life = WeightLife::kPass, .fused = fused, .recompute_layers = layers});
+      expect_same({.seed = 3, .fused = fused, .offload_layers = 1, .recompute_layers = layers});
     }
   }
   Transformer chunked(config, ufp4_recipe(), {.seed = 3, .loss_chunk = 5});

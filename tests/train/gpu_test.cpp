@@ -70,6 +70,34 @@ TEST_F(GpuTrain, NeitherStashNorGraphNorFusedProducersNorRecomputationChangeABit
   }
 }
 
+// Activations so large beside the work of a layer that copies are under way all the time.
+TEST_F(GpuTrain, OffloadingChangesNoBit) {
+  for (const char* recipe : {"ufp4_p2", "bf16"}) {
+    for (const char* micro_batch : {"train.micro_batch=4", "train.micro_batch=2"}) {
+      const auto deep = [&](std::vector<const char*> settings) {
+        settings.insert(settings.end(), {micro_batch, "model.layers=8", "model.ffn=1024", "train.eval_every=7"});
+        return run(recipe, settings);
+      };
+      const auto peak = [](const fs::path& of) {  // before the first step that measures operands
+        return static_cast<double>(read_metrics(of / "metrics.jsonl").steps.at(4).memory_bytes);
+      };
+      const fs::path all = deep({});
+      const RunConfig run_config = config(recipe, {micro_batch, "model.ffn=1024"});
+      const double one = fc1_result_bytes(run_config.model, run_config.train.micro_batch * run_config.model.context);
+      for (const std::vector<const char*>& settings :
+           {std::vector{"train.offload_layers=3"}, std::vector{"train.offload_layers=8"},
+            std::vector{"train.offload_layers=4", "train.graph=off"},
+            std::vector{"train.offload_layers=2", "train.recompute=ffn", "train.recompute_layers=1",
+                        "train.analyze_every=6"}}) {
+        const fs::path offloaded = deep(settings);
+        EXPECT_EQ(losses(offloaded), losses(all)) << recipe << ", " << micro_batch << ", " << settings[0];
+        EXPECT_TRUE(weights(offloaded) == weights(all)) << recipe << ", " << micro_batch << ", " << settings[0];
+        EXPECT_LT(peak(offloaded), peak(all) - 2.5 * one) << recipe << ", " << micro_batch << ", " << settings[0];
+      }
+    }
+  }
+}
+
 // Longer than a tile of the fused kernels: norm and SwiGLU write what they make.
 TEST_F(GpuTrain, LongTransformsAndBlocksTrain) {
   for (const char* setting : {"recipe.*.hadamard=128", "recipe.*.*.block=128"}) {
