@@ -3,6 +3,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/zeros.h>
 
+#include <limits>
+
 #include "numerics/window.h"
 
 namespace ufp4 {
@@ -21,7 +23,7 @@ Windows::Windows(std::int64_t linears, const at::Device& device) {
 }
 
 void Windows::begin_step() {
-  expected_.copy_(seen_).mul_(kWindowRoom);
+  expected_.copy_(seen_).mul_(kWindowRoom).clamp_max_(std::numeric_limits<float>::max());
   seen_.zero_();
   left_.zero_();
 }
