@@ -14,6 +14,7 @@
 #include "train/checkpoint_analysis.h"
 #include "train/loaded_checkpoint.h"
 #include "train/operand_analysis.h"
+#include "train/torch_error.h"
 
 namespace ufp4 {
 namespace {
@@ -147,7 +148,7 @@ void multiply_along(std::vector<ChainLinear>& linears) {
 
 }  // namespace
 
-ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe> recipes) {
+ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe> recipes) try {
   at::set_num_threads(settings.threads);
   const LoadedCheckpoint checkpoint(settings, recipes);
   const at::Tensor& tokens = checkpoint.tokens();
@@ -188,6 +189,8 @@ ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe>
     report.recipes.push_back(std::move(result));
   }
   return report;
+} catch (const c10::Error& error) {
+  throw_plain(error, fewer_sequences(settings));
 }
 
 }  // namespace ufp4

@@ -6,13 +6,14 @@
 
 #include "train/loaded_checkpoint.h"
 #include "train/operand_analysis.h"
+#include "train/torch_error.h"
 
 namespace ufp4 {
 
 using Json = nlohmann::ordered_json;
 
 void analyze_operands(const BatchSettings& settings, std::span<const analysis::Scheme> schemes,
-                      const std::function<void(const OperandReport&)>& report) {
+                      const std::function<void(const OperandReport&)>& report) try {
   at::set_num_threads(settings.threads);
   const LoadedCheckpoint checkpoint(settings, {});
   if (settings.log) settings.log("bf16 pass");
@@ -20,6 +21,8 @@ void analyze_operands(const BatchSettings& settings, std::span<const analysis::S
   OperandAnalysis operands(Recipe{}, model.linears(), {{schemes.begin(), schemes.end()}, 0, settings.threads}, report);
   const auto seed = static_cast<std::uint64_t>(checkpoint.config().train.seed);
   model.loss(checkpoint.tokens(), operands.watch({.seed = seed})).backward();
+} catch (const c10::Error& error) {
+  throw_plain(error, fewer_sequences(settings));
 }
 
 Recipe recipe_of_format(const BlockFormat& format, int hadamard) {

@@ -74,4 +74,9 @@ Transformer LoadedCheckpoint::model(const Recipe& recipe) const {
   return model;
 }
 
+std::string fewer_sequences(const BatchSettings& settings) {
+  return "fewer sequences (" + std::to_string(settings.sequences) + ")" +
+         (settings.sequences > 1 ? "" : " there cannot be: a device with more memory");
+}
+
 }  // namespace ufp4

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
+
 #include "model/transformer.h"
 #include "train/checkpoint_analysis.h"
 #include "train/run_config.h"
@@ -29,5 +31,8 @@ class LoadedCheckpoint {
   std::int64_t step_ = 0;
   at::Tensor tokens_;
 };
+
+// What helps where memory runs out.
+std::string fewer_sequences(const BatchSettings& settings);
 
 }  // namespace ufp4

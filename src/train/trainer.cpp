@@ -24,6 +24,7 @@
 #include "train/peak.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
+#include "train/torch_error.h"
 #include "train/training_step.h"
 #include "ufp4/backend.h"
 #include "ufp4/error.h"
@@ -327,15 +328,9 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   TrainResult result = run.go(stop);
   if (result.finished) write_result(folder, result);
   return result;
-} catch (const c10::OutOfMemoryError& error) {
-  // torch's message begins with what was asked for and how much there is.
-  const std::string message = error.what_without_backtrace();
-  throw RunError(message.substr(0, message.find(" If reserved but unallocated")) +
-                 " What helps: " + ways_to_less_memory(config, at::Device(at::kCUDA, 0)));
 } catch (const c10::Error& error) {
-  // The first line says what is wrong; the rest is a stack of torch's own functions.
-  const std::string message = error.what_without_backtrace();
-  throw RunError("torch: " + message.substr(0, message.find('\n')));
+  const bool on_cpu = config.train.device == "cpu";
+  throw_plain(error, ways_to_less_memory(config, on_cpu ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0)));
 } catch (const std::filesystem::filesystem_error& error) {
   throw RunError(error.what());
 }

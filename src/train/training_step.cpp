@@ -30,6 +30,7 @@ TrainingStep::Result TrainingStep::run(std::int64_t step, double lr, const at::T
   if (watch != nullptr) {
     on_device(context, watch);
   } else {
+    const Phase phase("step");  // all that a profiler sees of a replay
     work_.run([&] { on_device(context, nullptr); });
   }
   return {optimizer_.result(), windows_ != nullptr ? windows_->left().sum().item<std::int64_t>() : 0};
