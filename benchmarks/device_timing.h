@@ -24,7 +24,15 @@ inline void check(cudaError_t error) {
 template <typename T>
 T* device_array(std::int64_t count) {
   void* data = nullptr;
-  check(cudaMalloc(&data, static_cast<std::size_t>(count) * sizeof(T)));
+  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+  if (cudaMalloc(&data, bytes) == cudaErrorMemoryAllocation) {
+    std::size_t available = 0;
+    std::size_t total = 0;
+    check(cudaMemGetInfo(&available, &total));
+    throw RunError("the GPU has no " + std::to_string(bytes) + " bytes more for the benchmark's matrices (" +
+                   std::to_string(available) + " of " + std::to_string(total) + " are free); choose a smaller size");
+  }
+  check(cudaGetLastError());
   return static_cast<T*>(data);
 }
 

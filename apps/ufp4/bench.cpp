@@ -81,8 +81,19 @@ void run_device(const Backend& backend, const Options& options, const bench::Ben
 }
 #endif
 
+// The one asked for; else the GPU where there is one.
+const Backend& chosen_backend(const Options& options) {
+  if (!options.backend.empty()) return find_backend(options.backend);
+#ifdef UFP4_HAVE_DEVICE_BENCH
+  for (const Backend* backend : backends()) {
+    if (backend->name() == "cuda" && backend->available()) return *backend;
+  }
+#endif
+  return default_backend();
+}
+
 void run(const Options& options) {
-  const Backend& backend = options.backend.empty() ? default_backend() : find_backend(options.backend);
+  const Backend& backend = chosen_backend(options);
   bench::BenchOptions measured;
   measured.rows = options.size_mib * (std::int64_t{1} << 20) / (measured.columns * 2);
   measured.repeats = options.repeats;
@@ -121,7 +132,7 @@ void add_bench(CLI::App& program) {
   verb->add_option("--repeats", options->repeats, "Repeats of which the median is taken (15)")
       ->check(whole_number(1, 10000));
   verb->add_option("--backend", options->backend,
-                   "A name that 'ufp4 info' lists, 'cuda' for the GPU (the fastest of this CPU)");
+                   "A name that 'ufp4 info' lists (cuda where there is a GPU, else the fastest of this CPU)");
   verb->footer("Example:\n  ufp4 bench --size 256 --json");
   verb->callback([options] { run(*options); });
 }

@@ -111,6 +111,10 @@ void run(const Options& options) {
   job.backend = options.backend.empty() ? &default_backend() : &find_backend(options.backend);
   job.threads = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
 
+  if (!job.backend->has_kernels(*job.spec.format)) {
+    fmt::print(stderr, "ufp4: backend {} has no kernels for {}: the reference quantizes it, which is slow\n",
+               job.backend->name(), job.spec.format->name);
+  }
   const auto start = std::chrono::steady_clock::now();
   const QuantizeFileResult result = quantize_file(job);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -46,14 +46,15 @@ class Backend {
   // Writes level * scale * global_scale of every element to `out`, dense [rows, columns], kF32 or kBF16.
   void dequantize(const ConstQuantized& in, void* out, DType out_dtype) const;
 
+  // Whether there are kernels for the format; the reference, much slower, does the others.
+  virtual bool has_kernels(const BlockFormat& format) const { return format.rule == ScaleRule::kAmax; }
+
  protected:
   // The arguments have been checked; no dimension is zero. The magnitudes that second-level scales follow from are in
   // the specs; dequantization gets decoded scales.
   virtual void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const = 0;
   virtual void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const = 0;
   virtual void run_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const;
-  // Whether the three above have kernels for the format; the reference does the others.
-  virtual bool has_kernels(const BlockFormat& format) const { return format.rule == ScaleRule::kAmax; }
 };
 
 // Every backend that was built, the preferred first, whether or not this machine can run it.

@@ -171,11 +171,15 @@ const Backend& find_backend(std::string_view name) {
     if (backend->name() == name) {
       if (!backend->available()) {
         throw InputError("backend '" + std::string(name) + "' (" + std::string(backend->description()) +
-                         ") cannot run on this machine");
+                         ") cannot run on this machine; '" + std::string(default_backend().name()) + "' can");
       }
       return *backend;
     }
     names.push_back(backend->name());
+  }
+  if (name == "cuda") {
+    throw InputError("backend 'cuda': this build has no CUDA kernels (configure with -DUFP4_CUDA=ON); '" +
+                     std::string(default_backend().name()) + "' is the fastest of this CPU");
   }
   throw InputError("unknown backend '" + std::string(name) + "'" + name_hint(name, names));
 }

@@ -72,7 +72,9 @@ def test_info(program):
 def test_bench(program, verbs):
     if "bench" not in verbs:
         pytest.skip("built without the benchmarks")
-    result = json.loads(program.succeeds("bench", "--json", "--size", 1, "--repeats", 1).stdout)
+    backends = json.loads(program.succeeds("info", "--json").stdout)["backends"]
+    chosen = next(b["name"] for b in backends if b["chosen"])
+    result = json.loads(program.succeeds("bench", "--json", "--size", 1, "--repeats", 1, "--backend", chosen).stdout)
     assert result["kernels"][0]["kernel"] == "memcpy"
     assert {"quantize", "dequantize"} <= {row["kernel"] for row in result["kernels"]}
     assert all(row["gb_per_s"] > 0 for row in result["kernels"])
@@ -80,6 +82,8 @@ def test_bench(program, verbs):
     kernels = sum(row["kernel"] != "memcpy" for row in result["kernels"])
     assert sum(line.startswith(("quantize", "dequantize")) for line in table) == kernels
     assert program.fails(2, "bench", "--backend", "avx9").startswith("unknown backend 'avx9'")
+    if "cuda" not in [b["name"] for b in backends]:
+        assert "this build has no CUDA kernels" in program.fails(2, "bench", "--backend", "cuda")
     assert program.fails(2, "bench", "--size", "0").startswith("--size: found '0', expected a whole number from 1")
 
 
