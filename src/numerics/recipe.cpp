@@ -178,7 +178,7 @@ void validate(const Recipe& recipe) {
         if (operand.quantized()) quantized_shape(0, 0, spec);
         if (operand.amax == AmaxSource::kDelayed &&
             !(operand.quantized() && operand.format->outer_is_free() && operand.outer == OuterScale::kTensor)) {
-          throw InputError("amax = 'delayed' is for int4_p2 with outer = 'tensor'");
+          throw InputError("amax = 'delayed' is for int4_p2 with outer = 'tensor'; for others set amax = 'exact' too");
         }
       } catch (const InputError& error) {
         throw InputError(where + "." + std::string(gemm.operands[i]) + ": " + error.what());
