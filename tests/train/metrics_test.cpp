@@ -24,7 +24,9 @@ TEST(Metrics, ReadBackExactly) {
   const auto path = folder / "metrics.jsonl";
   {
     MetricsWriter writer(path, 0);
-    writer.write(at_step(1, 0.1 + 0.2));
+    StepMetrics first = at_step(1, 0.1 + 0.2);
+    first.requantized = 7;
+    writer.write(first);
     StepMetrics skipped = at_step(2, 0);
     skipped.skipped = true;
     writer.write(skipped);
@@ -33,6 +35,8 @@ TEST(Metrics, ReadBackExactly) {
   const MetricsHistory history = read_metrics(path);
   ASSERT_EQ(history.steps.size(), 2U);
   EXPECT_EQ(history.steps[0].loss, 0.1 + 0.2);
+  EXPECT_EQ(history.steps[0].requantized, 7);
+  EXPECT_EQ(history.steps[1].requantized, 0);
   EXPECT_TRUE(history.steps[1].skipped);
   ASSERT_EQ(history.validations.size(), 1U);
   EXPECT_EQ(history.validations[0].loss, 1.0 / 3.0);
