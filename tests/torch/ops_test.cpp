@@ -4,9 +4,11 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 
+#include "gpu_usable.h"
 #include "numerics/reference.h"
 #include "ufp4/format.h"
 
@@ -97,6 +99,40 @@ TEST(Ops, GiveTheBitsOfTheReferenceForAnyNumberOfThreads) {
           << what;
     }
     at::set_num_threads(threads);
+  }
+}
+
+// With the number of the step in its memory, as a recorded training step has it.
+TEST(Ops, AGpuMakesWhatTheCpuMakes) {
+  if (!gpu_usable()) GTEST_SKIP() << "no GPU";
+  const ops::RandomArgs random{11, (std::uint64_t{1} << 63) + 12, 3, 40, 8};
+  ops::RandomArgs on_gpu = random;
+  on_gpu.step = 0;
+  on_gpu.step_tensor = at::full({1}, 3, at::TensorOptions().dtype(at::kInt).device(at::kCUDA));
+  for (const char* format : {"e1m2", "int4_full", "e2m1"}) {
+    for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
+      const at::Tensor x = at::randn({200, 152}).to(at::kBFloat16);
+      const at::Tensor x_gpu = x.to(at::kCUDA);
+      const ops::OperandArgs row{&find_format(format), 0, 16, rounding, 5};
+      const ops::OperandArgs column{&find_format(format), 0, 16, rounding, 6};
+      const std::string what = std::string(format) + (rounding == Rounding::kNearest ? ", rtne" : ", sr");
+      for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+        const ops::PackedOperand cpu = ops::quantize(x, row, axis, random);
+        const ops::PackedOperand gpu = ops::quantize(x_gpu, row, axis, on_gpu);
+        EXPECT_TRUE(at::equal(gpu.codes.cpu(), cpu.codes)) << what;
+        EXPECT_TRUE(at::equal(gpu.scales.cpu(), cpu.scales)) << what;
+        EXPECT_TRUE(at::equal(ops::quantize_dequantize(x_gpu, row, axis, on_gpu).cpu(),
+                              ops::quantize_dequantize(x, row, axis, random)))
+            << what;
+      }
+      for (const bool packed : {true, false}) {
+        const ops::BothOrientations cpu = ops::quantize_both(x, row, column, random, packed);
+        const ops::BothOrientations gpu = ops::quantize_both(x_gpu, row, column, on_gpu, packed);
+        EXPECT_TRUE(at::equal(gpu.row.cpu(), cpu.row)) << what;
+        EXPECT_TRUE(at::equal(gpu.column.codes.cpu(), cpu.column.codes)) << what;
+        EXPECT_TRUE(!packed || at::equal(gpu.column.scales.cpu(), cpu.column.scales)) << what;
+      }
+    }
   }
 }
 
