@@ -1,9 +1,12 @@
 // The bits of the GPU against those of the fastest CPU backend (which tests/backend holds to the scalar reference).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "cuda/device_case.h"
 #include "cuda/quantize.h"
@@ -74,7 +77,16 @@ void expect_equal(const HostMatrix& in, const std::vector<QuantizeSpec>& specs, 
   }
 }
 
-TEST_F(CudaQuantize, EveryVariantOnShapesThatFitNothing) {
+std::vector<std::string> all_format_names() {
+  std::vector<std::string> names;
+  for (const BlockFormat* format : all_formats()) names.emplace_back(format->name);
+  return names;
+}
+
+// A case for each format, so that sanitizers can take one at a time.
+class CudaQuantizeOf : public CudaQuantize, public ::testing::WithParamInterface<std::string> {};
+
+TEST_P(CudaQuantizeOf, EveryVariantOnShapesThatFitNothing) {
   struct Shape {
     std::int64_t rows, columns, padding, shift;
   };
@@ -85,24 +97,28 @@ TEST_F(CudaQuantize, EveryVariantOnShapesThatFitNothing) {
                                           {3, 300, 4, 0},
                                           {257, 8, 0, 0},
                                           {64, 65, 63, 0}}};
-  std::uint64_t seed = 0;
-  for (const BlockFormat* format : all_formats()) {
-    for (const Rounding rounding : kRoundings) {
-      for (const int hadamard : {0, 16, 32, 64, 128}) {
-        for (const int block : kBlockSizes) {
-          const Shape& s = kShapes[++seed % kShapes.size()];
-          const DType type = kTypes[seed / kShapes.size() % kTypes.size()];
-          const HostMatrix in = testing::hostile_matrix(type, s.rows, s.columns, s.padding, s.shift, seed);
-          for (const Axis axis : kAxes) {
-            expect_equal(in, {make_spec(*format, axis, rounding, hadamard, block)},
-                         seed % 2 == 0 ? DType::kBF16 : DType::kF32);
-          }
-          if (HasFailure()) return;
+  const std::vector<const BlockFormat*> list = all_formats();
+  const auto format = std::find_if(list.begin(), list.end(), [](const auto* f) { return f->name == GetParam(); });
+  ASSERT_NE(format, list.end());
+  std::uint64_t seed = 1000 * static_cast<std::uint64_t>(format - list.begin());
+  for (const Rounding rounding : kRoundings) {
+    for (const int hadamard : {0, 16, 32, 64, 128}) {
+      for (const int block : kBlockSizes) {
+        const Shape& s = kShapes[++seed % kShapes.size()];
+        const DType type = kTypes[seed / kShapes.size() % kTypes.size()];
+        const HostMatrix in = testing::hostile_matrix(type, s.rows, s.columns, s.padding, s.shift, seed);
+        for (const Axis axis : kAxes) {
+          expect_equal(in, {make_spec(**format, axis, rounding, hadamard, block)},
+                       seed % 2 == 0 ? DType::kBF16 : DType::kF32);
         }
+        if (HasFailure()) return;
       }
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Formats, CudaQuantizeOf, ::testing::ValuesIn(all_format_names()),
+                         [](const auto& name) { return name.param; });
 
 TEST_F(CudaQuantize, BothAxesFromOneRead) {
   for (const DType type : kTypes) {
