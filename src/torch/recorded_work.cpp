@@ -6,6 +6,8 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+
+#include <utility>
 #endif
 
 namespace ufp4 {
@@ -22,12 +24,14 @@ c10::cuda::CUDAStream own_stream(const c10::Device& device) {
   return c10::cuda::getStreamFromPool(false, device.index());
 }
 
-// Ends a recording that an exception has cut short, which leaves it invalid.
-void give_up(at::cuda::CUDAGraph& graph) {
+// Ends a recording that an exception has cut short. Where that leaves it invalid, torch's allocator goes on asking it
+// what it has recorded: then it is never destroyed.
+void give_up(std::unique_ptr<at::cuda::CUDAGraph> graph) {
   try {
-    graph.capture_end();
+    graph->capture_end();
   } catch (const c10::Error&) {
     static_cast<void>(cudaGetLastError());
+    static_cast<void>(graph.release());
   }
 }
 
@@ -65,7 +69,7 @@ void RecordedWork::run(const std::function<void()>& work) {
     try {
       work();
     } catch (...) {
-      give_up(*graph);
+      give_up(std::move(graph));
       throw;
     }
     graph->capture_end();
