@@ -10,6 +10,10 @@
 extern "C" {
 const char* __ubsan_default_options() { return "print_stacktrace=1"; }
 
+// More memory than there is, for which a test asks, is an error that torch reports, and not the program's end.
+const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+const char* __tsan_default_options() { return "allocator_may_return_null=1"; }
+
 #ifdef __SANITIZE_THREAD__
 // oneDNN, within torch, orders its caches of primitives by atomics that the sanitizer cannot see.
 const char* __tsan_default_suppressions() { return "race:dnnl::impl::\n"; }
