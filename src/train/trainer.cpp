@@ -329,8 +329,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   if (result.finished) write_result(folder, result);
   return result;
 } catch (const c10::Error& error) {
-  const bool on_cpu = config.train.device == "cpu";
-  throw_plain(error, ways_to_less_memory(config, on_cpu ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0)));
+  throw_plain(error, ways_to_less_memory(config, config.train.device == "cpu" ? at::kCPU : at::kCUDA));
 } catch (const std::filesystem::filesystem_error& error) {
   throw RunError(error.what());
 }
