@@ -7,6 +7,7 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <map>
 #include <utility>
 #endif
 
@@ -18,10 +19,14 @@ namespace {
 
 constexpr int kPlainRuns = 2;
 
-// What was enqueued on other streams before is waited for.
+// What was enqueued on other streams before is waited for. One for a device: torch keeps the workspaces of its
+// products, 64 MiB on a Hopper, for each stream that there has been.
 c10::cuda::CUDAStream own_stream(const c10::Device& device) {
   c10::cuda::device_synchronize();
-  return c10::cuda::getStreamFromPool(false, device.index());
+  thread_local std::map<c10::DeviceIndex, c10::cuda::CUDAStream> streams;
+  const auto found = streams.find(device.index());
+  if (found != streams.end()) return found->second;
+  return streams.emplace(device.index(), c10::cuda::getStreamFromPool(false, device.index())).first->second;
 }
 
 // Ends a recording that an exception has cut short. Where that leaves it invalid, torch's allocator goes on asking it

@@ -12,8 +12,8 @@ namespace ufp4 {
 // device memory: numbers that the host passes to a kernel are recorded with it. A replay has the bits of a run.
 class RecordedWork {
  public:
-  // On a GPU the calling thread's stream is one of this object's own while it lives. With `record` false every run is a
-  // plain one.
+  // On a GPU the calling thread's stream is, while this object lives, one that the thread keeps for such work. With
+  // `record` false every run is a plain one.
   RecordedWork(const c10::Device& device, bool record);
   ~RecordedWork();
   RecordedWork(const RecordedWork&) = delete;

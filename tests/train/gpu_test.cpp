@@ -31,6 +31,11 @@ std::string weights(const fs::path& run) {
   return std::string(map.text());
 }
 
+// Bytes, before the first step that measures operands.
+double peak(const fs::path& run) {
+  return static_cast<double>(read_metrics(run / "metrics.jsonl").steps.at(4).memory_bytes);
+}
+
 class GpuTrain : public testing::Test {
  protected:
   void SetUp() override {
@@ -78,9 +83,6 @@ TEST_F(GpuTrain, OffloadingChangesNoBit) {
         settings.insert(settings.end(), {micro_batch, "model.layers=8", "model.ffn=1024", "train.eval_every=7"});
         return run(recipe, settings);
       };
-      const auto peak = [](const fs::path& of) {  // before the first step that measures operands
-        return static_cast<double>(read_metrics(of / "metrics.jsonl").steps.at(4).memory_bytes);
-      };
       const fs::path all = deep({});
       const RunConfig run_config = config(recipe, {micro_batch, "model.ffn=1024"});
       const double one = fc1_result_bytes(run_config.model, run_config.train.micro_batch * run_config.model.context);
@@ -92,7 +94,7 @@ TEST_F(GpuTrain, OffloadingChangesNoBit) {
         const fs::path offloaded = deep(settings);
         EXPECT_EQ(losses(offloaded), losses(all)) << recipe << ", " << micro_batch << ", " << settings[0];
         EXPECT_TRUE(weights(offloaded) == weights(all)) << recipe << ", " << micro_batch << ", " << settings[0];
-        EXPECT_LT(peak(offloaded), peak(all) - 2.5 * one) << recipe << ", " << micro_batch << ", " << settings[0];
+        EXPECT_LT(peak(offloaded), peak(all) - 2 * one) << recipe << ", " << micro_batch << ", " << settings[0];
       }
     }
   }
@@ -134,8 +136,13 @@ TEST_F(GpuTrain, Fp8AgreesWithItsEmulation) {
   }
 }
 
-TEST_F(GpuTrain, TheSameRunHasTheSameBits) {
-  EXPECT_EQ(losses(run("ufp4", {"model.heads=1"})), losses(run("ufp4", {"model.heads=1"})));
+TEST_F(GpuTrain, TheSameRunHasTheSameBitsAndMemory) {
+  const fs::path first = run("ufp4", {"model.heads=1"});
+  for (int again = 0; again < 2; ++again) {
+    const fs::path next = run("ufp4", {"model.heads=1"});
+    EXPECT_EQ(losses(next), losses(first));
+    EXPECT_NEAR(peak(next), peak(first), 0.05 * peak(first));  // what an allocator rounds up depends on what was there
+  }
 }
 
 TEST_F(GpuTrain, TheLossFalls) {
