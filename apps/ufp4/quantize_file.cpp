@@ -273,7 +273,7 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
   }
   const SignalGuard signals;  // before the temporary file is there
   LargestMagnitudes amax(operands.size());
-  if (job.spec.format->has_global_scale()) {
+  if (job.spec.format->has_outer_scale()) {
     run_tiles(job, "measure", tiles, [&] {
       return [&job, &amax, tile_reader = TileReader(reader, job.spec.axis)](const Work& work) mutable {
         amax.raise(*work.operand, job.backend->tensor_amax(tile_reader.matrix(*work.operand, work.tile), job.spec));
@@ -282,7 +282,7 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
   }
   SafetensorsWriter writer(job.out, std::move(outputs));
   for (const Operand& operand : operands) {  // one without elements has no tile that would write it
-    const float none = job.spec.format->has_global_scale() ? 0.0F : 1.0F;
+    const float none = job.spec.format->has_outer_scale() ? 0.0F : 1.0F;
     if (operand.shape.rows * operand.shape.columns == 0) {
       writer.write(operand.global_scale, std::as_bytes(std::span(&none, 1)));
     }

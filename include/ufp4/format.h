@@ -69,11 +69,11 @@ struct BlockFormat {
   ScaleEncoding scale;
   std::string_view summary;  // one line for people
   ScaleRule rule = ScaleRule::kAmax;
-  float global_divisor = 0;  // second-level scale: amax of the tensor (or tile) / this; 0: none
+  float outer_divisor = 0;  // second-level scale: amax of the tensor (or tile) / this; 0: none
   int selector_block = 0;    // elements that share a selector byte (which alternative; which exponent); 0: no selectors
   Alternative alternative{};
 
-  constexpr bool has_global_scale() const { return global_divisor != 0; }
+  constexpr bool has_outer_scale() const { return outer_divisor != 0; }
   // Whether the second-level scale may be one of a row or of a tile instead of the tensor's.
   constexpr bool outer_is_free() const { return rule == ScaleRule::kPow2Window; }
   // Bytes of a block's scale, with its selectors, as the format stores them.

@@ -137,7 +137,7 @@ std::vector<float> tensor_amax(const MatrixSource& source, const MatrixAnalysis&
           Part part{};
           for (const std::size_t i : group.members) {
             const QuantizeSpec spec = spec_of(analysis.schemes[i], {});
-            if (!spec.format->has_global_scale()) continue;
+            if (!spec.format->has_outer_scale()) continue;
             if (part.rows == 0) part = transformed_part(tile, group.hadamard, own.buffers);
             auto found =
                 std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.first == spec.block_size(); });
@@ -229,7 +229,7 @@ MatrixSource source_of(const ConstMatrix& matrix, Axis axis) {
 
 int passes(std::span<const Scheme> schemes) {
   const bool twice =
-      std::any_of(schemes.begin(), schemes.end(), [](const Scheme& s) { return s.format->has_global_scale(); });
+      std::any_of(schemes.begin(), schemes.end(), [](const Scheme& s) { return s.format->has_outer_scale(); });
   return twice ? 2 : 1;
 }
 

@@ -44,7 +44,7 @@ HWY_NOINLINE void quantize_one_way(const Job& job, const BlockInput& in, const V
   const VF most = hn::Set(f, job.largest);
   const VF least = hn::Set(f, -job.largest);
   const VF unit = hn::Set(f, factor_unit<kGrid, kStochastic>(job));
-  const VF divisor = hn::Set(f, job.format->global_divisor);
+  const VF divisor = hn::Set(f, job.format->outer_divisor);
   const CodeValues value_of(job.code_values);
   VF error = hn::Zero(f);
   for (int run = 0; run < in.runs; ++run) {

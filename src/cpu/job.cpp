@@ -95,7 +95,7 @@ Expansion expansion_of(const BlockFormat& format, int block) {
 
 OuterTerms outer_terms(const Job& job, float amax) {
   constexpr float kFloatMax = std::numeric_limits<float>::max();
-  const float divisor = job.format->global_divisor;
+  const float divisor = job.format->outer_divisor;
   const float ratio = std::min(divisor / amax, kFloatMax);
   switch (job.rule) {
     case ScaleRule::kTensorE4m3: return {ratio * job.reciprocal, 1 / ratio};

@@ -73,7 +73,7 @@ Block tensor_e4m3_rule(const Input& in) {
   Block block;
   const float amax = largest_magnitude(in.values);
   if (amax == 0) return block;
-  const float g = std::min(in.format.global_divisor / in.outer_amax, kFloatMax);
+  const float g = std::min(in.format.outer_divisor / in.outer_amax, kFloatMax);
   const float reciprocal = 1.0F / in.format.element.largest();
   block.scale = e4m3_to_float(float_to_e4m3(std::min(amax * (g * reciprocal), kE4m3Largest)));
   encode_all(block, in, in.format.element, encode_multiplier(block.scale, g));
@@ -84,7 +84,7 @@ Block tensor_e4m3_int_rule(const Input& in) {
   Block block;
   const float amax = largest_magnitude(in.values);
   if (amax == 0) return block;
-  const float c = std::min(in.format.global_divisor / in.outer_amax, kFloatMax);
+  const float c = std::min(in.format.outer_divisor / in.outer_amax, kFloatMax);
   block.scale = e4m3_to_float(float_to_e4m3(std::min((amax / in.format.element.largest()) * c, kE4m3Largest)));
   if (block.scale == 0) return block;
   encode_all(block, in, in.format.element, std::min(1 / ((1 / c) * block.scale), kFloatMax));
@@ -95,7 +95,7 @@ Block best_of_two_rule(const Input& in) {
   Block best;
   const float amax = largest_magnitude(in.values);
   if (amax == 0) return best;
-  const float divisor = in.format.global_divisor;
+  const float divisor = in.format.outer_divisor;
   const float g = std::min(divisor / in.outer_amax, kFloatMax);
   const Alternative& other = in.format.alternative;
   const float largest = in.format.element.largest();
@@ -189,9 +189,9 @@ Block two_level_exponent_rule(const Input& in) {
 }  // namespace
 
 float global_scale(const BlockFormat& format, float outer_amax) {
-  if (!format.has_global_scale()) return 1;
+  if (!format.has_outer_scale()) return 1;
   if (format.rule == ScaleRule::kPow2Window && outer_amax < kLeastOuterAmax) return 0;
-  return outer_amax / format.global_divisor;
+  return outer_amax / format.outer_divisor;
 }
 
 float element_value(const BlockFormat& format, unsigned code, float scale, unsigned selector) {

@@ -14,7 +14,7 @@ namespace ufp4 {
 int QuantizeSpec::block_size() const { return block == 0 ? format->block : block; }
 
 bool QuantizeSpec::outer_amax_unknown() const {
-  return format->has_global_scale() && outer_amax == nullptr && !(outer == OuterScale::kTensor && tensor_amax >= 0);
+  return format->has_outer_scale() && outer_amax == nullptr && !(outer == OuterScale::kTensor && tensor_amax >= 0);
 }
 
 QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const QuantizeSpec& spec) {

@@ -28,7 +28,7 @@ std::int64_t scale_elements(const BlockFormat& format) {
 }
 
 SymShape outer_scales_shape(const SymShape& operand, const BlockFormat& format, OuterScale outer) {
-  if (!format.has_global_scale()) return {0, 0};
+  if (!format.has_outer_scale()) return {0, 0};
   const auto tiles = [](const c10::SymInt& n) { return (n + 127) / 128; };
   switch (outer) {
     case OuterScale::kTensor: break;

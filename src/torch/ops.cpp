@@ -124,7 +124,7 @@ void check_packed(const PackedOperand& packed, const BlockFormat& format, std::i
         "codes and scales do not fit together: expected codes [rows, columns / 2] and scales [rows, columns / " +
         std::to_string(block) + (each == 1 ? "" : " * " + std::to_string(each)) + "] on one device");
   }
-  if (!format.has_global_scale()) return;
+  if (!format.has_outer_scale()) return;
   const SymShape expected = outer_scales_shape({codes.sym_size(0), codes.sym_size(1) * 2}, format, outer);
   if (!outer_scales.defined() || outer_scales.scalar_type() != at::kFloat || outer_scales.dim() != 2 ||
       outer_scales.device() != codes.device() || outer_scales.sym_size(0) != expected.rows ||
@@ -157,7 +157,7 @@ at::Tensor dequantize_kernel(const at::Tensor& codes, const at::Tensor& scales, 
     } else {
       in.packed_scales = dense_scales.const_data_ptr<std::uint8_t>();
     }
-    if (block_format.has_global_scale()) {
+    if (block_format.has_outer_scale()) {
       dense_outer = packed.outer_scales.contiguous();
       in.outer = find_outer_scale(outer);
       in.outer_scales = dense_outer.const_data_ptr<float>();

@@ -151,7 +151,7 @@ TEST_P(BackendTest, EveryMagnitudeBelowASecondLevelScale) {
   std::mt19937 random(15);
   std::normal_distribution<float> normal;
   for (const BlockFormat& format : formats()) {
-    if (!format.has_global_scale()) continue;
+    if (!format.has_outer_scale()) continue;
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
       for (const int largest : {-140, -115, -60, 0, 60, 127}) {
         std::vector<float> values;
@@ -339,7 +339,7 @@ TEST_P(BackendTest, Dequantize) {
       for (float& scale : scales) {
         scale = random() % 4 == 0 ? testing::hostile_value(random) : testing::draw_value(Values::kNormal, random);
       }
-      const float global_scale = format.has_global_scale() ? 0.37F : 1.0F;
+      const float global_scale = format.has_outer_scale() ? 0.37F : 1.0F;
       std::vector<std::uint8_t> selectors(static_cast<std::size_t>(rows * columns / 4));
       for (auto& selector : selectors) selector = static_cast<std::uint8_t>(random() % (format.block == 16 ? 2 : 3));
       ConstQuantized in{&format, block, rows, columns, codes.data(), scales.data(), global_scale};

@@ -51,7 +51,7 @@ ops::PackedOperand reference_result(const at::Tensor& x, const Case& c, const op
     result.scales = at::empty({shape.rows, shape.scales_per_row * format.packed_scale_bytes()}, at::kByte);
     task.out.packed_scales = result.scales.mutable_data_ptr<std::uint8_t>();
   }
-  if (format.has_global_scale()) {
+  if (format.has_outer_scale()) {
     result.outer_scales = at::empty({outer.rows, outer.columns}, at::kFloat);
     task.out.outer_scales = result.outer_scales.mutable_data_ptr<float>();
   } else {
