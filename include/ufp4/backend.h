@@ -31,19 +31,20 @@ class Backend {
 
   // The part of that work that some rows of the stored matrix stand for, written where it belongs in the same
   // destinations: so several threads share a matrix that each of them reads a part of, once. A range begins at a whole
-  // block and transform of every column task and ends at one or at the end of the matrix. global_scale is written by
+  // block and transform of every column task and ends at one or at the end of the matrix. outer_scales are written by
   // the part with row 0.
   void quantize_rows(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const;
 
   // The largest magnitude of the operand after the transform, over its blocks without NaN or infinity (0 if there is
-  // none): what QuantizeSpec::tensor_amax takes when a matrix is quantized in parts.
-  float tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) const;
+  // none): what QuantizeTask::outer_amax takes for a scale of the tensor when a matrix is quantized in parts.
+  float tensor_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place) const;
 
   // The same for whatever shares a second-level scale: raises each of the [outer_shape] values of `amax`, which begin
-  // at 0, to what some rows of the stored matrix hold (a range as above). QuantizeSpec::outer_amax takes the result.
-  void raise_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const;
+  // at 0, to what some rows of the stored matrix hold (a range as above). QuantizeTask::outer_amax takes the result.
+  void raise_outer_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place, RowRange rows,
+                        float* amax) const;
 
-  // Writes level * scale * global_scale of every element to `out`, dense [rows, columns], kF32 or kBF16.
+  // Writes level * scale * second-level scale of every element to `out`, dense [rows, columns], kF32 or kBF16.
   void dequantize(const ConstQuantized& in, void* out, DType out_dtype) const;
 
   // Whether there are kernels for the format; the reference, much slower, does the others.
@@ -51,10 +52,11 @@ class Backend {
 
  protected:
   // The arguments have been checked; no dimension is zero. The magnitudes that second-level scales follow from are in
-  // the specs; dequantization gets decoded scales.
+  // the tasks; dequantization gets decoded scales.
   virtual void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const = 0;
   virtual void run_dequantize(const ConstQuantized& in, void* out, DType out_dtype) const = 0;
-  virtual void run_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const;
+  virtual void run_outer_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place, RowRange rows,
+                              float* amax) const;
 };
 
 // Every backend that was built, the preferred first, whether or not this machine can run it.

@@ -6,6 +6,8 @@
 #include <span>
 #include <string_view>
 
+#include "ufp4/outer_scale.h"
+
 namespace ufp4 {
 
 // How the 4-bit code of an element spells its sign.
@@ -39,7 +41,7 @@ enum class ScaleEncoding : std::uint8_t {
   kE4m3,  // 8 bits, largest 448
   kE8m0,  // a power of two, 2^-127 .. 2^127
   kE6m2,  // 8 bits unsigned, 2^-48 .. 1.5 * 2^15
-  kPow2,  // +-2^k, k in -9..5
+  kPow2,  // +-2^k, k in the format's window
 };
 
 // How the scale follows from the values of a block: which arithmetic, in which order, as the format's own reference
@@ -51,7 +53,7 @@ enum class ScaleRule : std::uint8_t {
   kBestOfTwo,  // kTensorE4m3 for each of two candidates, the one with the smaller squared error (four_over_six, mixfp4)
   kExponentFloor,     // the exponent of amax less that of the largest level (mxfp4)
   kExponentFloorInt,  // the same, as microxcaling divides (mxint4)
-  kPow2Window,        // a signed power of two inside a window that an outer scale places (int4_p2)
+  kPow2Window,        // a signed power of two inside a window that a second-level scale places (int4_p2)
   kTwoLevelExponent   // a scale for the block and one-bit exponents for 8 and for 4 elements (hif4)
 };
 
@@ -59,6 +61,19 @@ enum class ScaleRule : std::uint8_t {
 struct Alternative {
   ElementFormat element;
   float largest = 0;  // the level that amax is scaled to; 0: there is no alternative
+};
+
+// The scales of kPow2Window: 2^least .. 2^largest, under a second-level scale that is 0 for an amax below `least_amax`.
+struct PowerWindow {
+  int least = 0;
+  int largest = 0;
+  float least_amax = 0;
+};
+
+// What tensor cores can take of an operand without loss: level * scale of a block, without the second level.
+enum class ExactValue : std::uint8_t {
+  kNone,  // nothing narrower than the dequantized value
+  kE4m3,  // an E4M3 number
 };
 
 // An element format, a block size and a scale rule.
@@ -69,13 +84,16 @@ struct BlockFormat {
   ScaleEncoding scale;
   std::string_view summary;  // one line for people
   ScaleRule rule = ScaleRule::kAmax;
-  float outer_divisor = 0;  // second-level scale: amax of the tensor (or tile) / this; 0: none
-  int selector_block = 0;    // elements that share a selector byte (which alternative; which exponent); 0: no selectors
+  float outer_divisor = 0;  // second-level scale: amax of what shares it / this; 0: none
+  int selector_block = 0;   // elements that share a selector byte (which alternative; which exponent); 0: no selectors
   Alternative alternative{};
+  OuterScales outer_scales{};  // what may share a second-level scale; empty: the format has none
+  PowerWindow window{};        // of kPow2Window
+  ExactValue exact = ExactValue::kNone;
 
   constexpr bool has_outer_scale() const { return outer_divisor != 0; }
-  // Whether the second-level scale may be one of a row or of a tile instead of the tensor's.
-  constexpr bool outer_is_free() const { return rule == ScaleRule::kPow2Window; }
+  // Whether an amax that is only expected may place the second-level scale, and the options have a tau.
+  constexpr bool has_window() const { return window.least < window.largest; }
   // Bytes of a block's scale, with its selectors, as the format stores them.
   constexpr int packed_scale_bytes() const {
     return scale == ScaleEncoding::kFp32 ? 4 : 1 + (scale == ScaleEncoding::kE6m2 ? 3 : 0);

@@ -9,36 +9,20 @@
 #include <utility>
 #include <vector>
 
-#include "ufp4/quantize.h"
+#include "ufp4/operand.h"
 
 namespace ufp4 {
-
-// Where the amax that a second-level scale follows from is known from.
-enum class AmaxSource : std::uint8_t {
-  kExact,    // the operand itself: a pass over it before the one that quantizes it
-  kDelayed,  // what it held in the step before, with room; an operand beyond that is quantized again, exactly
-};
-
-// One operand of one GEMM. Blocks run along the GEMM's contraction axis.
-struct OperandRecipe {
-  const BlockFormat* format = nullptr;  // null: stays BF16
-  int block = 0;                        // 0: the format's own
-  Rounding rounding = Rounding::kNearest;
-  OuterScale outer = OuterScale::kTensor;  // for formats that let it be chosen (int4_p2)
-  float tau = 0;                           // likewise: 1 or 9/8; 0: as the rounding has it
-  AmaxSource amax = AmaxSource::kExact;    // likewise, with a second-level scale for the tensor
-
-  bool quantized() const { return format != nullptr; }
-};
 
 // One GEMM with its two operands. The transform belongs to the GEMM: both operands share size and mask, so that the
 // product needs no inverse.
 struct GemmRecipe {
   std::string_view name;                     // "fprop", "dgrad", "wgrad"
   std::array<std::string_view, 2> operands;  // fprop: x, w; dgrad: dy, w; wgrad: dy, x
-  std::array<OperandRecipe, 2> operand;
-  int hadamard = 0;  // 0, 16, 32, 64 or 128; only with both operands quantized, or both in BF16 (then it is left out)
+  // Blocks run along the GEMM's contraction axis. Both have one transform, or none; an operand in BF16 leaves it out.
+  std::array<OperandSpec, 2> operand;
 
+  // The size of the transform that both operands have.
+  int hadamard() const { return operand[0].hadamard.size; }
   bool quantized() const { return operand[0].quantized() || operand[1].quantized(); }
 };
 
@@ -47,8 +31,7 @@ enum class Gemm : std::uint8_t { kFprop, kDgrad, kWgrad };
 struct Recipe {
   std::string name = "bf16";
   std::string summary;
-  std::array<GemmRecipe, 3> gemm{
-      {{"fprop", {"x", "w"}, {}, 0}, {"dgrad", {"dy", "w"}, {}, 0}, {"wgrad", {"dy", "x"}, {}, 0}}};
+  std::array<GemmRecipe, 3> gemm{{{"fprop", {"x", "w"}, {}}, {"dgrad", {"dy", "w"}, {}}, {"wgrad", {"dy", "x"}, {}}}};
   std::vector<std::string> keep_bf16;  // glob patterns (*, ?) of linear layers that stay BF16: "layers.0.*"
 
   const GemmRecipe& operator[](Gemm g) const { return gemm[static_cast<std::size_t>(g)]; }

@@ -47,8 +47,8 @@ std::vector<const Backend*> make_backends() {
   return list;
 }
 
-void check_rows(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows) {
-  const std::int64_t unit = spec.axis == Axis::kRow ? 1 : std::max(spec.block_size(), spec.hadamard.size);
+void check_rows(const ConstMatrix& in, const OperandSpec& spec, Axis axis, RowRange rows) {
+  const std::int64_t unit = axis == Axis::kRow ? 1 : std::max(spec.block_size(), spec.hadamard.size);
   const bool ordered = 0 <= rows.first && rows.first <= rows.last && rows.last <= in.rows;
   if (ordered && rows.first % unit == 0 && (rows.last % unit == 0 || rows.last == in.rows)) return;
   throw InputError("quantize: rows " + std::to_string(rows.first) + " to " + std::to_string(rows.last) +
@@ -75,11 +75,8 @@ Decoded decode_scales(const ConstQuantized& in) {
   unpack_scales(*in.format, in.packed_scales, blocks, result.scales.data(), result.selectors.data());
   result.operand.scales = result.scales.data();
   result.operand.selectors = result.selectors.data();
-  result.operand.global_scale = 1;
-  if (in.outer == OuterScale::kTensor) {
-    if (in.outer_scales != nullptr) result.operand.global_scale = in.outer_scales[0];
-    return result;
-  }
+  if (in.outer == OuterScale::kTensor) return result;
+  result.operand.outer_scales = nullptr;  // they go into the others
   const OuterShape outer = outer_shape(shape, in.outer);
   for (std::size_t i = 0; i < blocks; ++i) {
     const auto number = static_cast<std::int64_t>(i);
@@ -89,7 +86,7 @@ Decoded decode_scales(const ConstQuantized& in) {
   return result;
 }
 
-// Tasks whose specs have the magnitudes of the whole matrix, and the memory that these are in.
+// Tasks that have the magnitudes of the whole matrix, and the memory that these are in.
 struct KnownTasks {
   std::vector<QuantizeTask> tasks;
   std::vector<std::vector<float>> amax;
@@ -104,11 +101,11 @@ void Backend::quantize(const ConstMatrix& in, std::span<const QuantizeTask> task
 void Backend::quantize_rows(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const {
   const bool empty = in.rows == 0 || in.columns == 0;
   for (const QuantizeTask& task : tasks) {
-    quantized_shape(in.rows, in.columns, task.spec);  // checks the spec
+    quantized_shape(in.rows, in.columns, task.spec, task.place.axis);  // checks the spec
     check_output(task);
-    check_rows(in, task.spec, rows);
-    if (empty && task.out.global_scale != nullptr) *task.out.global_scale = 1;
-    if (empty && task.out.outer_scales != nullptr && task.spec.outer == OuterScale::kTensor) *task.out.outer_scales = 1;
+    check_rows(in, task.spec, task.place.axis, rows);
+    const bool one = task.spec.outer.each == OuterScale::kTensor;
+    if (empty && task.out.outer_scales != nullptr && one) *task.out.outer_scales = 1;
   }
   if (empty || tasks.empty() || rows.first == rows.last) return;
   check_matrix(in);
@@ -120,32 +117,35 @@ void Backend::quantize_rows(const ConstMatrix& in, std::span<const QuantizeTask>
       continue;
     }
     own.tasks.push_back(task);
-    if (!task.spec.outer_amax_unknown()) continue;
-    const OuterShape outer = outer_shape(quantized_shape(in.rows, in.columns, task.spec), task.spec.outer);
+    if (!task.outer_amax_unknown()) continue;
+    const QuantizedShape shape = quantized_shape(in.rows, in.columns, task.spec, task.place.axis);
+    const OuterShape outer = outer_shape(shape, task.spec.outer.each);
     std::vector<float>& amax = own.amax.emplace_back(static_cast<std::size_t>(outer.rows * outer.columns), 0.0F);
-    raise_outer_amax(in, task.spec, {0, in.rows}, amax.data());
-    own.tasks.back().spec.outer_amax = amax.data();
+    raise_outer_amax(in, task.spec, task.place, {0, in.rows}, amax.data());
+    own.tasks.back().outer_amax = amax.data();
   }
   if (!own.tasks.empty()) run_quantize(in, own.tasks, rows);
 }
 
-void Backend::run_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const {
-  reference::raise_outer_amax(in, spec, rows, amax);
+void Backend::run_outer_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place, RowRange rows,
+                             float* amax) const {
+  reference::raise_outer_amax(in, spec, place, rows, amax);
 }
 
-void Backend::raise_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const {
-  quantized_shape(in.rows, in.columns, spec);  // checks the spec
-  check_rows(in, spec, rows);
+void Backend::raise_outer_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place, RowRange rows,
+                               float* amax) const {
+  quantized_shape(in.rows, in.columns, spec, place.axis);  // checks the spec
+  check_rows(in, spec, place.axis, rows);
   if (in.columns == 0 || rows.first == rows.last) return;
   check_matrix(in);
-  run_outer_amax(in, spec, rows, amax);
+  run_outer_amax(in, spec, place, rows, amax);
 }
 
-float Backend::tensor_amax(const ConstMatrix& in, const QuantizeSpec& spec) const {
-  QuantizeSpec whole = spec;
-  whole.outer = OuterScale::kTensor;
+float Backend::tensor_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place) const {
+  OperandSpec whole = spec;
+  whole.outer.each = OuterScale::kTensor;
   float amax = 0;
-  raise_outer_amax(in, whole, {0, in.rows}, &amax);
+  raise_outer_amax(in, whole, place, {0, in.rows}, &amax);
   return amax;
 }
 

@@ -32,8 +32,9 @@ class HighwayBackend final : public Backend {
     cpu::run_quantize(kernels_, in, tasks, rows);
   }
 
-  void run_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax) const override {
-    cpu::run_outer_amax(kernels_, in, spec, rows, amax);
+  void run_outer_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place, RowRange rows,
+                      float* amax) const override {
+    cpu::run_outer_amax(kernels_, in, spec, place, rows, amax);
   }
 
   bool has_kernels(const BlockFormat& format) const override { return cpu::has_kernels(format); }
@@ -44,7 +45,7 @@ class HighwayBackend final : public Backend {
     expansion.codes = in.codes;
     expansion.scales = in.scales;
     expansion.selectors = in.selectors;
-    expansion.global_scale = in.global_scale;
+    expansion.outer_scale = in.outer_scales == nullptr ? 1 : in.outer_scales[0];
     expansion.blocks = static_cast<std::size_t>(in.rows * in.columns / block);
     expansion.out = out;
     expansion.out_dtype = out_dtype;

@@ -102,7 +102,7 @@ OuterTerms outer_terms(const Job& job, float amax) {
     case ScaleRule::kTensorE4m3Int: return {ratio, 1 / ratio};
     case ScaleRule::kBestOfTwo: return {ratio, amax};
     case ScaleRule::kPow2Window: {
-      const float outer = reference::global_scale(*job.format, amax);
+      const float outer = reference::outer_scale(*job.format, amax);
       return {outer == 0 ? 0 : 1 / outer, outer};
     }
     default: return {};
@@ -110,11 +110,14 @@ OuterTerms outer_terms(const Job& job, float amax) {
 }
 
 std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task) {
-  const QuantizeSpec& spec = task.spec;
+  const OperandSpec& spec = task.spec;
+  const Place& place = task.place;
   const ElementFormat& element = spec.format->element;
   if (!has_kernels(*spec.format) || spec.hadamard.round_to_bf16) return std::nullopt;
   // What a GPU's FP8 product reads the kernels do not write.
   if (task.out.e4m3 != nullptr || task.out.amax != nullptr || task.out.clipped != nullptr) return std::nullopt;
+  // Lanes of a column task are rows that follow one another.
+  if (place.row_numbers != nullptr && place.axis == Axis::kColumn) return std::nullopt;
 
   Job job;
   job.format = spec.format;
@@ -122,6 +125,8 @@ std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task) {
   job.bounded = job.rule != ScaleRule::kAmax;
   job.least_divisor = job.rule == ScaleRule::kExponentFloor ? 0x1p-126F : 0;
   job.tau = reference::tau_of(spec);
+  job.least_power = spec.format->window.least;
+  job.largest_power = spec.format->window.largest;
   job.stochastic = spec.rounding == Rounding::kStochastic;
   set_element(job, element);
 
@@ -129,12 +134,13 @@ std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task) {
   job.transform = spec.hadamard.size;
   job.unit = std::max(job.block, job.transform);
   job.input = in.dtype;
-  job.column = spec.axis == Axis::kColumn;
+  job.column = place.axis == Axis::kColumn;
   if (job.transform != 0) {
     (job.unit == kRun ? job.late_factor : job.early_factor) = hadamard_scale(job.transform);
+    const Signs signs = signs_of(spec, place);
     for (std::size_t i = 0; i < 128; ++i) {
       const std::size_t bit = i % static_cast<std::size_t>(job.transform);
-      job.element_signs[i] = ((spec.hadamard.signs[bit / 32] >> (bit % 32)) & 1u) << 31;
+      job.element_signs[i] = ((signs[bit / 32] >> (bit % 32)) & 1u) << 31;
     }
   }
   job.word_signs = job.element_signs;
@@ -144,14 +150,14 @@ std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task) {
     }
   }
 
-  job.random = spec.random;
-  philox::Key key = philox::make_key(spec.random.seed);
+  job.place = place;
+  philox::Key key = philox::make_key(place.seed);
   for (auto& round_key : job.keys) {
     round_key = key;
     key[0] += philox::kWeyl0;
     key[1] += philox::kWeyl1;
   }
-  job.shape = quantized_shape(in.rows, in.columns, spec);
+  job.shape = quantized_shape(in.rows, in.columns, spec, place.axis);
   job.out = task.out;
   if (job.rule == ScaleRule::kBestOfTwo) {
     const Alternative& other = spec.format->alternative;

@@ -53,6 +53,8 @@ struct Job {
   int largest_exponent = 0;  // of L
   float least_divisor = 0;   // of the exponent rules
   float tau = 0;             // of the window of powers of two
+  int least_power = 0;       // the window
+  int largest_power = 0;
   float base_divisor = 0;    // of the best of two: largest magnitude / base_divisor is brought to E4M3 ..
   float base_factor = 1;     // .. times this
   float limit = 0;           // L in steps
@@ -85,7 +87,7 @@ struct Job {
 
   // Random bits.
   std::array<std::array<std::uint32_t, 2>, 10> keys{};
-  RandomBits random;
+  Place place;
 
   QuantizedShape shape;
   Quantized out;
@@ -117,7 +119,7 @@ struct Span {
   std::size_t outer_stride = 0;
 };
 
-// Blocks that lie one after another, to be expanded to level * scale * global scale.
+// Blocks that lie one after another, to be expanded to level * scale * second-level scale.
 struct Expansion {
   // What selectors say. kTable: which code values the next 16 elements have; kExponent: the power of two that four
   // elements have beside their scale.
@@ -129,7 +131,7 @@ struct Expansion {
   const std::uint8_t* codes = nullptr;
   const float* scales = nullptr;
   const std::uint8_t* selectors = nullptr;
-  float global_scale = 1;
+  float outer_scale = 1;
   std::size_t blocks = 0;
   void* out = nullptr;
   DType out_dtype = DType::kBF16;
@@ -160,7 +162,7 @@ std::span<const Kernels> all_kernels();
 void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows);
 
 // As Backend::raise_outer_amax.
-void run_outer_amax(const Kernels& kernels, const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows,
-                    float* amax);
+void run_outer_amax(const Kernels& kernels, const ConstMatrix& in, const OperandSpec& spec, const Place& place,
+                    RowRange rows, float* amax);
 
 }  // namespace ufp4::cpu

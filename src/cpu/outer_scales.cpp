@@ -7,14 +7,14 @@
 
 namespace ufp4::cpu {
 
-OuterScales::OuterScales(const Job& job, const QuantizeSpec& spec, std::size_t lanes)
+OuterScales::OuterScales(const Job& job, const QuantizeTask& task, std::size_t lanes)
     : operand_(job.shape),
-      shape_(outer_shape(job.shape, spec.outer)),
+      shape_(outer_shape(job.shape, task.spec.outer.each)),
       lanes_(lanes),
-      in_scales_(spec.outer != OuterScale::kTensor) {
-  const OuterAmax outer(spec, job.shape);
+      in_scales_(task.spec.outer.each != OuterScale::kTensor) {
+  const OuterAmax outer(task, job.shape);
   for (const float amax : outer.all()) {
-    scales_.push_back(reference::global_scale(*job.format, amax));
+    scales_.push_back(reference::outer_scale(*job.format, amax));
     terms_.push_back(outer_terms(job, amax));
   }
   if (in_scales_) return;
@@ -39,7 +39,6 @@ void OuterScales::fill(Span& span, std::int64_t row, std::int64_t row_step, std:
 }
 
 void OuterScales::write(const Quantized& out) const {
-  if (out.global_scale != nullptr) *out.global_scale = in_scales_ ? 1 : scales_[0];
   if (out.outer_scales != nullptr) std::copy(scales_.begin(), scales_.end(), out.outer_scales);
 }
 

@@ -10,8 +10,8 @@ namespace ufp4::cpu {
 
 class OuterScales {
  public:
-  // The spec has the magnitudes that they follow from, unless the job is to measure them.
-  OuterScales(const Job& job, const QuantizeSpec& spec, std::size_t lanes);
+  // The task has the magnitudes that they follow from, unless the job is to measure them.
+  OuterScales(const Job& job, const QuantizeTask& task, std::size_t lanes);
 
   // Whether they are multiplied into the block scales: all but the tensor's are.
   bool in_scales() const { return in_scales_; }

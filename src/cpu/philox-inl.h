@@ -48,10 +48,10 @@ HWY_INLINE VU join_halves(VU even, VU odd) {
 HWY_INLINE PhiloxHalf first_round(const Job& job, VU group, VU row) {
   const U32 u;
   const auto p0 = hn::MulEven(hn::Set(u, philox::kMultiplier0), group);
-  const std::uint64_t p1 = std::uint64_t{philox::kMultiplier1} * job.random.step;
+  const std::uint64_t p1 = std::uint64_t{philox::kMultiplier1} * job.place.step;
   return {hn::Xor(row, hn::Set(u, static_cast<std::uint32_t>(p1 >> 32) ^ job.keys[0][0])),
           hn::Set(u, static_cast<std::uint32_t>(p1)),
-          hn::Xor(hn::BitCast(u, hn::ShiftRight<32>(p0)), hn::Set(u, job.random.stream ^ job.keys[0][1])),
+          hn::Xor(hn::BitCast(u, hn::ShiftRight<32>(p0)), hn::Set(u, job.place.stream ^ job.keys[0][1])),
           hn::BitCast(u, p0)};
 }
 
@@ -88,7 +88,7 @@ HWY_INLINE void philox_words(const Job& job, const VU* HWY_RESTRICT group, VU ro
 // The 16-bit numbers of the elements first .. first + 15 of each lane, two a word; `first` is a multiple of 16.
 inline HWY_NOINLINE void draw_words(const Job& job, const Coordinates& at, int first, VU* HWY_RESTRICT draws) {
   const U32 u;
-  const auto shift = static_cast<int>(job.random.column_offset & 7u);
+  const auto shift = static_cast<int>(job.place.column_offset & 7u);
   VU group[3];
   UFP4_UNROLL
   for (int i = 0; i < 3; ++i) {

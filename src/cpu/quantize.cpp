@@ -31,14 +31,14 @@ std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
 class Worker {
  public:
   // `amax`: where magnitudes are gathered, for a job that measures.
-  Worker(const Kernels& kernels, const ConstMatrix& in, const Job& job, const QuantizeSpec& spec, float* amax = nullptr)
+  Worker(const Kernels& kernels, const ConstMatrix& in, const Job& job, const QuantizeTask& task, float* amax = nullptr)
       : kernels_(kernels),
         in_(in),
         job_(job),
         span_(kernels.find_span(job_)),
         element_(size_of(in.dtype)),
         amax_(amax),
-        outer_(job_, spec, kernels.lanes),
+        outer_(job_, task, kernels.lanes),
         expansion_(expansion_of(*job_.format, job_.block)) {}
 
   const Job& job() const { return job_; }
@@ -140,7 +140,7 @@ void Worker::finish(const std::uint8_t* codes, float* scales, const std::uint32_
   expansion.codes = codes;
   expansion.scales = scales;
   expansion.selectors = selector_bytes;
-  expansion.global_scale = outer_.in_scales() ? 1 : outer_.scale(0, 0);
+  expansion.outer_scale = outer_.in_scales() ? 1 : outer_.scale(0, 0);
   expansion.blocks = to_size(blocks);
   expansion.out = static_cast<std::uint8_t*>(out.dequantized) +
                   to_size(r * job_.shape.columns + begin) * size_of(out.dequantized_dtype);
@@ -170,8 +170,8 @@ void Worker::row(std::int64_t r, std::int64_t begin, std::int64_t end) {
 
   const auto group = static_cast<std::int64_t>(kernels_.lanes) * unit;
   Span span;
-  span.row = static_cast<std::uint32_t>(r) + job_.random.row_offset;
-  span.column = static_cast<std::uint32_t>(begin) + job_.random.column_offset;
+  span.row = job_.place.row_number(static_cast<std::uint32_t>(r));
+  span.column = static_cast<std::uint32_t>(begin) + job_.place.column_offset;
   span.stride = to_size(unit) * element_;
   span.source = element_at(r, begin);
   span.codes = reinterpret_cast<std::uint32_t*>(codes);
@@ -221,8 +221,8 @@ void Worker::column_unit(std::int64_t r) {
   const std::int64_t unit = job_.unit;
   const auto lanes = static_cast<std::int64_t>(kernels_.lanes);
   Span span;
-  span.row = static_cast<std::uint32_t>(tile_column_) + job_.random.row_offset;
-  span.column = static_cast<std::uint32_t>(r) + job_.random.column_offset;
+  span.row = job_.place.row_number(static_cast<std::uint32_t>(tile_column_));
+  span.column = static_cast<std::uint32_t>(r) + job_.place.column_offset;
   span.stride = to_size(in_.row_stride) * element_;
   span.source = element_at(r, tile_column_);
   span.codes = stage_codes_.data() + to_size(tile_units_ * unit / 8) * stage_stride_;
@@ -350,7 +350,7 @@ void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const
       reference::quantize(in, task, rows);
       continue;
     }
-    Worker& worker = (job->column ? column_workers : row_workers).emplace_back(kernels, in, *job, task.spec);
+    Worker& worker = (job->column ? column_workers : row_workers).emplace_back(kernels, in, *job, task);
     if (rows.first == 0) worker.outer().write(task.out);
   }
   if (column_workers.empty()) {
@@ -360,14 +360,15 @@ void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const
   }
 }
 
-void run_outer_amax(const Kernels& kernels, const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows,
-                    float* amax) {
-  std::optional<Job> job = make_job(in, {spec, {}});
-  if (!job) return reference::raise_outer_amax(in, spec, rows, amax);
+void run_outer_amax(const Kernels& kernels, const ConstMatrix& in, const OperandSpec& spec, const Place& place,
+                    RowRange rows, float* amax) {
+  const QuantizeTask task{spec, place, {}};
+  std::optional<Job> job = make_job(in, task);
+  if (!job) return reference::raise_outer_amax(in, spec, place, rows, amax);
   job->measure = true;
   std::vector<Worker> none;
   std::vector<Worker> one;
-  one.emplace_back(kernels, in, *job, spec, amax);
+  one.emplace_back(kernels, in, *job, task, amax);
   if (job->column) {
     run_tiles(none, one, in, rows);
   } else {

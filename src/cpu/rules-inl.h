@@ -80,7 +80,7 @@ HWY_INLINE Scale scale_by_rule(const Job& job, VF positive, VF negative, const O
     const VI floor = exponent_field(r);
     const auto inside = hn::Ge(hn::Mul(hn::Set(f, job.tau), power_of_two(clamp(floor, -127, 127))), r);
     const VI one_less = hn::VecFromMask(I32(), hn::RebindMask(I32(), inside));  // -1 where inside
-    const VI k = clamp(hn::Add(hn::Add(floor, hn::Set(I32(), 1)), one_less), -9, 5);
+    const VI k = clamp(hn::Add(hn::Add(floor, hn::Set(I32(), 1)), one_less), job.least_power, job.largest_power);
     const VF sign = hn::IfThenElseZero(hn::Lt(extreme, hn::Zero(f)), hn::Set(f, -0.0F));
     return {hn::Or(power_of_two(k), sign), hn::Mul(outer.first, hn::Or(power_of_two(hn::Neg(k)), sign))};
   } else if (job.rule == ScaleRule::kExponentFloor || job.rule == ScaleRule::kExponentFloorInt) {

@@ -28,10 +28,13 @@ void check_output(const QuantizeTask& task) {
   if (out.dequantized != nullptr && out.dequantized_dtype == DType::kF16) {
     throw InputError("quantize: dequantized output is F32 or BF16, not F16");
   }
-  const bool window = out.e4m3 != nullptr || out.amax != nullptr || out.clipped != nullptr;
-  if (window && task.spec.format->rule != ScaleRule::kPow2Window) {
-    throw InputError("quantize: format '" + std::string(task.spec.format->name) +
-                     "' has no E4M3 values and no window of scales; int4_p2 has");
+  const BlockFormat& format = *task.spec.format;
+  if (out.e4m3 != nullptr && format.exact != ExactValue::kE4m3) {
+    throw InputError("quantize: the values of format '" + std::string(format.name) +
+                     "' are no E4M3 numbers; those of int4_p2 are");
+  }
+  if ((out.amax != nullptr || out.clipped != nullptr) && !format.has_window()) {
+    throw InputError("quantize: format '" + std::string(format.name) + "' has no window of scales; int4_p2 has");
   }
 }
 

@@ -18,22 +18,31 @@ float hadamard_scale(int n) {
   }
 }
 
-Hadamard make_hadamard(int size, std::uint64_t seed) {
+Signs hadamard_signs(int size, std::uint64_t seed) {
   if (size == 0) return {};
   hadamard_scale(size);  // checks the size
-  Hadamard hadamard{size, philox::generate({0, 0, 0, 0xFFFFFFFFu}, philox::make_key(seed))};
+  Signs signs = philox::generate({0, 0, 0, 0xFFFFFFFFu}, philox::make_key(seed));
   for (int word = 0; word < 4; ++word) {
     const int bits = size - 32 * word;
-    if (bits < 32) hadamard.signs[static_cast<std::size_t>(word)] &= bits <= 0 ? 0u : (1u << bits) - 1u;
+    if (bits < 32) signs[static_cast<std::size_t>(word)] &= bits <= 0 ? 0u : (1u << bits) - 1u;
   }
-  return hadamard;
+  return signs;
 }
 
-void apply_hadamard(std::span<float> run, const Hadamard& hadamard) {
+Hadamard make_hadamard(int size, std::uint64_t seed) {
+  return size == 0 ? Hadamard{} : Hadamard{size, hadamard_signs(size, seed)};
+}
+
+Signs signs_of(const OperandSpec& spec, const Place& place) {
+  return spec.hadamard.signs.value_or(hadamard_signs(spec.hadamard.size, place.seed));
+}
+
+void apply_hadamard(std::span<float> run, const Hadamard& hadamard, std::uint64_t seed) {
   const auto n = static_cast<std::size_t>(hadamard.size);
   if (n == 0) return;
+  const Signs signs = hadamard.signs.value_or(hadamard_signs(hadamard.size, seed));
   for (std::size_t i = 0; i < n; ++i) {
-    if ((hadamard.signs[i / 32] >> (i % 32)) & 1u) run[i] = -run[i];
+    if ((signs[i / 32] >> (i % 32)) & 1u) run[i] = -run[i];
   }
   for (std::size_t stride = 1; stride < n; stride *= 2) {
     for (std::size_t i = 0; i < n; ++i) {

@@ -11,8 +11,8 @@ namespace ufp4 {
 
 class OuterAmax {
  public:
-  // As the spec gives them; all 0 if it does not, or if the format has no second-level scales.
-  OuterAmax(const QuantizeSpec& spec, const QuantizedShape& shape);
+  // As the task gives them; all 0 if it does not, or if the format has no second-level scales.
+  OuterAmax(const QuantizeTask& task, const QuantizedShape& shape);
 
   // That of the block that begins at (row, column) of the operand.
   float at(std::int64_t row, std::int64_t column) const {

@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdint>
 
-#include "ufp4/quantize.h"
+#include "ufp4/operand.h"
 
 namespace ufp4::philox {
 
@@ -34,10 +34,10 @@ constexpr Counter generate(Counter c, Key key) {
   return c;
 }
 
-// The 16-bit number n of stochastic rounding for element (row, column) of the operand, offsets already added; the
-// uniform variate is (n + 0.5) / 65536.
-constexpr std::uint32_t draw16(const RandomBits& random, std::uint32_t row, std::uint32_t column) {
-  const Counter words = generate({column >> 3, row, random.step, random.stream}, make_key(random.seed));
+// The 16-bit number n of stochastic rounding for element (row, column) of the operand, numbered as in the whole
+// operand; the uniform variate is (n + 0.5) / 65536.
+constexpr std::uint32_t draw16(const Place& place, std::uint32_t row, std::uint32_t column) {
+  const Counter words = generate({column >> 3, row, place.step, place.stream}, make_key(place.seed));
   const std::uint32_t lane = column & 7;
   return (words[lane >> 1] >> (16 * (lane & 1))) & 0xFFFFu;
 }

@@ -96,21 +96,21 @@ std::string_view tau_name(float tau) {
   return std::find_if(kTaus.begin(), kTaus.end(), [&](const auto& known) { return known.second == tau; })->first;
 }
 
-void set_operand(OperandRecipe& operand, std::string_view key, std::string_view field, std::string_view value) {
+void set_operand(OperandSpec& operand, std::string_view key, std::string_view field, std::string_view value) {
   if (field == "format") {
     operand.format = value == "bf16" ? nullptr : &find_format(value);
   } else if (field == "block") {
     operand.block = parse_int(key, value);
   } else if (field == "outer") {
-    operand.outer = find_outer_scale(value);
+    operand.outer.each = find_outer_scale(value);
   } else if (field == "tau") {
-    operand.tau = parse_tau(key, value);
+    operand.options.tau = parse_tau(key, value);
   } else if (field == "amax") {
     if (value != "exact" && value != "delayed") {
       throw InputError("recipe key '" + std::string(key) + "': amax '" + std::string(value) +
                        "' is neither 'exact' nor 'delayed'");
     }
-    operand.amax = value == "exact" ? AmaxSource::kExact : AmaxSource::kDelayed;
+    operand.outer.amax = value == "exact" ? AmaxSource::kExact : AmaxSource::kDelayed;
   } else if (value == "rtne") {
     operand.rounding = Rounding::kNearest;
   } else if (value == "sr") {
@@ -150,7 +150,7 @@ void set(Recipe& recipe, std::string_view key, std::string_view value) {
   for (GemmRecipe& gemm : recipe.gemm) {
     if (parts.size() < 2 || (parts[0] != "*" && parts[0] != gemm.name)) continue;
     if (parts.size() == 2 && parts[1] == "hadamard") {
-      gemm.hadamard = parse_int(key, value);
+      for (OperandSpec& operand : gemm.operand) operand.hadamard.size = parse_int(key, value);
       matched = true;
     }
     if (parts.size() != 3) continue;
@@ -168,25 +168,20 @@ void validate(const Recipe& recipe) {
   for (const GemmRecipe& gemm : recipe.gemm) {
     const std::string where = "recipe '" + recipe.name + "', " + std::string(gemm.name);
     for (std::size_t i = 0; i < 2; ++i) {
-      const OperandRecipe& operand = gemm.operand[i];
-      QuantizeSpec spec;
-      spec.format = operand.format;
-      spec.block = operand.block;
-      spec.outer = operand.outer;
-      spec.tau = operand.tau;
+      OperandSpec operand = gemm.operand[i];
+      operand.hadamard = {};  // of both operands, below
       try {
-        if (operand.quantized()) quantized_shape(0, 0, spec);
-        if (operand.amax == AmaxSource::kDelayed &&
-            !(operand.quantized() && operand.format->outer_is_free() && operand.outer == OuterScale::kTensor)) {
+        if (operand.quantized()) validate(operand);
+        if (!operand.quantized() && operand.outer.amax == AmaxSource::kDelayed) {
           throw InputError("amax = 'delayed' is for int4_p2 with outer = 'tensor'; for others set amax = 'exact' too");
         }
       } catch (const InputError& error) {
         throw InputError(where + "." + std::string(gemm.operands[i]) + ": " + error.what());
       }
     }
-    if (gemm.hadamard == 0) continue;
-    if (std::find(kBlockSizes.begin(), kBlockSizes.end(), gemm.hadamard) == kBlockSizes.end()) {
-      throw InputError(where + ".hadamard: " + std::to_string(gemm.hadamard) + " is not one of 0, 16, 32, 64, 128");
+    if (gemm.hadamard() == 0) continue;
+    if (std::find(kBlockSizes.begin(), kBlockSizes.end(), gemm.hadamard()) == kBlockSizes.end()) {
+      throw InputError(where + ".hadamard: " + std::to_string(gemm.hadamard()) + " is not one of 0, 16, 32, 64, 128");
     }
     for (std::size_t i = 0; i < 2; ++i) {
       if (gemm.quantized() && !gemm.operand[i].quantized()) {
@@ -204,16 +199,16 @@ std::vector<std::pair<std::string, std::string>> entries(const Recipe& recipe) {
       {"name", recipe.name}, {"summary", recipe.summary}, {"keep_bf16", patterns}};
   for (const GemmRecipe& gemm : recipe.gemm) {
     const std::string prefix(gemm.name);
-    list.emplace_back(prefix + ".hadamard", std::to_string(gemm.hadamard));
+    list.emplace_back(prefix + ".hadamard", std::to_string(gemm.hadamard()));
     for (std::size_t i = 0; i < 2; ++i) {
-      const OperandRecipe& operand = gemm.operand[i];
+      const OperandSpec& operand = gemm.operand[i];
       const std::string name = prefix + "." + std::string(gemm.operands[i]);
       list.emplace_back(name + ".format", operand.format == nullptr ? "bf16" : std::string(operand.format->name));
       list.emplace_back(name + ".block", std::to_string(operand.block));
-      list.emplace_back(name + ".rounding", operand.rounding == Rounding::kStochastic ? "sr" : "rtne");
-      list.emplace_back(name + ".outer", name_of(operand.outer));
-      list.emplace_back(name + ".tau", tau_name(operand.tau));
-      list.emplace_back(name + ".amax", operand.amax == AmaxSource::kExact ? "exact" : "delayed");
+      list.emplace_back(name + ".rounding", name_of(operand.rounding));
+      list.emplace_back(name + ".outer", name_of(operand.outer.each));
+      list.emplace_back(name + ".tau", tau_name(operand.options.tau));
+      list.emplace_back(name + ".amax", operand.outer.amax == AmaxSource::kExact ? "exact" : "delayed");
     }
   }
   return list;

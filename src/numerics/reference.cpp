@@ -8,6 +8,7 @@
 #include "numerics/outer_amax.h"
 #include "numerics/packed_scales.h"
 #include "numerics/philox.h"
+#include "ufp4/format.h"
 
 namespace ufp4::reference {
 namespace {
@@ -31,15 +32,15 @@ void store(void* out, DType dtype, std::int64_t i, float value) {
 }
 
 // Row r of the operand, padded with zeros and transformed.
-void load_row(const ConstMatrix& in, const QuantizeSpec& spec, const QuantizedShape& shape, std::int64_t r,
-              std::span<float> values) {
+void load_row(const ConstMatrix& in, const OperandSpec& spec, const Place& place, const QuantizedShape& shape,
+              std::int64_t r, std::span<float> values) {
   for (std::int64_t c = 0; c < shape.columns; ++c) {
     const bool valid = c < shape.valid_columns;
-    values[static_cast<std::size_t>(c)] = !valid ? 0 : spec.axis == Axis::kRow ? load(in, r, c) : load(in, c, r);
+    values[static_cast<std::size_t>(c)] = !valid ? 0 : place.axis == Axis::kRow ? load(in, r, c) : load(in, c, r);
   }
   const auto n = static_cast<std::size_t>(spec.hadamard.size);
   if (n == 0) return;
-  for (std::size_t c = 0; c < values.size(); c += n) apply_hadamard(values.subspan(c, n), spec.hadamard);
+  for (std::size_t c = 0; c < values.size(); c += n) apply_hadamard(values.subspan(c, n), spec.hadamard, place.seed);
 }
 
 bool finite(std::span<const float> values) {
@@ -59,14 +60,14 @@ struct Part {
   RowRange columns;
 };
 
-Part part_of(const ConstMatrix& in, const QuantizeSpec& spec, const QuantizedShape& shape, RowRange stored) {
-  if (spec.axis == Axis::kRow) return {stored, {0, shape.columns}};
+Part part_of(const ConstMatrix& in, Axis axis, const QuantizedShape& shape, RowRange stored) {
+  if (axis == Axis::kRow) return {stored, {0, shape.columns}};
   return {{0, shape.rows}, {stored.first, stored.last == in.rows ? shape.columns : stored.last}};
 }
 
-OuterAmax find_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, const QuantizedShape& shape) {
-  OuterAmax outer(spec, shape);
-  if (spec.outer_amax_unknown()) raise_outer_amax(in, spec, {0, in.rows}, outer.all().data());
+OuterAmax find_outer_amax(const ConstMatrix& in, const QuantizeTask& task, const QuantizedShape& shape) {
+  OuterAmax outer(task, shape);
+  if (task.outer_amax_unknown()) raise_outer_amax(in, task.spec, task.place, {0, in.rows}, outer.all().data());
   return outer;
 }
 
@@ -75,40 +76,39 @@ OuterAmax find_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, const
 void quantize(const ConstMatrix& in, const QuantizeTask& task) { quantize(in, task, {0, in.rows}); }
 
 void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) {
-  const QuantizeSpec& spec = task.spec;
+  const OperandSpec& spec = task.spec;
+  const Place& place = task.place;
   const Quantized& out = task.out;
   const BlockFormat& format = *spec.format;
-  const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
+  const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec, place.axis);
   const auto block = static_cast<std::size_t>(spec.block_size());
   const bool stochastic = spec.rounding == Rounding::kStochastic;
-  const OuterAmax outer = find_outer_amax(in, spec, shape);
+  const OuterAmax outer = find_outer_amax(in, task, shape);
   // A second-level scale of its own for every row or tile is multiplied into the block scales; the tensor's is kept
   // apart.
-  const bool scale_apart = spec.outer == OuterScale::kTensor;
-  if (out.global_scale != nullptr && stored.first == 0)
-    *out.global_scale = scale_apart ? global_scale(format, outer.at(0, 0)) : 1;
+  const bool scale_apart = spec.outer.each == OuterScale::kTensor;
   if (out.outer_scales != nullptr && stored.first == 0) {
     std::transform(outer.all().begin(), outer.all().end(), out.outer_scales,
-                   [&](float amax) { return global_scale(format, amax); });
+                   [&](float amax) { return outer_scale(format, amax); });
   }
-  const auto [rows, columns] = part_of(in, spec, shape, stored);
+  const auto [rows, columns] = part_of(in, place.axis, shape, stored);
   const int packed_bytes = format.packed_scale_bytes();
   const std::size_t each = format.selector_block == 0 ? block : static_cast<std::size_t>(format.selector_block);
 
   std::vector<float> values(static_cast<std::size_t>(shape.columns));
   std::vector<std::uint32_t> n16(stochastic ? block : 0);
   for (std::int64_t r = rows.first; r < rows.last; ++r) {
-    load_row(in, spec, shape, r, values);
+    load_row(in, spec, place, shape, r, values);
     for (auto c = static_cast<std::size_t>(columns.first); c < static_cast<std::size_t>(columns.last); c += block) {
       for (std::size_t i = 0; i < n16.size(); ++i) {
-        n16[i] = philox::draw16(spec.random, static_cast<std::uint32_t>(r) + spec.random.row_offset,
-                                static_cast<std::uint32_t>(c + i) + spec.random.column_offset);
+        n16[i] = philox::draw16(place, place.row_number(static_cast<std::uint32_t>(r)),
+                                static_cast<std::uint32_t>(c + i) + place.column_offset);
       }
       const float outer_amax = outer.at(r, static_cast<std::int64_t>(c));
-      const float outer_scale = global_scale(format, outer_amax);
+      const float second = outer_scale(format, outer_amax);
       const std::span<const float> inputs = std::span(values).subspan(c, block);
       const Block result = quantize_block(inputs, spec, n16, outer_amax);
-      const float scale = scale_apart ? result.scale : result.scale * outer_scale;
+      const float scale = scale_apart ? result.scale : result.scale * second;
       const std::int64_t first = r * shape.columns + static_cast<std::int64_t>(c);
       const std::int64_t number = first / static_cast<std::int64_t>(block);
       if (out.scales != nullptr) out.scales[number] = scale;
@@ -131,7 +131,7 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
         }
         if (out.dequantized != nullptr) {
           store(out.dequantized, out.dequantized_dtype, at,
-                element_value(format, result.codes[i], scale, selector) * (scale_apart ? outer_scale : 1));
+                element_value(format, result.codes[i], scale, selector) * (scale_apart ? second : 1));
         }
       }
     }
@@ -141,22 +141,24 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype) {
   const BlockFormat& format = *in.format;
   const std::int64_t block = in.block == 0 ? format.block : in.block;
+  const float second = in.outer_scales == nullptr ? 1 : in.outer_scales[0];
   for (std::int64_t i = 0; i < in.rows * in.columns; ++i) {
     const unsigned code = (in.codes[i / 2] >> (4 * (i % 2))) & 0xFu;
     const std::uint8_t selector =
         format.selector_block == 0 ? std::uint8_t{0} : in.selectors[i / format.selector_block];
-    store(out, out_dtype, i, element_value(format, code, in.scales[i / block], selector) * in.global_scale);
+    store(out, out_dtype, i, element_value(format, code, in.scales[i / block], selector) * second);
   }
 }
 
-void raise_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange stored, float* amax) {
-  const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
-  const OuterShape outer = outer_shape(shape, spec.outer);
-  const auto [rows, columns] = part_of(in, spec, shape, stored);
+void raise_outer_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place, RowRange stored,
+                      float* amax) {
+  const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec, place.axis);
+  const OuterShape outer = outer_shape(shape, spec.outer.each);
+  const auto [rows, columns] = part_of(in, place.axis, shape, stored);
   const std::int64_t block = spec.block_size();
   std::vector<float> values(static_cast<std::size_t>(shape.columns));
   for (std::int64_t r = rows.first; r < rows.last; ++r) {
-    load_row(in, spec, shape, r, values);
+    load_row(in, spec, place, shape, r, values);
     for (std::int64_t c = columns.first; c < columns.last; c += block) {
       const auto part = std::span(values).subspan(static_cast<std::size_t>(c), static_cast<std::size_t>(block));
       float& here = amax[outer.index(r, c)];

@@ -16,6 +16,6 @@ void dequantize(const ConstQuantized& in, void* out, DType out_dtype);
 
 // Raises `amax` [outer_shape] to the largest magnitudes, after the transform, of the blocks without NaN or infinity in
 // some rows of the stored matrix.
-void raise_outer_amax(const ConstMatrix& in, const QuantizeSpec& spec, RowRange rows, float* amax);
+void raise_outer_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place, RowRange rows, float* amax);
 
 }  // namespace ufp4::reference

@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "numerics/rounding.h"
-#include "numerics/window.h"
 #include "ufp4/dtype.h"
+#include "ufp4/format.h"
 
 namespace ufp4::reference {
 namespace {
@@ -143,12 +143,13 @@ Block exponent_floor_rule(const Input& in, float least_divisor) {
 
 Block pow2_window_rule(const Input& in) {
   Block block;
-  const float outer = global_scale(in.format, in.outer_amax);
+  const float outer = outer_scale(in.format, in.outer_amax);
   const float inverse = outer == 0 ? 0 : 1 / outer;
   const float extreme = signed_extreme(in.values);
   const float r = std::fabs(extreme) * inverse;
-  int k = -9;
-  while (k < 5 && std::ldexp(in.tau, k) < r) ++k;
+  const PowerWindow& window = in.format.window;
+  int k = window.least;
+  while (k < window.largest && std::ldexp(in.tau, k) < r) ++k;
   block.clipped = std::ldexp(in.tau, k) < r;
   const float sign = extreme < 0 ? -1.0F : 1.0F;
   block.scale = std::ldexp(sign, k);
@@ -188,9 +189,9 @@ Block two_level_exponent_rule(const Input& in) {
 
 }  // namespace
 
-float global_scale(const BlockFormat& format, float outer_amax) {
+float outer_scale(const BlockFormat& format, float outer_amax) {
   if (!format.has_outer_scale()) return 1;
-  if (format.rule == ScaleRule::kPow2Window && outer_amax < kLeastOuterAmax) return 0;
+  if (outer_amax < format.window.least_amax) return 0;
   return outer_amax / format.outer_divisor;
 }
 
@@ -202,11 +203,11 @@ float element_value(const BlockFormat& format, unsigned code, float scale, unsig
          scale;
 }
 
-float tau_of(const QuantizeSpec& spec) {
-  return spec.tau != 0 ? spec.tau : spec.rounding == Rounding::kNearest ? 9.0F / 8 : 1.0F;
+float tau_of(const OperandSpec& spec) {
+  return spec.options.tau != 0 ? spec.options.tau : spec.rounding == Rounding::kNearest ? 9.0F / 8 : 1.0F;
 }
 
-Block quantize_block(std::span<const float> values, const QuantizeSpec& spec, std::span<const std::uint32_t> n16,
+Block quantize_block(std::span<const float> values, const OperandSpec& spec, std::span<const std::uint32_t> n16,
                      float outer_amax) {
   if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
     Block block;

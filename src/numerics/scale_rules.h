@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "ufp4/quantize.h"
+#include "ufp4/operand.h"
 
 namespace ufp4::reference {
 
@@ -17,18 +17,18 @@ struct Block {
   bool clipped = false;                      // too large for the window of scales that the outer scale places
 };
 
-// Quantizes one block of (transformed) FP32 values; of the spec it reads the format and tau. `n16` holds the 16-bit
+// Quantizes one block of (transformed) FP32 values; of the spec it reads format and options. `n16` holds the 16-bit
 // random number of each element for stochastic rounding and is empty for nearest. `outer_amax` is the largest magnitude
 // of what shares the second-level scale; formats without one do not read it. A block with a NaN or an infinity gets
 // scale NaN and codes 0.
-Block quantize_block(std::span<const float> values, const QuantizeSpec& spec, std::span<const std::uint32_t> n16,
+Block quantize_block(std::span<const float> values, const OperandSpec& spec, std::span<const std::uint32_t> n16,
                      float outer_amax);
 
-// The tau of int4_p2 that a spec asks for.
-float tau_of(const QuantizeSpec& spec);
+// The tau that a spec asks for, of a format with a window.
+float tau_of(const OperandSpec& spec);
 
 // The second-level scale of `outer_amax`: 1 for formats that have none.
-float global_scale(const BlockFormat& format, float outer_amax);
+float outer_scale(const BlockFormat& format, float outer_amax);
 
 // The value of element i of a block before the second-level scale: level * scale.
 float element_value(const BlockFormat& format, unsigned code, float scale, unsigned selector);

@@ -11,52 +11,72 @@
 
 namespace ufp4 {
 
-int QuantizeSpec::block_size() const { return block == 0 ? format->block : block; }
+namespace {
 
-bool QuantizeSpec::outer_amax_unknown() const {
-  return format->has_outer_scale() && outer_amax == nullptr && !(outer == OuterScale::kTensor && tensor_amax >= 0);
+// Throws InputError that lists the names of `all`.
+template <typename T, std::size_t kCount>
+T find_name(std::string_view what, std::string_view name, const std::array<T, kCount>& all) {
+  std::vector<std::string_view> names;
+  for (const T each : all) {
+    if (name_of(each) == name) return each;
+    names.push_back(name_of(each));
+  }
+  throw InputError("unknown " + std::string(what) + " '" + std::string(name) + "'" + name_hint(name, names));
 }
 
-QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const QuantizeSpec& spec) {
+}  // namespace
+
+int OperandSpec::block_size() const { return block == 0 ? format->block : block; }
+
+bool QuantizeTask::outer_amax_unknown() const { return spec.format->has_outer_scale() && outer_amax == nullptr; }
+
+void validate(const OperandSpec& spec) {
   if (spec.format == nullptr) throw InputError("quantize: no format given");
+  const BlockFormat& format = *spec.format;
+  const std::string name = "format '" + std::string(format.name) + "'";
   const int block = spec.block_size();
   if (std::find(kBlockSizes.begin(), kBlockSizes.end(), block) == kBlockSizes.end()) {
     throw InputError("block size " + std::to_string(block) + " is not one of 16, 32, 64, 128");
   }
-  if (spec.format->selector_block != 0 && spec.format->block != block) {
-    throw InputError("format '" + std::string(spec.format->name) + "' has blocks of " +
-                     std::to_string(spec.format->block) + " only, not " + std::to_string(block));
+  if (format.selector_block != 0 && format.block != block) {
+    throw InputError(name + " has blocks of " + std::to_string(format.block) + " only, not " + std::to_string(block));
   }
-  if (spec.outer != OuterScale::kTensor && !spec.format->outer_is_free()) {
-    throw InputError("format '" + std::string(spec.format->name) + "' has no second-level scale for each " +
-                     std::string(name_of(spec.outer)));
+  if (spec.outer.each != OuterScale::kTensor && !format.outer_scales.has(spec.outer.each)) {
+    throw InputError(name + " has no second-level scale for each " + std::string(name_of(spec.outer.each)));
   }
-  if (spec.tau != 0 && (!spec.format->outer_is_free() || (spec.tau != 1 && spec.tau != 1.125F))) {
-    throw InputError("format '" + std::string(spec.format->name) + "' with tau " + std::to_string(spec.tau) +
-                     ": int4_p2 has tau, and it is 9/8 or 1");
+  if (spec.outer.amax == AmaxSource::kDelayed && !(format.has_window() && spec.outer.each == OuterScale::kTensor)) {
+    throw InputError("amax = 'delayed' is for int4_p2 with outer = 'tensor'; for others set amax = 'exact' too");
+  }
+  const float tau = spec.options.tau;
+  if (tau != 0 && (!format.has_window() || (tau != 1 && tau != 1.125F))) {
+    throw InputError(name + " with tau " + std::to_string(tau) + ": int4_p2 has tau, and it is 9/8 or 1");
   }
   if (spec.hadamard.size != 0) hadamard_scale(spec.hadamard.size);  // checks the size
+}
+
+QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const OperandSpec& spec, Axis axis) {
+  validate(spec);
   if (rows < 0 || columns < 0) {
     throw InputError("matrix [" + std::to_string(rows) + ", " + std::to_string(columns) + "] has a negative dimension");
   }
-  if (spec.axis == Axis::kColumn) std::swap(rows, columns);
+  if (axis == Axis::kColumn) std::swap(rows, columns);
   if (rows > std::numeric_limits<std::uint32_t>::max() || columns > std::numeric_limits<std::uint32_t>::max() - 128) {
     throw InputError("operand [" + std::to_string(rows) + ", " + std::to_string(columns) +
                      "] has a dimension beyond the 32 bits of the random counter");
   }
+  const int block = spec.block_size();
   const std::int64_t unit = std::max(block, spec.hadamard.size);  // both powers of two: the larger is their multiple
   const std::int64_t padded = (columns + unit - 1) / unit * unit;
   return {rows, padded, columns, padded / block};
 }
 
-OuterScale find_outer_scale(std::string_view name) {
-  std::vector<std::string_view> names;
-  for (const OuterScale outer : kOuterScales) {
-    if (name_of(outer) == name) return outer;
-    names.push_back(name_of(outer));
-  }
-  throw InputError("unknown outer scale '" + std::string(name) + "'" + name_hint(name, names));
+OuterScale find_outer_scale(std::string_view name) { return find_name("outer scale", name, kOuterScales); }
+
+Rounding find_rounding(std::string_view name) {
+  return find_name("rounding", name, std::array{Rounding::kNearest, Rounding::kStochastic});
 }
+
+Axis find_axis(std::string_view name) { return find_name("axis", name, std::array{Axis::kRow, Axis::kColumn}); }
 
 OuterShape outer_shape(const QuantizedShape& shape, OuterScale outer) {
   constexpr std::int64_t kTile = 128;

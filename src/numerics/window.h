@@ -1,10 +1,8 @@
-// The second-level scale of int4_p2 places a window of 15 octaves and costs no precision, so it may follow from an amax
-// that is expected before the operand is read. What it takes for that window to fit.
+// The second-level scale of a format with a window of scales (int4_p2: 15 octaves) places that window and costs no
+// precision, so it may follow from an amax that is expected before the operand is read. What it takes for it to fit.
 #pragma once
 
 namespace ufp4 {
-
-inline constexpr float kLeastOuterAmax = 0x1p-110F;  // below, the second-level scale is 0
 
 // What is expected of an operand, for what it had the last time: an octave more.
 inline constexpr float kWindowRoom = 2;
@@ -13,9 +11,10 @@ inline constexpr float kWindowRoom = 2;
 inline constexpr float kWindowSlack = 256;
 
 // Whether an operand whose amax is `found` must be quantized for that instead of for `expected`: its blocks may be too
-// large for the window, or it is so far below that the window holds little of it.
-constexpr bool leaves_window(float expected, float found) {
-  if (found < kLeastOuterAmax) return false;  // zeros, whatever the window
+// large for the window, or it is so far below that the window holds little of it. `least`: of the format's window, the
+// amax below which the second-level scale is 0.
+constexpr bool leaves_window(float expected, float found, float least) {
+  if (found < least) return false;  // zeros, whatever the window
   return found > expected || found * kWindowSlack < expected;
 }
 
@@ -26,9 +25,9 @@ struct Settled {
   bool left;   // something was expected, and it did not fit
 };
 
-constexpr Settled settle_window(float expected, float found) {
-  const bool again = leaves_window(expected, found);
-  return {again, again ? found : expected, again && expected >= kLeastOuterAmax};
+constexpr Settled settle_window(float expected, float found, float least) {
+  const bool again = leaves_window(expected, found, least);
+  return {again, again ? found : expected, again && expected >= least};
 }
 
 }  // namespace ufp4
