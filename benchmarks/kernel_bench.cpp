@@ -67,8 +67,11 @@ void fill_normal(void* data, DType dtype, std::int64_t count) {
   }
 }
 
-QuantizeSpec make_spec(const KernelCase& what, Axis axis) {
-  return {what.format, 0, axis, what.rounding, make_hadamard(what.hadamard, 1), {1, 2, 3, 0, 0}};
+QuantizeTask make_task(const KernelCase& what, Axis axis) {
+  QuantizeTask task;
+  task.spec = {.format = what.format, .rounding = what.rounding, .hadamard = make_hadamard(what.hadamard, 1)};
+  task.place = {.axis = axis, .seed = 1, .step = 2, .stream = 3};
+  return task;
 }
 
 }  // namespace
@@ -106,8 +109,8 @@ PreparedKernel::PreparedKernel(const Backend& backend, const KernelCase& what, s
   for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
     const bool row_only = what.kernel == Kernel::kRow || what.kernel == Kernel::kDequantize;
     if ((row_only && axis == Axis::kColumn) || (what.kernel == Kernel::kColumn && axis == Axis::kRow)) continue;
-    QuantizeTask task{make_spec(what, axis), {}};
-    const QuantizedShape shape = quantized_shape(rows, columns, task.spec);
+    QuantizeTask task = make_task(what, axis);
+    const QuantizedShape shape = quantized_shape(rows, columns, task.spec, axis);
     const std::int64_t code_bytes = shape.rows * shape.codes_per_row();
     const std::int64_t scale_bytes = shape.rows * shape.scales_per_row * static_cast<std::int64_t>(sizeof(float));
     task.out.codes = memory.outputs.emplace_back(code_bytes).data();
@@ -128,7 +131,7 @@ PreparedKernel::PreparedKernel(const Backend& backend, const KernelCase& what, s
   row_.input = row_.format;
   memory.outputs.emplace_back(out_bytes);
   const QuantizeTask& task = memory.tasks[0];
-  const ConstQuantized codes{what.format, 0, rows, columns, task.out.codes, task.out.scales, 1.0F};
+  const ConstQuantized codes{what.format, 0, rows, columns, task.out.codes, task.out.scales};
   work_ = [memory = memory_, &backend, codes] {
     backend.dequantize(codes, memory->outputs.back().data(), DType::kBF16);
   };

@@ -29,7 +29,6 @@ using analysis::Figures;
 using analysis::FileAnalysis;
 using analysis::FileReport;
 using analysis::MatrixReport;
-using analysis::Scheme;
 using analysis::SchemeFigures;
 using analysis::TensorReport;
 
@@ -76,7 +75,7 @@ int threads_of(const Options& options) {
   return static_cast<int>(options.threads != 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency()));
 }
 
-std::vector<Scheme> schemes_of(const Options& options) {
+std::vector<OperandSpec> schemes_of(const Options& options) {
   std::vector<const BlockFormat*> formats;
   for (const std::string& name : options.formats) formats.push_back(&find_format(name));
   return analysis::schemes_of(formats, options.hadamard);
@@ -95,7 +94,7 @@ std::string decibel_text(double nmse) {
 
 std::string gain_text(const MatrixReport& report, const SchemeFigures& entry) {
   const Figures* plain = report.without_transform(entry.scheme);
-  if (entry.scheme.hadamard == 0 || plain == nullptr) return "";
+  if (entry.scheme.hadamard.size == 0 || plain == nullptr) return "";
   const double gain = analysis::gain_db(*plain, entry.figures);
   return std::isnan(gain) ? "-" : fmt::format("{:+.2f}", gain);
 }
@@ -111,7 +110,7 @@ void print_bins(const MatrixReport& report, const BlockFormat& format) {
   const auto levels = expected["levels"].get<std::vector<double>>();
   fmt::print("  {:<14} {:>5} {:>8} {:>8}", format.name, "level", "Eq. 2", "normal");
   for (const SchemeFigures* entry : own) {
-    const int size = entry->scheme.hadamard;
+    const int size = entry->scheme.hadamard.size;
     fmt::print(" | {:<7} {:>6} {:>8}", size == 0 ? "no RHT:" : fmt::format("RHT {}:", size), "share", "error");
   }
   fmt::print("\n");
@@ -196,7 +195,7 @@ void print_figures(const std::string& title, const MatrixReport& report, bool bi
   for (const SchemeFigures& entry : report.schemes) {
     const Figures& f = entry.figures;
     fmt::print("  {:<14} {:>4} {:>9} {:>7} {:>8.4f} {:>7.3f} {:>6.1f}% {:>7.2f}%\n", entry.scheme.format->name,
-               entry.scheme.hadamard == 0 ? "-" : std::to_string(entry.scheme.hadamard), decibel_text(f.nmse),
+               entry.scheme.hadamard.size == 0 ? "-" : std::to_string(entry.scheme.hadamard.size), decibel_text(f.nmse),
                gain_text(report, entry), f.alpha, f.bucket_ratio, 100 * f.zero_share, 100 * f.clamped_share);
   }
   if (!bins) return;
@@ -207,10 +206,10 @@ void print_figures(const std::string& title, const MatrixReport& report, bool bi
   }
 }
 
-nlohmann::ordered_json expected_bins_of(const std::vector<Scheme>& schemes) {
+nlohmann::ordered_json expected_bins_of(const std::vector<OperandSpec>& schemes) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   std::vector<const BlockFormat*> seen;
-  for (const Scheme& scheme : schemes) {
+  for (const OperandSpec& scheme : schemes) {
     if (std::find(seen.begin(), seen.end(), scheme.format) != seen.end()) continue;
     seen.push_back(scheme.format);
     list.push_back(analysis::expected_bins(*scheme.format));

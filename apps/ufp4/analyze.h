@@ -14,6 +14,6 @@ namespace ufp4::app {
 void print_figures(const std::string& title, const analysis::MatrixReport& report, bool bins);
 
 // What is expected of the bins of each format among the schemes, once.
-nlohmann::ordered_json expected_bins_of(const std::vector<analysis::Scheme>& schemes);
+nlohmann::ordered_json expected_bins_of(const std::vector<OperandSpec>& schemes);
 
 }  // namespace ufp4::app

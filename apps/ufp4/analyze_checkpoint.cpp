@@ -52,7 +52,7 @@ void print_recipe(const ChainRecipe& recipe, double loss_bf16) {
 
 }  // namespace
 
-void print_operands(const CheckpointRun& run, const std::vector<analysis::Scheme>& schemes) {
+void print_operands(const CheckpointRun& run, const std::vector<OperandSpec>& schemes) {
   Json operands = Json::array();
   analyze_operands(settings_of(run), schemes, [&](const OperandReport& report) {
     if (run.json) {
@@ -70,11 +70,11 @@ void print_operands(const CheckpointRun& run, const std::vector<analysis::Scheme
   }
 }
 
-void print_chain(const CheckpointRun& run, const std::vector<analysis::Scheme>& schemes,
+void print_chain(const CheckpointRun& run, const std::vector<OperandSpec>& schemes,
                  const std::vector<std::string>& recipes) {
   std::vector<Recipe> list;
   list.reserve(schemes.size() + recipes.size());
-  for (const analysis::Scheme& scheme : schemes) list.push_back(recipe_of_format(*scheme.format, scheme.hadamard));
+  for (const OperandSpec& scheme : schemes) list.push_back(recipe_of_format(*scheme.format, scheme.hadamard.size));
   for (const std::string& name : recipes) {
     Recipe recipe = load_recipe(name);
     // Some recipes are called as the format they are made of.

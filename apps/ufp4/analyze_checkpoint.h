@@ -20,10 +20,10 @@ struct CheckpointRun {
 };
 
 // The six operands of every linear under each scheme.
-void print_operands(const CheckpointRun& run, const std::vector<analysis::Scheme>& schemes);
+void print_operands(const CheckpointRun& run, const std::vector<OperandSpec>& schemes);
 
 // BF16 and quantized passes side by side: a recipe for every scheme, then the named ones.
-void print_chain(const CheckpointRun& run, const std::vector<analysis::Scheme>& schemes,
+void print_chain(const CheckpointRun& run, const std::vector<OperandSpec>& schemes,
                  const std::vector<std::string>& recipes);
 
 }  // namespace ufp4::app

@@ -55,9 +55,9 @@ std::vector<Figures> measure_transformed(const std::vector<Grid>& grids, const D
   if (!quantizer_knows(block)) return {};
   std::vector<BlockFormat> formats;
   std::transform(grids.begin(), grids.end(), std::back_inserter(formats), analysis::format_of);
-  std::vector<QuantizeSpec> specs;
+  std::vector<OperandSpec> specs;
   for (const BlockFormat& format : formats) {
-    QuantizeSpec& spec = specs.emplace_back();
+    OperandSpec& spec = specs.emplace_back();
     spec.format = &format;
     spec.block = block;
     spec.hadamard = make_hadamard(kHadamard, 0);

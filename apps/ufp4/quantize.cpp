@@ -72,8 +72,8 @@ std::array<std::uint32_t, 4> parse_signs(std::string_view text, int n) {
   return words;
 }
 
-QuantizeSpec make_spec(const Options& options) {
-  QuantizeSpec spec;
+OperandSpec make_spec(const Options& options) {
+  OperandSpec spec;
   spec.format = &find_format(options.format);
   if (options.block) {
     spec.block = *options.block;
@@ -85,7 +85,6 @@ QuantizeSpec make_spec(const Options& options) {
     throw InputError(fmt::format("--scale {}: format '{}' keeps its scales in {}", *options.scale, spec.format->name,
                                  name_of(spec.format->scale)));
   }
-  spec.axis = choice<2>("--axis", options.axis, {"row", "column"}) == 0 ? Axis::kRow : Axis::kColumn;
   spec.rounding =
       choice<2>("--rounding", options.rounding, {"rtne", "sr"}) == 0 ? Rounding::kNearest : Rounding::kStochastic;
   if (options.hadamard != 0) {
@@ -100,14 +99,18 @@ QuantizeSpec make_spec(const Options& options) {
   } else if (options.signs) {
     throw InputError("--signs is the mask of a transform; give its size with --hadamard");
   }
-  spec.outer = find_outer_scale(options.outer);
-  spec.tau = std::array{0.0F, 1.0F, 1.125F}[choice<3>("--tau", options.tau, {"auto", "1", "9/8"})];
-  spec.random = {options.seed, options.step, options.stream};
+  spec.outer.each = find_outer_scale(options.outer);
+  spec.options.tau = std::array{0.0F, 1.0F, 1.125F}[choice<3>("--tau", options.tau, {"auto", "1", "9/8"})];
   return spec;
 }
 
+Place make_place(const Options& options) {
+  const Axis axis = choice<2>("--axis", options.axis, {"row", "column"}) == 0 ? Axis::kRow : Axis::kColumn;
+  return {.axis = axis, .seed = options.seed, .step = options.step, .stream = options.stream};
+}
+
 void run(const Options& options) {
-  QuantizeFileJob job{options.in, options.out, make_spec(options)};
+  QuantizeFileJob job{options.in, options.out, make_spec(options), make_place(options)};
   job.backend = options.backend.empty() ? &default_backend() : &find_backend(options.backend);
   job.threads = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
 

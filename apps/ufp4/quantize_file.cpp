@@ -113,7 +113,7 @@ class LargestMagnitudes {
     const std::lock_guard lock(mutex_);
     amax_[operand.number] = std::max(amax_[operand.number], amax);
   }
-  float of(const Operand& operand) const { return amax_[operand.number]; }
+  const float& of(const Operand& operand) const { return amax_[operand.number]; }
 
  private:
   std::mutex mutex_;
@@ -125,26 +125,31 @@ class TileQuantizer {
  public:
   TileQuantizer(const QuantizeFileJob& job, const SafetensorsReader& reader, const LargestMagnitudes& amax,
                 SafetensorsWriter& writer)
-      : job_(job), reader_(reader, job.spec.axis), amax_(amax), writer_(writer) {}
+      : job_(job), reader_(reader, job.place.axis), amax_(amax), writer_(writer) {}
 
   void operator()(const Work& work) {
     const Operand& operand = *work.operand;
     const Tile& tile = work.tile;
-    QuantizeSpec spec = job_.spec;
-    spec.random.row_offset = static_cast<std::uint32_t>(tile.row);
-    spec.random.column_offset = static_cast<std::uint32_t>(tile.column);
-    spec.tensor_amax = amax_.of(operand);
+    const OperandSpec& spec = job_.spec;
+    const bool whole = spec.outer.each == OuterScale::kTensor;  // a tile holds what shares a smaller second-level scale
+    QuantizeTask task{spec, job_.place, {}, whole ? &amax_.of(operand) : nullptr};
+    task.place.row_offset = static_cast<std::uint32_t>(tile.row);
+    task.place.column_offset = static_cast<std::uint32_t>(tile.column);
 
     const ConstMatrix in = reader_.matrix(operand, tile);
-    const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
+    const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec, task.place.axis);
     const std::int64_t selector_block = spec.format->selector_block;
     codes_.resize(static_cast<std::size_t>(shape.rows * shape.codes_per_row()));
     scales_.resize(static_cast<std::size_t>(shape.rows * shape.scales_per_row));
     dequant_.resize(static_cast<std::size_t>(shape.rows * shape.columns));
     selectors_.resize(selector_block == 0 ? 0 : dequant_.size() / static_cast<std::size_t>(selector_block));
     float global_scale = 1;
-    const QuantizeTask task{
-        spec, {codes_.data(), scales_.data(), dequant_.data(), DType::kF32, &global_scale, selectors_.data()}};
+    task.out.codes = codes_.data();
+    task.out.scales = scales_.data();
+    task.out.dequantized = dequant_.data();
+    task.out.dequantized_dtype = DType::kF32;
+    task.out.selectors = selectors_.data();
+    if (whole) task.out.outer_scales = &global_scale;
     job_.backend->quantize(in, std::span(&task, 1));
 
     const std::int64_t block = spec.block_size();
@@ -241,7 +246,7 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
     }
     Operand operand{&tensor, *dtype, {}};
     try {
-      operand.shape = quantized_shape(tensor.shape[0], tensor.shape[1], job.spec);
+      operand.shape = quantized_shape(tensor.shape[0], tensor.shape[1], job.spec, job.place.axis);
     } catch (const InputError& why) {
       throw InputError("tensor " + io::show_name(tensor.name) + ": " + why.what());
     }
@@ -269,14 +274,15 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
 
   std::vector<Work> tiles;
   for (const Operand& operand : operands) {
-    for (const Tile& tile : make_tiles(operand.shape, job.spec)) tiles.push_back({&operand, tile});
+    for (const Tile& tile : make_tiles(operand.shape, job.spec, job.place.axis)) tiles.push_back({&operand, tile});
   }
   const SignalGuard signals;  // before the temporary file is there
   LargestMagnitudes amax(operands.size());
   if (job.spec.format->has_outer_scale()) {
     run_tiles(job, "measure", tiles, [&] {
-      return [&job, &amax, tile_reader = TileReader(reader, job.spec.axis)](const Work& work) mutable {
-        amax.raise(*work.operand, job.backend->tensor_amax(tile_reader.matrix(*work.operand, work.tile), job.spec));
+      return [&job, &amax, tile_reader = TileReader(reader, job.place.axis)](const Work& work) mutable {
+        const ConstMatrix tile = tile_reader.matrix(*work.operand, work.tile);
+        amax.raise(*work.operand, job.backend->tensor_amax(tile, job.spec, job.place));
       };
     });
   }

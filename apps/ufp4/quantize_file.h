@@ -14,7 +14,8 @@ namespace ufp4::app {
 struct QuantizeFileJob {
   std::filesystem::path in;
   std::filesystem::path out;
-  QuantizeSpec spec;
+  OperandSpec spec;
+  Place place;  // of every tensor: axis, seed, step, stream
   const Backend* backend = nullptr;
   unsigned threads = 1;
 };

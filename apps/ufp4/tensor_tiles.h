@@ -20,6 +20,6 @@ struct Tile {
 // Tiles of about 2^20 elements that cover an operand. With Axis::kColumn a tile is at least 32 rows high (if the
 // operand is), so that it takes whole cache lines of the stored matrix. Values that share a second-level
 // scale of a row or of 128 x 128 stay together.
-std::vector<Tile> make_tiles(const QuantizedShape& operand, const QuantizeSpec& spec);
+std::vector<Tile> make_tiles(const QuantizedShape& operand, const OperandSpec& spec, Axis axis);
 
 }  // namespace ufp4::app

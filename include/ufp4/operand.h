@@ -35,9 +35,9 @@ using Signs = std::array<std::uint32_t, 4>;
 
 // The random Hadamard transform y = x S H_n / sqrt(n) on each run of n values along the blocks.
 struct Hadamard {
-  int size = 0;                // n: 0 (no transform), 16, 32, 64 or 128
-  std::optional<Signs> signs;  // S; not given: the signs that follow from the seed of the place
-  bool round_to_bf16 = false;  // the result is rounded to BF16, as TransformerEngine does
+  int size = 0;                  // n: 0 (no transform), 16, 32, 64 or 128
+  std::optional<Signs> signs{};  // S; not given: the signs that follow from the seed of the place
+  bool round_to_bf16 = false;    // the result is rounded to BF16, as TransformerEngine does
 
   bool operator==(const Hadamard&) const = default;
 };

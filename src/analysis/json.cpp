@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "analysis/theory.h"
+#include "numerics/scale_rules.h"
 
 namespace ufp4::analysis {
 
@@ -29,13 +30,15 @@ Json to_json(const Figures& f) {
 Json to_json(const MatrixReport& report) {
   Json schemes = Json::array();
   for (const SchemeFigures& entry : report.schemes) {
-    const Scheme& scheme = entry.scheme;
+    const OperandSpec& scheme = entry.scheme;
     Json json{{"format", scheme.format->name},
-              {"block", scheme.block == 0 ? scheme.format->block : scheme.block},
-              {"hadamard", scheme.hadamard},
-              {"rounding", scheme.rounding == Rounding::kStochastic ? "sr" : "rtne"}};
+              {"block", scheme.block_size()},
+              {"hadamard", scheme.hadamard.size},
+              {"rounding", name_of(scheme.rounding)}};
+    if (scheme.format->has_outer_scale()) json["outer"] = name_of(scheme.outer.each);
+    if (scheme.format->has_window()) json["tau"] = reference::tau_of(scheme);
     json.update(to_json(entry.figures));
-    if (const Figures* plain = report.without_transform(scheme); plain != nullptr && scheme.hadamard != 0) {
+    if (const Figures* plain = report.without_transform(scheme); plain != nullptr && scheme.hadamard.size != 0) {
       json["gain_db"] = gain_db(*plain, entry.figures);  // NaN is written as null
     }
     schemes.push_back(std::move(json));

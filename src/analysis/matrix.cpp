@@ -15,15 +15,17 @@
 namespace ufp4::analysis {
 namespace {
 
-// Whole blocks and transforms of any size, about 2^16 values: they stay in a core's cache for all schemes.
-std::vector<Rectangle> tiles_of(std::int64_t rows, std::int64_t columns) {
+// Whole blocks and transforms of any size, about 2^16 values: they stay in a core's cache for all schemes. `rows_each`:
+// rows that share a scale and so must not be parted.
+std::vector<Rectangle> tiles_of(std::int64_t rows, std::int64_t columns, std::int64_t rows_each) {
   constexpr std::int64_t kColumns = 1 << 13;  // a multiple of every block and transform
   constexpr std::int64_t kValues = 1 << 16;
   std::vector<Rectangle> tiles;
   if (rows == 0 || columns == 0) return tiles;
   for (std::int64_t c = 0; c < columns; c += kColumns) {
     const std::int64_t width = std::min(kColumns, columns - c);
-    const std::int64_t height = std::max<std::int64_t>(1, kValues / width);
+    const std::int64_t fitting = std::max<std::int64_t>(1, kValues / width);
+    const std::int64_t height = (fitting + rows_each - 1) / rows_each * rows_each;
     for (std::int64_t r = 0; r < rows; r += height) tiles.push_back({r, c, std::min(height, rows - r), width});
   }
   return tiles;
@@ -51,13 +53,15 @@ struct Group {
   std::vector<std::size_t> members;  // indices of schemes
 };
 
-std::vector<Group> groups_of(const std::vector<Scheme>& schemes, std::uint64_t seed) {
+std::vector<Group> groups_of(const MatrixAnalysis& analysis) {
   std::vector<Group> groups;
-  for (std::size_t i = 0; i < schemes.size(); ++i) {
-    auto found = std::find_if(groups.begin(), groups.end(),
-                              [&](const Group& g) { return g.hadamard.size == schemes[i].hadamard; });
+  for (std::size_t i = 0; i < analysis.schemes.size(); ++i) {
+    const OperandSpec& scheme = analysis.schemes[i];
+    Hadamard hadamard = scheme.hadamard;
+    if (hadamard.size != 0) hadamard.signs = signs_of(scheme, analysis.place);
+    auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.hadamard == hadamard; });
     if (found == groups.end()) {
-      groups.push_back({make_hadamard(schemes[i].hadamard, seed), {}});
+      groups.push_back({hadamard, {}});
       found = groups.end() - 1;
     }
     found->members.push_back(i);
@@ -65,13 +69,16 @@ std::vector<Group> groups_of(const std::vector<Scheme>& schemes, std::uint64_t s
   return groups;
 }
 
-QuantizeSpec spec_of(const Scheme& scheme, const RandomBits& random) {
-  QuantizeSpec spec;
-  spec.format = scheme.format;
-  spec.block = scheme.block;
-  spec.rounding = scheme.rounding;
-  spec.random = random;
-  return spec;
+// Whether the scale of a tile's blocks follows from values beyond the tile.
+bool needs_pass(const OperandSpec& scheme) {
+  const OuterScale each = scheme.outer.each;
+  return scheme.format->has_outer_scale() && (each == OuterScale::kTensor || each == OuterScale::kRow);
+}
+
+// How many such values a scheme has for a matrix of so many rows.
+std::size_t amax_count(const OperandSpec& scheme, std::int64_t rows) {
+  if (!needs_pass(scheme)) return 0;
+  return scheme.outer.each == OuterScale::kTensor ? 1 : static_cast<std::size_t>(rows);
 }
 
 // What a thread needs to look at a tile.
@@ -118,42 +125,56 @@ Part transformed_part(const Rectangle& tile, const Hadamard& hadamard, Buffers& 
   return part;
 }
 
+// By scheme, [amax_count]: the magnitudes that its second-level scales follow from.
+using Amax = std::vector<std::vector<float>>;
+
 struct AmaxState {
   Buffers buffers;
-  std::vector<float> amax;  // by scheme
+  Amax amax;
 };
 
-// The second-level amax of every scheme that has one, over the whole matrix; formats of one transform and block share
-// it.
-std::vector<float> tensor_amax(const MatrixSource& source, const MatrixAnalysis& analysis,
-                               const std::vector<Rectangle>& tiles, const std::vector<Group>& groups) {
-  std::vector<float> result(analysis.schemes.size(), 0.0F);
+void raise(Amax& amax, const Amax& own) {
+  for (std::size_t i = 0; i < amax.size(); ++i) {
+    std::transform(own[i].begin(), own[i].end(), amax[i].begin(), amax[i].begin(),
+                   [](float a, float b) { return std::max(a, b); });
+  }
+}
+
+// Of every scheme that needs the pass, over the whole matrix; schemes of one transform, block and granularity share it.
+Amax outer_amax(const MatrixSource& source, const MatrixAnalysis& analysis, const std::vector<Rectangle>& tiles,
+                const std::vector<Group>& groups) {
+  Amax result;
+  for (const OperandSpec& scheme : analysis.schemes) result.emplace_back(amax_count(scheme, source.rows), 0.0F);
   for_tiles(
       tiles, analysis.threads, AmaxState{{}, result},
       [&](const Rectangle& tile, AmaxState& own) {
         load_tile(source, tile, own.buffers.values);
         for (const Group& group : groups) {
-          std::vector<std::pair<int, float>> known;  // by block
+          std::vector<std::pair<OperandSpec, std::vector<float>>> known;
           Part part{};
           for (const std::size_t i : group.members) {
-            const QuantizeSpec spec = spec_of(analysis.schemes[i], {});
-            if (!spec.format->has_outer_scale()) continue;
+            OperandSpec spec = analysis.schemes[i];
+            if (!needs_pass(spec)) continue;
             if (part.rows == 0) part = transformed_part(tile, group.hadamard, own.buffers);
-            auto found =
-                std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.first == spec.block_size(); });
+            spec.hadamard = {};
+            auto found = std::find_if(known.begin(), known.end(), [&](const auto& k) {
+              return k.first.block_size() == spec.block_size() && k.first.outer.each == spec.outer.each;
+            });
             if (found == known.end()) {
               const ConstMatrix view{part.values.data(), DType::kF32, part.rows, part.columns, part.columns};
-              known.emplace_back(spec.block_size(), default_backend().tensor_amax(view, spec));
+              known.emplace_back(spec, std::vector<float>(amax_count(spec, part.rows), 0.0F));
               found = known.end() - 1;
+              default_backend().raise_outer_amax(view, spec, {}, {0, part.rows}, found->second.data());
             }
-            own.amax[i] = std::max(own.amax[i], found->second);
+            const std::size_t at = spec.outer.each == OuterScale::kRow ? static_cast<std::size_t>(tile.row) : 0;
+            for (std::size_t k = 0; k < found->second.size(); ++k) {
+              own.amax[i][at + k] = std::max(own.amax[i][at + k], found->second[k]);
+            }
           }
         }
         if (analysis.progress) analysis.progress(tile.rows * tile.columns);
       },
-      [&](const AmaxState& own) {
-        for (std::size_t i = 0; i < result.size(); ++i) result[i] = std::max(result[i], own.amax[i]);
-      });
+      [&](const AmaxState& own) { raise(result, own.amax); });
   return result;
 }
 
@@ -168,18 +189,18 @@ struct Gathered {
 
 }  // namespace
 
-std::vector<Scheme> schemes_of(std::span<const BlockFormat* const> formats, int hadamard) {
-  std::vector<Scheme> schemes;
+std::vector<OperandSpec> schemes_of(std::span<const BlockFormat* const> formats, int hadamard) {
+  std::vector<OperandSpec> schemes;
   for (const BlockFormat* format : formats) {
     schemes.push_back({.format = format});
-    if (hadamard != 0) schemes.push_back({.format = format, .hadamard = hadamard});
+    if (hadamard != 0) schemes.push_back({.format = format, .hadamard = {.size = hadamard}});
   }
   return schemes;
 }
 
-const Figures* MatrixReport::without_transform(const Scheme& scheme) const {
-  Scheme plain = scheme;
-  plain.hadamard = 0;
+const Figures* MatrixReport::without_transform(const OperandSpec& scheme) const {
+  OperandSpec plain = scheme;
+  plain.hadamard = {};
   const auto found =
       std::find_if(schemes.begin(), schemes.end(), [&](const SchemeFigures& s) { return s.scheme == plain; });
   return found == schemes.end() ? nullptr : &found->figures;
@@ -227,23 +248,21 @@ MatrixSource source_of(const ConstMatrix& matrix, Axis axis) {
           }};
 }
 
-int passes(std::span<const Scheme> schemes) {
-  const bool twice =
-      std::any_of(schemes.begin(), schemes.end(), [](const Scheme& s) { return s.format->has_outer_scale(); });
-  return twice ? 2 : 1;
+int passes(std::span<const OperandSpec> schemes) {
+  return std::any_of(schemes.begin(), schemes.end(), needs_pass) ? 2 : 1;
 }
 
 MatrixReport analyze_matrix(const MatrixSource& source, const MatrixAnalysis& analysis) {
-  const std::vector<Rectangle> tiles = tiles_of(source.rows, source.columns);
-  const std::vector<Group> groups = groups_of(analysis.schemes, analysis.hadamard_seed);
-  std::vector<float> amax(analysis.schemes.size(), -1.0F);
-  if (passes(analysis.schemes) == 2) amax = tensor_amax(source, analysis, tiles, groups);
+  const bool squares = std::any_of(analysis.schemes.begin(), analysis.schemes.end(),
+                                   [](const OperandSpec& scheme) { return scheme.outer.each == OuterScale::k128x128; });
+  const std::vector<Rectangle> tiles = tiles_of(source.rows, source.columns, squares ? 128 : 1);
+  const std::vector<Group> groups = groups_of(analysis);
+  Amax amax(analysis.schemes.size());
+  if (passes(analysis.schemes) == 2) amax = outer_amax(source, analysis, tiles, groups);
 
   Gathered initial;
   for (std::size_t i = 0; i < analysis.schemes.size(); ++i) {
-    QuantizeSpec spec = spec_of(analysis.schemes[i], analysis.random);
-    spec.tensor_amax = amax[i];
-    initial.measurements.emplace_back(spec);
+    initial.measurements.emplace_back(analysis.schemes[i], analysis.place, amax[i]);
   }
   Gathered all = initial;
   for_tiles(

@@ -14,21 +14,11 @@
 
 namespace ufp4::analysis {
 
-// A format with or without the random Hadamard transform before it.
-struct Scheme {
-  const BlockFormat* format = nullptr;
-  int hadamard = 0;
-  int block = 0;  // 0: the format's own
-  Rounding rounding = Rounding::kNearest;
-
-  bool operator==(const Scheme&) const = default;
-};
-
-// Every format without a transform and, unless `hadamard` is 0, with it.
-std::vector<Scheme> schemes_of(std::span<const BlockFormat* const> formats, int hadamard);
+// Every format without a transform and, unless `hadamard` is 0, with one of that size.
+std::vector<OperandSpec> schemes_of(std::span<const BlockFormat* const> formats, int hadamard);
 
 struct SchemeFigures {
-  Scheme scheme;
+  OperandSpec scheme;
   Figures figures;
 };
 
@@ -42,8 +32,8 @@ struct MatrixReport {
 
   // amax / rms; 0 for a matrix of zeros.
   double crest() const { return rms > 0 ? amax / rms : 0; }
-  // The figures of the same format, block and rounding without a transform; null if they were not asked for.
-  const Figures* without_transform(const Scheme& scheme) const;
+  // The figures of the same scheme without a transform; null if they were not asked for.
+  const Figures* without_transform(const OperandSpec& scheme) const;
 };
 
 // How many dB the transform gains: 10 log10 of the ratio of the NMSE without to that with it; NaN if one is zero.
@@ -69,15 +59,14 @@ MatrixSource source_of(const ConstMatrix& matrix, Axis axis);
 void convert_to_float(const std::byte* from, DType dtype, std::span<float> out);
 
 struct MatrixAnalysis {
-  std::vector<Scheme> schemes;
-  std::uint64_t hadamard_seed = 0;  // of the transform's signs
-  RandomBits random;                // for schemes that round stochastically
+  std::vector<OperandSpec> schemes;  // a delayed amax is measured as an exact one
+  Place place;                       // of the operand: its signs and random bits; blocks run along the source's columns
   int threads = 1;
   std::function<void(std::int64_t values)> progress;  // called with what was done since the last call; may be empty
 };
 
-// How often analyze_matrix loads every value: twice where a format has a second-level scale for the tensor.
-int passes(std::span<const Scheme> schemes);
+// How often analyze_matrix loads every value: twice where a scheme has a second-level scale for the tensor or a row.
+int passes(std::span<const OperandSpec> schemes);
 
 MatrixReport analyze_matrix(const MatrixSource& source, const MatrixAnalysis& analysis);
 

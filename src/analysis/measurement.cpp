@@ -41,33 +41,40 @@ std::int64_t transform_rows(const Part& part, const Hadamard& hadamard, std::vec
   return padded;
 }
 
-FormatMeasurement::FormatMeasurement(const QuantizeSpec& spec) : spec_(spec) {
-  spec_.axis = Axis::kRow;
+FormatMeasurement::FormatMeasurement(const OperandSpec& spec, const Place& place, std::span<const float> outer_amax)
+    : spec_(spec), place_(place), outer_amax_(outer_amax) {
   spec_.hadamard = {};
+  place_.axis = Axis::kRow;
 }
 
 void FormatMeasurement::add(const Part& part, MeasurementBuffers& buffers) {
-  QuantizeTask task{spec_, {}};
-  task.spec.random.row_offset += static_cast<std::uint32_t>(part.row);
-  task.spec.random.column_offset += static_cast<std::uint32_t>(part.column);
-  const QuantizedShape shape = quantized_shape(part.rows, part.columns, task.spec);
+  QuantizeTask task{spec_, place_, {}, nullptr};
+  task.place.row_offset += static_cast<std::uint32_t>(part.row);
+  task.place.column_offset += static_cast<std::uint32_t>(part.column);
+  if (!outer_amax_.empty()) {
+    task.outer_amax = outer_amax_.data() + (spec_.outer.each == OuterScale::kRow ? part.row : 0);
+  }
+  const QuantizedShape shape = quantized_shape(part.rows, part.columns, task.spec, Axis::kRow);
   const auto padded = static_cast<std::size_t>(shape.columns);
   const auto total = static_cast<std::size_t>(shape.rows) * padded;
   buffers.image.resize(total);
   buffers.scales.resize(static_cast<std::size_t>(shape.rows * shape.scales_per_row));
   buffers.codes.resize(total / 2);
-  float global = 1;
+  const OuterShape outer = outer_shape(shape, spec_.outer.each);
+  buffers.outer_scales.assign(static_cast<std::size_t>(outer.rows * outer.columns), 1.0F);
   task.out.codes = buffers.codes.data();
   task.out.scales = buffers.scales.data();
   task.out.dequantized = buffers.image.data();
   task.out.dequantized_dtype = DType::kF32;
-  task.out.global_scale = &global;
+  task.out.outer_scales = buffers.outer_scales.data();
   default_backend().quantize({part.values.data(), DType::kF32, part.rows, part.columns, part.columns}, {&task, 1});
 
-  // Scales are signed. 0: of a block without one; NaN: of finite values whose transform is not.
+  // Scales are signed. 0: of a block without one; NaN: of finite values whose transform is not. Those of rows and tiles
+  // have the second level in them.
+  const double second = spec_.outer.each == OuterScale::kTensor ? static_cast<double>(buffers.outer_scales[0]) : 1.0;
   buffers.inverse_scales.resize(buffers.scales.size());
   std::transform(buffers.scales.begin(), buffers.scales.end(), buffers.inverse_scales.begin(), [&](float of_block) {
-    const double scale = static_cast<double>(of_block) * static_cast<double>(global);
+    const double scale = static_cast<double>(of_block) * second;
     return !std::isfinite(scale) ? std::numeric_limits<double>::quiet_NaN() : scale == 0 ? 0 : 1 / scale;
   });
   if (shape.columns == part.columns) {  // rows that follow one another like blocks of one

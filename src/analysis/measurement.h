@@ -30,6 +30,7 @@ std::int64_t transform_rows(const Part& part, const Hadamard& hadamard, std::vec
 struct MeasurementBuffers {
   std::vector<float> image;
   std::vector<float> scales;
+  std::vector<float> outer_scales;
   std::vector<std::uint8_t> codes;
   std::vector<double> inverse_scales;
 };
@@ -37,9 +38,9 @@ struct MeasurementBuffers {
 class FormatMeasurement {
  public:
   // Rows are quantized along their length, as they are: spec.hadamard is left out, so that all formats after one
-  // transform share it. A format with a second-level scale for the tensor takes spec.tensor_amax; if that is negative
-  // every part is scaled by its own.
-  explicit FormatMeasurement(const QuantizeSpec& spec);
+  // transform share it. `outer_amax` has what second-level scales for the tensor (one value) or for rows (one a row)
+  // follow from; where it is empty every part is scaled by its own. It must outlive the measurement.
+  FormatMeasurement(const OperandSpec& spec, const Place& place, std::span<const float> outer_amax);
 
   // The padding of the last block of a row takes part in its block but is not counted.
   void add(const Part& part, MeasurementBuffers& buffers);
@@ -47,7 +48,7 @@ class FormatMeasurement {
   // Adds what another one with the same spec has gathered.
   FormatMeasurement& operator+=(const FormatMeasurement& other);
 
-  const QuantizeSpec& spec() const { return spec_; }
+  const OperandSpec& spec() const { return spec_; }
 
   // level_share and level_mean_error go by the code's magnitude, the code -8 as an eighth level; they are empty for
   // formats whose blocks choose between grids.
@@ -56,7 +57,9 @@ class FormatMeasurement {
  private:
   void add_row(const float* values, std::int64_t columns, std::size_t at, MeasurementBuffers& buffers);
 
-  QuantizeSpec spec_;
+  OperandSpec spec_;
+  Place place_;
+  std::span<const float> outer_amax_;
   CodeSums sums_;
 };
 

@@ -19,14 +19,16 @@ using Measurements = std::vector<FormatMeasurement>;
 
 // Parts number share, share + kShares, ..
 void measure_share(std::int64_t share, std::int64_t parts, const Distribution& distribution, std::uint64_t seed,
-                   std::span<const QuantizeSpec> specs, Measurements& measurements) {
+                   std::span<const OperandSpec> specs, Measurements& measurements) {
   std::vector<float> values(static_cast<std::size_t>(kValues));
   std::vector<float> transformed;
   MeasurementBuffers buffers;
   for (std::int64_t part = share; part < parts; part += kShares) {
     distribution.sample(values, seed, static_cast<std::uint64_t>(part * kValues));
     for (std::size_t i = 0; i < specs.size(); ++i) {
-      const std::int64_t columns = transform_rows({values, kRows, kColumns}, specs[i].hadamard, transformed);
+      Hadamard hadamard = specs[i].hadamard;
+      hadamard.signs = signs_of(specs[i], {});
+      const std::int64_t columns = transform_rows({values, kRows, kColumns}, hadamard, transformed);
       measurements[i].add({transformed, kRows, columns}, buffers);
     }
   }
@@ -34,9 +36,10 @@ void measure_share(std::int64_t share, std::int64_t parts, const Distribution& d
 
 }  // namespace
 
-std::vector<Figures> sampled_figures(std::span<const QuantizeSpec> specs, const Distribution& distribution,
+std::vector<Figures> sampled_figures(std::span<const OperandSpec> specs, const Distribution& distribution,
                                      std::int64_t count, std::uint64_t seed, int threads) {
-  const Measurements none(specs.begin(), specs.end());
+  Measurements none;
+  for (const OperandSpec& spec : specs) none.emplace_back(spec, Place{}, std::span<const float>());
   std::array<Measurements, kShares> shares;
   shares.fill(none);
   const std::int64_t parts = (count + kValues - 1) / kValues;

@@ -57,7 +57,7 @@ FileReport analyze_file(const io::SafetensorsReader& file, const FileAnalysis& a
       report.skipped.push_back(describe(tensor));
       continue;
     }
-    MatrixAnalysis matrix{analysis.schemes, analysis.seed, {}, analysis.threads, {}};
+    MatrixAnalysis matrix{analysis.schemes, {.seed = analysis.seed}, analysis.threads, {}};
     if (analysis.progress) {
       matrix.progress = [&, size = size_of(*io::float_type(tensor.type))](std::int64_t values) {
         const std::lock_guard lock(mutex);

@@ -23,7 +23,7 @@ struct FileReport {
 };
 
 struct FileAnalysis {
-  std::vector<Scheme> schemes;
+  std::vector<OperandSpec> schemes;
   std::uint64_t seed = 0;  // of the transform's signs
   int threads = 1;
   std::function<void(std::uint64_t bytes)> progress;  // called with the bytes of input done so far; may be empty

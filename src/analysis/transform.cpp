@@ -100,8 +100,9 @@ HWY_EXPORT(transform);
 void transform_runs(std::span<float> values, const Hadamard& hadamard) {
   if (hadamard.size == 0) return;
   std::array<std::uint32_t, 128> signs{};
+  const Signs& mask = hadamard.signs.value();
   for (std::size_t i = 0; i < static_cast<std::size_t>(hadamard.size); ++i) {
-    signs[i] = (hadamard.signs[i / 32] >> (i % 32) & 1u) << 31;
+    signs[i] = (mask[i / 32] >> (i % 32) & 1u) << 31;
   }
   HWY_DYNAMIC_DISPATCH(transform)
   (values.data(), values.size(), signs.data(), static_cast<std::size_t>(hadamard.size), hadamard_scale(hadamard.size));

@@ -7,7 +7,8 @@
 
 namespace ufp4::analysis {
 
-// Transforms each run of hadamard.size values, in place; whole runs. Nothing happens without a transform.
+// Transforms each run of hadamard.size values, in place; whole runs. The signs must be given. Nothing happens without a
+// transform.
 void transform_runs(std::span<float> values, const Hadamard& hadamard);
 
 }  // namespace ufp4::analysis

@@ -76,7 +76,6 @@ Decoded decode_scales(const ConstQuantized& in) {
   result.operand.scales = result.scales.data();
   result.operand.selectors = result.selectors.data();
   if (in.outer == OuterScale::kTensor) return result;
-  result.operand.outer_scales = nullptr;  // they go into the others
   const OuterShape outer = outer_shape(shape, in.outer);
   for (std::size_t i = 0; i < blocks; ++i) {
     const auto number = static_cast<std::int64_t>(i);
@@ -152,7 +151,8 @@ float Backend::tensor_amax(const ConstMatrix& in, const OperandSpec& spec, const
 void Backend::dequantize(const ConstQuantized& in, void* out, DType out_dtype) const {
   check_dequantize(in, out, out_dtype);
   if (in.rows == 0 || in.columns == 0) return;
-  const Decoded decoded = in.packed_scales != nullptr ? decode_scales(in) : Decoded{in, {}, {}};
+  Decoded decoded = in.packed_scales != nullptr ? decode_scales(in) : Decoded{in, {}, {}};
+  if (in.outer != OuterScale::kTensor) decoded.operand.outer_scales = nullptr;  // they are in the scales
   if (has_kernels(*in.format)) {
     run_dequantize(decoded.operand, out, out_dtype);
   } else {

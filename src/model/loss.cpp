@@ -7,8 +7,8 @@
 
 #include <algorithm>
 
-#include "torch/gemm.h"
 #include "torch/layer_passes.h"
+#include "torch/products.h"
 
 namespace ufp4 {
 namespace {
@@ -41,8 +41,8 @@ LossAndGradients compute(const at::Tensor& hidden, const at::Tensor& weight, con
     result.loss += cross_entropy(logits, targets.narrow(0, first, length), want_gradients, share).sum();
     if (!want_gradients) continue;
     result.hidden.narrow(0, first, length).copy_(matmul_transposed(logits, bf16_weight.t()));
-    matmul_transposed_into(result.weight, {logits.t(), {}}, {part.t(), {}},
-                           first == 0 ? Accumulate::kOverwrite : Accumulate::kAdd);
+    multiply_into(result.weight, emulated_product(hidden.device()), QuantizedTensor::bf16(logits.t()),
+                  QuantizedTensor::bf16(part.t()), first == 0 ? Accumulate::kOverwrite : Accumulate::kAdd);
   }
   result.loss.mul_(share);
   return result;

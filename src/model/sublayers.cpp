@@ -24,12 +24,10 @@ struct LinearState {
   LinearCall call;
   LinearWeight weight;
   at::Tensor gradient_leaf;  // to whose gradient that of the weight is added; undefined: it is returned to autograd
-  KeptInput kept;
+  QuantizedTensor kept;      // of x
 
   // Whether the backward pass needs the source once more, instead of something kept.
-  bool makes_x_anew() const {
-    return call.stash == Stash::kNone && (*call.recipe)[Gemm::kWgrad].operand[1].quantized();
-  }
+  bool makes_x_anew() const { return call.stash == Stash::kNone && call.spec(OperandRole::kWgradX).quantized(); }
 
   at::Tensor forward(const Source& x, bool keep) {
     FpropResult result = fprop(x, weight, call, keep && !makes_x_anew());
@@ -52,8 +50,10 @@ struct LinearState {
     DyOperands dy = quantize_dy(dy_source, call, true, true);
     at::Tensor dx = dgrad(dy.dgrad, weight, call);
     dy.dgrad = {};
-    const GemmOperand x = makes_x_anew() ? wgrad_x(x_source(), call) : wgrad_x(kept, call);
-    return {dx, wgrad(gradient_leaf, dy.wgrad, x, call)};
+    const QuantizedTensor x = makes_x_anew() ? wgrad_x(x_source(), call) : wgrad_x(kept, call);
+    if (!gradient_leaf.defined()) return {dx, wgrad(dy.wgrad, x, call, weight.values.scalar_type())};
+    wgrad_into(gradient_leaf, dy.wgrad, x, call);
+    return {dx, at::Tensor()};
   }
 };
 

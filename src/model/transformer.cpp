@@ -6,6 +6,7 @@
 
 #include <c10/core/GradMode.h>
 
+#include <array>
 #include <cmath>
 #include <memory>
 #include <string_view>
@@ -16,7 +17,7 @@
 #include "model/loss.h"
 #include "model/offload.h"
 #include "model/sublayers.h"
-#include "torch/gemm.h"
+#include "torch/products.h"
 #include "ufp4/error.h"
 
 // Shapes: B sequences, T tokens each, N = B T, D d_model, H heads, K heads of keys and values, S head size, F ffn, V
@@ -38,6 +39,11 @@ struct Block {
   Linear fc2;           // [D, F]
 };
 
+// In the order of their numbers.
+std::array<const Linear*, 4> linears_of(const Block& block) {
+  return {&block.qkv, &block.proj, &block.fc1, &block.fc2};
+}
+
 }  // namespace
 
 struct Transformer::Impl {
@@ -51,6 +57,7 @@ struct Transformer::Impl {
   at::Tensor lm_head;  // [V, D]
   at::Tensor table_TS;
   std::shared_ptr<Offload> offload;  // null if nothing is to wait elsewhere
+  std::uint32_t linear_count = 0;
 
   Impl(const ModelConfig& c, const Recipe& r, const TransformerOptions& o);
 
@@ -99,10 +106,9 @@ at::Tensor Transformer::Impl::add_norm(const std::string& name, std::int64_t siz
 
 Linear Transformer::Impl::add_linear(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation,
                                      Stash stash) {
-  std::uint32_t number = 0;
-  for (const NamedParameter& p : parameters) number += p.name.find(".linear_") != std::string::npos ? 1 : 0;
   return {add_matrix(name, rows, columns, deviation),
-          QuantizedLinear(name, number, recipe, {stash, WeightGradient::kInPlace, options.weight_life, options.path})};
+          QuantizedLinear(name, linear_count++, recipe,
+                          {stash, WeightGradient::kInPlace, options.weight_life, options.products})};
 }
 
 Block Transformer::Impl::add_block(std::int64_t number) {
@@ -173,6 +179,10 @@ void Transformer::Impl::check_tokens(const at::Tensor& tokens, std::int64_t leas
   }
 }
 
+std::vector<std::int64_t> linear_sides(const ModelConfig& config) {
+  return {config.d_model, config.ffn, config.qkv_size()};
+}
+
 Transformer::Transformer(const ModelConfig& config, const Recipe& recipe, const TransformerOptions& options)
     : impl_(std::make_unique<Impl>(config, recipe, options)) {}
 Transformer::~Transformer() = default;
@@ -186,10 +196,14 @@ std::vector<NamedParameter> Transformer::parameters() const { return impl_->para
 std::vector<std::string> Transformer::linears() const {
   std::vector<std::string> names;
   for (const Block& block : impl_->blocks) {
-    for (const Linear* linear : {&block.qkv, &block.proj, &block.fc1, &block.fc2})
-      names.push_back(linear->layer.name());
+    for (const Linear* linear : linears_of(block)) names.push_back(linear->layer.name());
   }
   return names;
+}
+
+bool Transformer::adds_to_stream(std::size_t number) const {
+  constexpr std::array kAdded{false, true, false, true};  // as linears_of has them
+  return kAdded.at(number % kAdded.size());
 }
 
 std::vector<std::string> Transformer::bf16_linears() const {

@@ -23,11 +23,11 @@ struct TransformerOptions {
   at::Device device = at::kCPU;
   Stash stash = Stash::kPacked;
   WeightLife weight_life = WeightLife::kStep;
-  bool fused = true;                  // SublayerOptions::fused
-  std::int64_t offload_layers = 0;    // from the first on, but never all: SublayerOptions::offload
-  std::int64_t recompute_layers = 0;  // after those: SublayerOptions::recompute
-  GemmPath path = GemmPath::kEmulated;
-  std::int64_t loss_chunk = 0;  // tokens whose logits exist at a time; 0: chosen from the vocabulary
+  bool fused = true;                               // SublayerOptions::fused
+  std::int64_t offload_layers = 0;                 // from the first on, but never all: SublayerOptions::offload
+  std::int64_t recompute_layers = 0;               // after those: SublayerOptions::recompute
+  std::shared_ptr<const ChosenProducts> products{};  // of the linears; null: emulated
+  std::int64_t loss_chunk = 0;                     // tokens whose logits exist at a time; 0: chosen from the vocabulary
 };
 
 struct NamedParameter {
@@ -35,6 +35,9 @@ struct NamedParameter {
   at::Tensor tensor;  // FP32 leaf with requires_grad
   bool decay;         // whether weight decay applies: matrices yes, norms no
 };
+
+// The sides of the linears' weights, for choose_products.
+std::vector<std::int64_t> linear_sides(const ModelConfig& config);
 
 class Transformer {
  public:
@@ -55,6 +58,8 @@ class Transformer {
   std::vector<std::string> linears() const;
   // Those of them that the recipe keeps in BF16.
   std::vector<std::string> bf16_linears() const;
+  // Whether what linear `number` makes is added to the residual stream.
+  bool adds_to_stream(std::size_t number) const;
 
   // Mean cross-entropy in nats of predicting tokens[:, 1:] from tokens[:, :-1]; tokens [B, T + 1], int64.
   // Differentiable.

@@ -13,15 +13,12 @@ namespace ufp4 {
 
 namespace {
 
-// Throws InputError that lists the names of `all`.
-template <typename T, std::size_t kCount>
-T find_name(std::string_view what, std::string_view name, const std::array<T, kCount>& all) {
-  std::vector<std::string_view> names;
-  for (const T each : all) {
-    if (name_of(each) == name) return each;
-    names.push_back(name_of(each));
-  }
-  throw InputError("unknown " + std::string(what) + " '" + std::string(name) + "'" + name_hint(name, names));
+template <typename T>
+T find_one_of_two(std::string_view what, std::string_view name, T first, T second) {
+  if (name == name_of(first)) return first;
+  if (name == name_of(second)) return second;
+  throw InputError(std::string(what) + " '" + std::string(name) + "' is neither '" + std::string(name_of(first)) +
+                   "' nor '" + std::string(name_of(second)) + "'");
 }
 
 }  // namespace
@@ -70,13 +67,20 @@ QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const Op
   return {rows, padded, columns, padded / block};
 }
 
-OuterScale find_outer_scale(std::string_view name) { return find_name("outer scale", name, kOuterScales); }
-
-Rounding find_rounding(std::string_view name) {
-  return find_name("rounding", name, std::array{Rounding::kNearest, Rounding::kStochastic});
+OuterScale find_outer_scale(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const OuterScale outer : kOuterScales) {
+    if (name_of(outer) == name) return outer;
+    names.push_back(name_of(outer));
+  }
+  throw InputError("unknown outer scale '" + std::string(name) + "'" + name_hint(name, names));
 }
 
-Axis find_axis(std::string_view name) { return find_name("axis", name, std::array{Axis::kRow, Axis::kColumn}); }
+Rounding find_rounding(std::string_view name) {
+  return find_one_of_two("rounding", name, Rounding::kNearest, Rounding::kStochastic);
+}
+
+Axis find_axis(std::string_view name) { return find_one_of_two("axis", name, Axis::kRow, Axis::kColumn); }
 
 OuterShape outer_shape(const QuantizedShape& shape, OuterScale outer) {
   constexpr std::int64_t kTile = 128;

@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "numerics/window.h"
-#include "torch/kernels.h"
+#include "torch/device_kernels.h"
 #include "ufp4/backend.h"
+#include "ufp4/error.h"
 
 namespace ufp4::cpu_kernels {
 namespace {
@@ -22,7 +23,7 @@ std::byte* advance(void* pointer, std::int64_t bytes) { return static_cast<std::
 std::int64_t whole_rows(std::span<const QuantizeTask> tasks) {
   std::int64_t rows = 1;
   for (const QuantizeTask& task : tasks) {
-    if (task.spec.axis == Axis::kRow) continue;
+    if (task.place.axis == Axis::kRow) continue;
     rows = std::max<std::int64_t>({rows, task.spec.block_size(), task.spec.hadamard.size});
   }
   return rows;
@@ -44,12 +45,13 @@ void share_rows(const ConstMatrix& in, std::span<const QuantizeTask> tasks, cons
 
 // The magnitudes that the second-level scales of a task follow from, as they are in the whole matrix.
 std::vector<float> find_outer_amax(const Backend& backend, const ConstMatrix& in, const QuantizeTask& task) {
-  const OuterShape shape = outer_shape(quantized_shape(in.rows, in.columns, task.spec), task.spec.outer);
+  const OuterShape shape =
+      outer_shape(quantized_shape(in.rows, in.columns, task.spec, task.place.axis), task.spec.outer.each);
   const auto size = static_cast<std::size_t>(shape.rows * shape.columns);
   std::vector<std::vector<float>> parts(static_cast<std::size_t>(at::get_num_threads()));
   share_rows(in, {&task, 1}, [&](std::size_t index, RowRange rows) {
     parts[index].assign(size, 0.0F);
-    backend.raise_outer_amax(in, task.spec, rows, parts[index].data());
+    backend.raise_outer_amax(in, task.spec, task.place, rows, parts[index].data());
   });
   std::vector<float> whole(size, 0.0F);
   for (const std::vector<float>& part : parts) {
@@ -59,25 +61,37 @@ std::vector<float> find_outer_amax(const Backend& backend, const ConstMatrix& in
 }
 
 // What an operand is quantized for whose window is placed.
-float settle(const Window& window, float found) {
-  const Settled settled = settle_window(*window.expected, found);
+float settle(const Window& window, float found, float least) {
+  const Settled settled = settle_window(*window.expected, found, least);
   if (window.seen != nullptr) *window.seen = std::max(*window.seen, found);
   if (window.left != nullptr && settled.left) ++*window.left;
   return settled.amax;
 }
 
-}  // namespace
+// The task with the numbers that wait in memory.
+QuantizeTask settled_place(const DeviceTask& from) {
+  QuantizeTask task = from.task;
+  Place& place = task.place;
+  if (from.place.step != nullptr) place.step = *from.place.step;
+  if (from.place.layer != nullptr) place.stream += kStreamsPerLayer * *from.place.layer;
+  if (from.place.first_row != nullptr) {
+    (place.axis == Axis::kRow ? place.row_offset : place.column_offset) += *from.place.first_row;
+  }
+  return task;
+}
 
-void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, std::span<const Window> windows) {
+void quantize(const ConstMatrix& in, std::span<const DeviceTask> tasks, std::span<const Window> windows) {
   const Backend& backend = default_backend();
-  std::vector<QuantizeTask> known(tasks.begin(), tasks.end());
+  std::vector<QuantizeTask> known;
   std::vector<std::vector<float>> amax;
-  for (std::size_t i = 0; i < known.size(); ++i) {
-    QuantizeSpec& spec = known[i].spec;
-    if (!spec.outer_amax_unknown()) continue;
-    std::vector<float>& found = amax.emplace_back(find_outer_amax(backend, in, known[i]));
-    if (!windows.empty() && windows[i].expected != nullptr) found[0] = settle(windows[i], found[0]);
-    spec.outer_amax = found.data();
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    QuantizeTask& task = known.emplace_back(settled_place(tasks[i]));
+    if (!task.outer_amax_unknown()) continue;
+    std::vector<float>& found = amax.emplace_back(find_outer_amax(backend, in, task));
+    if (!windows.empty() && windows[i].expected != nullptr) {
+      found[0] = settle(windows[i], found[0], task.spec.format->window.least_amax);
+    }
+    task.outer_amax = found.data();
   }
   const std::int64_t threads = at::get_num_threads();
   if (threads == 1 || at::in_parallel_region() || in.rows * in.columns < kSerialElements) {
@@ -110,5 +124,25 @@ void dequantize(const ConstQuantized& in, void* out, DType out_dtype) {
                        out_dtype);
   });
 }
+
+void dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out) {
+  if (in.format->exact != ExactValue::kE4m3) {
+    throw InputError("dequantize: the values of '" + std::string(in.format->name) + "' are no E4M3 numbers");
+  }
+  ConstQuantized first_level = in;
+  first_level.outer = OuterScale::kTensor;
+  first_level.outer_scales = nullptr;
+  std::vector<float> values(static_cast<std::size_t>(in.rows * in.columns));
+  dequantize(first_level, values.data(), DType::kF32);
+  std::transform(values.begin(), values.end(), out, float_to_e4m3);
+}
+
+}  // namespace
+
+const DeviceKernels kKernels{.take = [](const OperandSpec&) { return true; },
+                             .quantize = quantize,
+                             .dequantize = dequantize,
+                             .dequantize_e4m3 = dequantize_e4m3,
+                             .layers = &kLayers};
 
 }  // namespace ufp4::cpu_kernels

@@ -57,38 +57,35 @@ void check_gradient(const at::Tensor& dy, const at::Tensor& h) {
   check_same_device("dy", dy, "h", h);
 }
 
-BothResults quantized(const BothArguments& arguments, const Source& source) {
-  const OperandRequest row{arguments.row, Form::kBf16, {}};
-  const OperandRequest column{arguments.column, arguments.packed ? Form::kPacked : Form::kBf16, {}};
-  auto [rows, columns] = ufp4::quantize_both(source, row, column, arguments.random);
-  return both_results(rows.codes, columns);
-}
-
-// The results for a Meta tensor of the shape that the layer makes.
-BothResults shapes(const BothArguments& arguments, const at::Tensor& made) {
-  auto [row, column] = quantize_both(made, arguments.row, arguments.column, arguments.random, arguments.packed);
-  return {row, column.codes, column.scales, column.outer_scales};
+// The operands of what the layer makes; for Meta tensors their shapes alone.
+template <bool Compute>
+BothResults quantized(const BothRequests& requests, const Source& source) {
+  const auto& [row, column] = requests;
+  if constexpr (Compute) return both_results(quantize_both(source, row, column));
+  check(row.at.device, source.input().device());
+  const at::TensorOptions options = source.input().options();
+  const SymShape shape{source.sym_rows(), source.sym_columns()};
+  return both_results({allocate(shape, row.spec, Axis::kRow, options, row.form),
+                       allocate(shape, column.spec, Axis::kColumn, options, column.form)});
 }
 
 template <bool Compute>
-BothResults rms_norm(const BothArguments& arguments, const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+BothResults rms_norm(const BothRequests& requests, const at::Tensor& x, const at::Tensor& weight, double epsilon) {
   check_norm(x, weight, epsilon);
-  return Compute ? quantized(arguments, Source::rms_norm(rms_statistics(x, {}, epsilon), weight.contiguous()))
-                 : shapes(arguments, x);
+  const RmsStatistics statistics = Compute ? rms_statistics(x, {}, epsilon) : RmsStatistics{x, {}};
+  return quantized<Compute>(requests, Source::rms_norm(statistics, weight.contiguous()));
 }
 
 template <bool Compute>
-BothResults swiglu(const BothArguments& arguments, const at::Tensor& h) {
+BothResults swiglu(const BothRequests& requests, const at::Tensor& h) {
   check_gated(h);
-  return Compute ? quantized(arguments, Source::swiglu(h.contiguous()))
-                 : shapes(arguments, h.narrow_symint(1, 0, h.sym_size(1) / 2));
+  return quantized<Compute>(requests, Source::swiglu(h.contiguous()));
 }
 
 template <bool Compute>
-BothResults swiglu_backward(const BothArguments& arguments, const at::Tensor& dy, const at::Tensor& h) {
+BothResults swiglu_backward(const BothRequests& requests, const at::Tensor& dy, const at::Tensor& h) {
   check_gradient(dy, h);
-  return Compute ? quantized(arguments, Source::swiglu_backward(dy.contiguous(), h.contiguous()))
-                 : shapes(arguments, h);
+  return quantized<Compute>(requests, Source::swiglu_backward(dy.contiguous(), h.contiguous()));
 }
 
 void define(torch::Library& library, std::string_view name, std::string_view inputs) {

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "ufp4/quantize.h"
+#include "torch/random_context.h"
 #include "ufp4/recipe.h"
 
 namespace ufp4 {
@@ -16,10 +16,10 @@ class LinearObserver {
  public:
   virtual ~LinearObserver() = default;
 
-  // Operand 0 or 1 of a GEMM of linear `number` before it is quantized: BF16, as stored. The GEMM's operand is this
-  // matrix with blocks along its rows, or its transpose with Axis::kColumn. Those of x come with the forward pass,
-  // those of the weight when they are made: both before the first pass of a step, or each with its own.
-  virtual void operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis axis) = 0;
+  // An operand of a GEMM of linear `number` before it is quantized: BF16, as stored. The GEMM's operand is this matrix
+  // with blocks along axis_of(role). Those of x come with the forward pass, those of the weight when they are made:
+  // both before the first pass of a step, or each with its own.
+  virtual void operand(std::uint32_t number, OperandRole role, const at::Tensor& stored) = 0;
 
   // What a GEMM gave: y and dx in BF16, and dw in FP32 where it is not added to that of another micro-batch.
   virtual void result(std::uint32_t number, Gemm gemm, const at::Tensor& result) = 0;

@@ -38,14 +38,16 @@ Recipe parse_recipe(std::string_view text) {
 
 at::Tensor linear_op(const at::Tensor& x, const at::Tensor& weight, std::string_view recipe, std::int64_t layer,
                      std::int64_t seed, std::int64_t step, std::int64_t token_offset, bool stash) {
-  const RandomContext context{static_cast<std::uint64_t>(seed), to_u32("step", step),
-                              to_u32("token_offset", token_offset)};
-  const std::uint32_t number = to_u32("layer", layer, std::numeric_limits<std::uint32_t>::max() / 8 - 1);
-  const auto shared = std::make_shared<const Recipe>(parse_recipe(recipe));
-  const LinearCall call{shared, number, context, stash ? Stash::kPacked : Stash::kNone};
-  // In BF16 the weight is quantized by operators that can be traced.
-  const WeightOperands operands = prepare_weight(weight.detach().to(at::kBFloat16), call);
-  return quantized_linear(x, weight, {weight.detach(), operands}, call);
+  const RandomContext context{.seed = static_cast<std::uint64_t>(seed),
+                              .step = to_u32("step", step),
+                              .token_offset = to_u32("token_offset", token_offset)};
+  const std::uint32_t number = to_u32("layer", layer, std::numeric_limits<std::uint32_t>::max() / kStreamsPerLayer - 1);
+  const LinearCall call{.recipe = std::make_shared<const Recipe>(parse_recipe(recipe)),
+                        .products = nullptr,
+                        .number = number,
+                        .context = context,
+                        .stash = stash ? Stash::kPacked : Stash::kNone};
+  return quantized_linear(x, weight, {weight.detach(), {}}, call);
 }
 
 }  // namespace ufp4::ops

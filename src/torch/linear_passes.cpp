@@ -6,7 +6,6 @@
 #include <optional>
 #include <utility>
 
-#include "torch/gemm.h"
 #include "torch/linear_observer.h"
 #include "torch/window.h"
 #include "ufp4/format.h"
@@ -14,50 +13,40 @@
 namespace ufp4 {
 namespace {
 
-// Operand 0 or 1 of a GEMM; as `form` or, where that is not given, as its GEMM takes it.
-OperandRequest request_of(const LinearCall& call, Gemm gemm, std::size_t operand, Operand place,
-                          std::optional<Form> form = std::nullopt) {
-  const GemmRecipe& of = (*call.recipe)[gemm];
-  const OperandRecipe& recipe = of.operand[operand];
-  OperandRequest request;
-  request.args = {recipe.format, recipe.block, of.hadamard, recipe.rounding, stream_of(call.number, place),
-                  recipe.outer,  recipe.tau};
-  request.form = form.value_or(path_of(of, call.path) == GemmPath::kFp8 ? Form::kE4m3 : Form::kBf16);
-  if (recipe.amax == AmaxSource::kDelayed && call.context.windows != nullptr) {
-    request.window = call.context.windows->at(call.number, place);
+// Where an operand of the call stands: x and dy are [tokens, features], so the first token is the first of their rows.
+TensorPlace place_of(const LinearCall& call, OperandRole role) {
+  const RandomContext& context = call.context;
+  TensorPlace at;
+  at.place = {
+      .axis = axis_of(role), .seed = context.seed, .step = context.step, .stream = stream_of(call.number, role)};
+  at.device = context.device;
+  if (is_weight(role)) {
+    at.device.first_token = at::Tensor();
+  } else {
+    (at.place.axis == Axis::kRow ? at.place.row_offset : at.place.column_offset) = context.token_offset;
+  }
+  return at;
+}
+
+OperandRequest request_of(const LinearCall& call, OperandRole role, Form form) {
+  OperandRequest request{call.spec(role), place_of(call, role), form, {}};
+  if (request.spec.outer.amax == AmaxSource::kDelayed && call.context.windows != nullptr) {
+    request.window = call.context.windows->at(call.number, role);
   }
   return request;
 }
 
-// x and dy are [tokens, features]: the token offset is the offset of their rows.
-ops::RandomArgs random_args(const RandomContext& context, std::uint32_t token_offset) {
-  return {context.seed,
-          context.seed,
-          context.step,
-          token_offset,
-          0,
-          context.device_step.defined() ? std::optional(context.device_step) : std::nullopt};
+// As the operand's GEMM takes it.
+OperandRequest request_of(const LinearCall& call, OperandRole role, const at::Device& device) {
+  return request_of(call, role, call.product(gemm_of(role), device).form);
 }
 
-GemmOperand quantize_for_gemm(const Source& source, const OperandRequest& request, Axis axis,
-                              const ops::RandomArgs& random) {
-  return gemm_operand(quantize(source, request, axis, random));
+void tell_of_operand(const LinearCall& call, OperandRole role, const at::Tensor& matrix) {
+  call.context.observer->operand(call.number, role, matrix);
 }
-
-// The two operands that are made of a weight.
-struct WeightUse {
-  Gemm gemm;
-  Operand place;
-  Axis axis;
-};
-constexpr WeightUse kFpropWeight{Gemm::kFprop, Operand::kFpropW, Axis::kRow};
-constexpr WeightUse kDgradWeight{Gemm::kDgrad, Operand::kDgradW, Axis::kColumn};
-
-bool quantized(const WeightUse& use, const LinearCall& call) { return (*call.recipe)[use.gemm].operand[1].quantized(); }
 
 void tell_of_result(const at::Tensor& result, const LinearCall& call, Gemm gemm) {
-  LinearObserver* const observer = call.context.observer;
-  if (observer != nullptr) observer->result(call.number, gemm, result);
+  if (call.context.observer != nullptr) call.context.observer->result(call.number, gemm, result);
 }
 
 // The weight rounded to BF16; not in memory where a kernel takes it so.
@@ -67,157 +56,149 @@ Source weight_source(const at::Tensor& weight, const LinearCall& call) {
   return never_whole ? Source::rounded(values) : Source::matrix(values.to(at::kBFloat16));
 }
 
-void tell_of_weight(const Source& weight, const LinearCall& call, const WeightUse& use) {
-  LinearObserver* const observer = call.context.observer;
-  if (observer != nullptr) observer->operand(call.number, use.gemm, 1, weight.compute(), use.axis);
+// An operand that the recipe leaves in BF16, as its GEMM takes it.
+QuantizedTensor plain(const at::Tensor& matrix, OperandRole role) {
+  return QuantizedTensor::bf16(axis_of(role) == Axis::kRow ? matrix : matrix.t());
 }
 
-GemmOperand weight_operand(const Source& weight, const LinearCall& call, const WeightUse& use) {
-  tell_of_weight(weight, call, use);
-  if (!quantized(use, call)) {
-    const at::Tensor matrix = weight.compute();
-    return {use.axis == Axis::kRow ? matrix : matrix.t(), {}};
-  }
-  return quantize_for_gemm(weight, request_of(call, use.gemm, 1, use.place), use.axis, random_args(call.context, 0));
+QuantizedTensor weight_operand(const Source& weight, const LinearCall& call, OperandRole role) {
+  if (call.context.observer != nullptr) tell_of_operand(call, role, weight.compute());
+  if (!call.spec(role).quantized()) return plain(weight.compute(), role);
+  return quantize(weight, request_of(call, role, weight.input().device()));
 }
 
-GemmOperand kept_or_made(const GemmOperand& kept, const at::Tensor& weight, const LinearCall& call,
-                         const WeightUse& use) {
-  if (kept.values.defined()) return kept;
+QuantizedTensor kept_or_made(const QuantizedTensor& kept, const at::Tensor& weight, const LinearCall& call,
+                             OperandRole role) {
+  if (kept.given()) return kept;
   const at::NoGradGuard no_grad;
-  return weight_operand(weight_source(weight, call), call, use);
+  return weight_operand(weight_source(weight, call), call, role);
+}
+
+// One operand of dy.
+QuantizedTensor dy_operand(const at::Tensor& dy, const LinearCall& call, OperandRole role) {
+  if (!call.spec(role).quantized()) return plain(dy, role);
+  return quantize(Source::matrix(dy), request_of(call, role, dy.device()));
 }
 
 }  // namespace
 
-GemmPath path_of(const GemmRecipe& gemm, GemmPath wanted) {
-  for (const OperandRecipe& operand : gemm.operand) {
-    const bool e4m3 = operand.quantized() && operand.format->rule == ScaleRule::kPow2Window;
-    if (!e4m3 || operand.outer != OuterScale::kTensor) return GemmPath::kEmulated;
-  }
-  return wanted;
+const Product& LinearCall::product(Gemm gemm, const at::Device& device) const {
+  return products == nullptr ? emulated_product(device) : (*products)[gemm];
 }
 
 bool quantizes_weight(const Recipe& recipe) {
   return recipe[Gemm::kFprop].operand[1].quantized() && recipe[Gemm::kDgrad].operand[1].quantized();
 }
 
-GemmOperand LinearWeight::fprop(const LinearCall& call) const {
-  return kept_or_made(kept.fprop, values, call, kFpropWeight);
+QuantizedTensor LinearWeight::fprop(const LinearCall& call) const {
+  return kept_or_made(kept.fprop, values, call, OperandRole::kFpropW);
 }
 
-GemmOperand LinearWeight::dgrad(const LinearCall& call) const {
-  return kept_or_made(kept.dgrad, values, call, kDgradWeight);
+QuantizedTensor LinearWeight::dgrad(const LinearCall& call) const {
+  return kept_or_made(kept.dgrad, values, call, OperandRole::kDgradW);
 }
 
 WeightOperands prepare_weight(const at::Tensor& weight, const LinearCall& call) {
   const at::NoGradGuard no_grad;
   const Source source = weight_source(weight, call);
   if (!quantizes_weight(*call.recipe)) {
-    return {weight_operand(source, call, kFpropWeight), weight_operand(source, call, kDgradWeight)};
+    return {weight_operand(source, call, OperandRole::kFpropW), weight_operand(source, call, OperandRole::kDgradW)};
   }
-  tell_of_weight(source, call, kFpropWeight);
-  tell_of_weight(source, call, kDgradWeight);
-  MadeOperands both = quantize_both(source, request_of(call, Gemm::kFprop, 1, Operand::kFpropW),
-                                    request_of(call, Gemm::kDgrad, 1, Operand::kDgradW), random_args(call.context, 0));
-  return {gemm_operand(std::move(both.row)), gemm_operand(std::move(both.column))};
+  if (call.context.observer != nullptr) {
+    const at::Tensor matrix = source.compute();
+    tell_of_operand(call, OperandRole::kFpropW, matrix);
+    tell_of_operand(call, OperandRole::kDgradW, matrix);
+  }
+  const at::Device device = weight.device();
+  BothOperands both = quantize_both(source, request_of(call, OperandRole::kFpropW, device),
+                                    request_of(call, OperandRole::kDgradW, device));
+  return {std::move(both.row), std::move(both.column)};
 }
 
 FpropResult fprop(const Source& x, const LinearWeight& weight, const LinearCall& call, bool keep) {
-  const Recipe& recipe = *call.recipe;
-  const bool quantize_x = recipe[Gemm::kFprop].operand[0].quantized();
-  const bool pack = keep && call.stash == Stash::kPacked && recipe[Gemm::kWgrad].operand[1].quantized();
-  const OperandRequest fprop_x = request_of(call, Gemm::kFprop, 0, Operand::kFpropX);
-  const OperandRequest wgrad_x = request_of(call, Gemm::kWgrad, 1, Operand::kWgradX, Form::kPacked);
-  const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
-  LinearObserver* const observer = call.context.observer;
-  if (observer != nullptr) {
+  const bool quantize_x = call.spec(OperandRole::kFpropX).quantized();
+  const bool pack = keep && call.stash == Stash::kPacked && call.spec(OperandRole::kWgradX).quantized();
+  if (call.context.observer != nullptr) {
     const at::Tensor matrix = x.compute();
-    observer->operand(call.number, Gemm::kFprop, 0, matrix, Axis::kRow);
-    observer->operand(call.number, Gemm::kWgrad, 1, matrix, Axis::kColumn);
+    tell_of_operand(call, OperandRole::kFpropX, matrix);
+    tell_of_operand(call, OperandRole::kWgradX, matrix);
   }
+  const at::Device device = x.input().device();
+  const OperandRequest fprop_x = request_of(call, OperandRole::kFpropX, device);
+  const OperandRequest wgrad_x = request_of(call, OperandRole::kWgradX, Form::kPacked);
   FpropResult result;
-  GemmOperand operand;
+  QuantizedTensor operand;
   if (quantize_x && pack) {
-    MadeOperands both = quantize_both(x, fprop_x, wgrad_x, random);
-    operand = gemm_operand(std::move(both.row));
+    BothOperands both = quantize_both(x, fprop_x, wgrad_x);
+    operand = std::move(both.row);
     result.kept = std::move(both.column);
   } else if (quantize_x && !keep) {
-    operand = quantize_for_gemm(x, fprop_x, Axis::kRow, random);
+    operand = quantize(x, fprop_x);
   } else {
     const at::Tensor matrix = x.compute();
     if (pack) {
-      result.kept = quantize(Source::matrix(matrix), wgrad_x, Axis::kColumn, random);
+      result.kept = quantize(Source::matrix(matrix), wgrad_x);
     } else if (keep) {
-      result.kept.codes = matrix;
+      result.kept = QuantizedTensor::bf16(matrix);
     }
-    operand =
-        quantize_x ? quantize_for_gemm(Source::matrix(matrix), fprop_x, Axis::kRow, random) : GemmOperand{matrix, {}};
+    operand = quantize_x ? quantize(Source::matrix(matrix), fprop_x) : plain(matrix, OperandRole::kFpropX);
   }
-  result.y = matmul_transposed(operand, weight.fprop(call));
+  result.y = multiply(call.product(Gemm::kFprop, device), operand, weight.fprop(call));
   tell_of_result(result.y, call, Gemm::kFprop);
   return result;
 }
 
 DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, bool want_dw) {
-  const Recipe& recipe = *call.recipe;
-  const bool quantize_dgrad = want_dx && recipe[Gemm::kDgrad].operand[0].quantized();
-  const bool quantize_wgrad = want_dw && recipe[Gemm::kWgrad].operand[0].quantized();
-  const OperandRequest dgrad = request_of(call, Gemm::kDgrad, 0, Operand::kDgradDy);
-  const OperandRequest wgrad = request_of(call, Gemm::kWgrad, 0, Operand::kWgradDy);
-  const ops::RandomArgs random = random_args(call.context, call.context.token_offset);
-  if (LinearObserver* const observer = call.context.observer; observer != nullptr) {
+  const bool quantize_dgrad = want_dx && call.spec(OperandRole::kDgradDy).quantized();
+  const bool quantize_wgrad = want_dw && call.spec(OperandRole::kWgradDy).quantized();
+  if (call.context.observer != nullptr) {
     const at::Tensor matrix = dy.compute();
-    if (want_dx) observer->operand(call.number, Gemm::kDgrad, 0, matrix, Axis::kRow);
-    if (want_dw) observer->operand(call.number, Gemm::kWgrad, 0, matrix, Axis::kColumn);
+    if (want_dx) tell_of_operand(call, OperandRole::kDgradDy, matrix);
+    if (want_dw) tell_of_operand(call, OperandRole::kWgradDy, matrix);
   }
   if (quantize_dgrad && quantize_wgrad) {
-    MadeOperands both = quantize_both(dy, dgrad, wgrad, random);
-    return {gemm_operand(std::move(both.row)), gemm_operand(std::move(both.column))};
+    const at::Device device = dy.input().device();
+    BothOperands both = quantize_both(dy, request_of(call, OperandRole::kDgradDy, device),
+                                      request_of(call, OperandRole::kWgradDy, device));
+    return {std::move(both.row), std::move(both.column)};
   }
   const at::Tensor matrix = dy.compute();
   DyOperands result;
-  if (want_dx) {
-    result.dgrad =
-        quantize_dgrad ? quantize_for_gemm(Source::matrix(matrix), dgrad, Axis::kRow, random) : GemmOperand{matrix, {}};
-  }
-  if (want_dw) {
-    result.wgrad = quantize_wgrad ? quantize_for_gemm(Source::matrix(matrix), wgrad, Axis::kColumn, random)
-                                  : GemmOperand{matrix.t(), {}};
-  }
+  if (want_dx) result.dgrad = dy_operand(matrix, call, OperandRole::kDgradDy);
+  if (want_dw) result.wgrad = dy_operand(matrix, call, OperandRole::kWgradDy);
   return result;
 }
 
-GemmOperand wgrad_x(const KeptInput& kept, const LinearCall& call) {
-  if (!(*call.recipe)[Gemm::kWgrad].operand[1].quantized()) return {kept.codes.t(), {}};
-  if (call.stash == Stash::kNone) return wgrad_x(Source::matrix(kept.codes), call);
-  const OperandRequest request = request_of(call, Gemm::kWgrad, 1, Operand::kWgradX);
-  return unpack(kept, request.args, request.form);
+QuantizedTensor wgrad_x(const QuantizedTensor& kept, const LinearCall& call) {
+  const OperandSpec& spec = call.spec(OperandRole::kWgradX);
+  if (!spec.quantized()) return plain(kept.values, OperandRole::kWgradX);
+  if (kept.form != Form::kPacked) return wgrad_x(Source::matrix(kept.values), call);
+  return unpack(kept, spec, call.product(Gemm::kWgrad, kept.codes.device()).form);
 }
 
-GemmOperand wgrad_x(const Source& x, const LinearCall& call) {
-  return quantize_for_gemm(x, request_of(call, Gemm::kWgrad, 1, Operand::kWgradX), Axis::kColumn,
-                           random_args(call.context, call.context.token_offset));
+QuantizedTensor wgrad_x(const Source& x, const LinearCall& call) {
+  return quantize(x, request_of(call, OperandRole::kWgradX, x.input().device()));
 }
 
-at::Tensor dgrad(const GemmOperand& dy, const LinearWeight& weight, const LinearCall& call) {
-  at::Tensor dx = matmul_transposed(dy, weight.dgrad(call));
+at::Tensor dgrad(const QuantizedTensor& dy, const LinearWeight& weight, const LinearCall& call) {
+  at::Tensor dx = multiply(call.product(Gemm::kDgrad, dy.values.device()), dy, weight.dgrad(call));
   tell_of_result(dx, call, Gemm::kDgrad);
   return dx;
 }
 
-at::Tensor wgrad(const at::Tensor& leaf, const GemmOperand& dy, const GemmOperand& x, const LinearCall& call) {
-  if (!leaf.defined()) {
-    at::Tensor dw = matmul_transposed_f32(dy, x);
-    tell_of_result(dw, call, Gemm::kWgrad);
-    return dw;
-  }
+at::Tensor wgrad(const QuantizedTensor& dy, const QuantizedTensor& x, const LinearCall& call, at::ScalarType type) {
+  at::Tensor dw = multiply(call.product(Gemm::kWgrad, dy.values.device()), dy, x, type);
+  tell_of_result(dw, call, Gemm::kWgrad);
+  return dw;
+}
+
+void wgrad_into(const at::Tensor& leaf, const QuantizedTensor& dy, const QuantizedTensor& x, const LinearCall& call) {
   at::Tensor& gradient = leaf.mutable_grad();
-  const bool begins = call.context.token_offset == 0 || !gradient.defined();
+  const bool begins = call.context.micro_batch == 0 || !gradient.defined();
   if (begins) gradient = at::empty_like(leaf.detach());
-  matmul_transposed_into(gradient, dy, x, begins ? Accumulate::kOverwrite : Accumulate::kAdd);
+  multiply_into(gradient, call.product(Gemm::kWgrad, dy.values.device()), dy, x,
+                begins ? Accumulate::kOverwrite : Accumulate::kAdd);
   if (begins) tell_of_result(gradient, call, Gemm::kWgrad);
-  return {};
 }
 
 }  // namespace ufp4

@@ -1,5 +1,5 @@
-// The arguments of torch.ops.ufp4.*: the parts that their schemas share, and from those names and numbers to the terms
-// of ops.h. What is wrong is told by InputError under the name that the schema gives it.
+// The arguments of torch.ops.ufp4.*: the parts that their schemas share, and from those names and numbers to requests
+// for operands. What is wrong is told by InputError under the name that the schema gives it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,14 +12,11 @@
 #include <tuple>
 #include <type_traits>
 
-#include "torch/ops.h"
+#include "torch/operand.h"
 
 namespace ufp4::ops {
 
 std::string dtype_name(at::ScalarType type);
-
-std::string_view name_of(Axis axis);
-std::string_view name_of(Rounding rounding);
 
 void check_matrix(std::string_view name, const at::Tensor& t);
 
@@ -30,10 +27,6 @@ std::uint32_t to_u32(std::string_view name, std::int64_t value,
 // A block size, 0 for the format's own, or the size of a transform, 0 for none. Which of them exist spec_of knows.
 int to_size(std::string_view name, std::int64_t value);
 
-// What the kernels of the data's device are told of an operand. Throws InputError for a block or a transform that there
-// is not, and for a step tensor on another device.
-QuantizeSpec spec_of(const OperandArgs& args, Axis axis, const RandomArgs& random, const at::Device& device);
-
 // The end of the schemas of operators that give one operand, and what it says; offsets are in the operand's
 // coordinates.
 inline constexpr std::string_view kOneArguments =
@@ -41,12 +34,8 @@ inline constexpr std::string_view kOneArguments =
     "int seed=0, int step=0, int stream=0, int row_offset=0, int column_offset=0, str outer=\"tensor\", float tau=0, "
     "Tensor? step_tensor=None";
 
-struct OneArguments {
-  OperandArgs operand;
-  Axis axis;
-  RandomArgs random;
-};
-OneArguments one_arguments(std::string_view format, std::int64_t block, std::string_view axis, std::int64_t hadamard,
+// The request that they make; its form is the operator's to say.
+OperandRequest one_request(std::string_view format, std::int64_t block, std::string_view axis, std::int64_t hadamard,
                            std::int64_t hadamard_seed, std::string_view rounding, std::int64_t seed, std::int64_t step,
                            std::int64_t stream, std::int64_t row_offset, std::int64_t column_offset,
                            std::string_view outer, double tau, const std::optional<at::Tensor>& step_tensor);
@@ -61,33 +50,32 @@ inline constexpr std::string_view kBothArguments =
 inline constexpr std::string_view kBothResults =
     "(Tensor row, Tensor column, Tensor column_scales, Tensor column_outer_scales)";
 
-struct BothArguments {
-  OperandArgs row;
-  OperandArgs column;
-  RandomArgs random;
-  bool packed;
+// The row operand is dequantized to BF16, the column operand packed or dequantized likewise.
+struct BothRequests {
+  OperandRequest row;
+  OperandRequest column;
 };
-BothArguments both_arguments(std::string_view row_format, std::string_view column_format, std::int64_t row_block,
-                             std::int64_t column_block, std::int64_t row_hadamard, std::int64_t column_hadamard,
-                             std::string_view row_rounding, std::string_view column_rounding, std::int64_t row_stream,
-                             std::int64_t column_stream, std::string_view row_outer, std::string_view column_outer,
-                             double row_tau, double column_tau, std::int64_t hadamard_seed, std::int64_t seed,
-                             std::int64_t step, std::int64_t row_offset, std::int64_t column_offset, bool packed,
-                             const std::optional<at::Tensor>& step_tensor);
+BothRequests both_requests(std::string_view row_format, std::string_view column_format, std::int64_t row_block,
+                           std::int64_t column_block, std::int64_t row_hadamard, std::int64_t column_hadamard,
+                           std::string_view row_rounding, std::string_view column_rounding, std::int64_t row_stream,
+                           std::int64_t column_stream, std::string_view row_outer, std::string_view column_outer,
+                           double row_tau, double column_tau, std::int64_t hadamard_seed, std::int64_t seed,
+                           std::int64_t step, std::int64_t row_offset, std::int64_t column_offset, bool packed,
+                           const std::optional<at::Tensor>& step_tensor);
 using BothResults = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 // The results as torch wants them: empty tensors stand for what the column operand does not have.
-BothResults both_results(const at::Tensor& row, const PackedOperand& column);
+BothResults both_results(const BothOperands& both);
 
 // The function that torch calls for such an operator: it takes the inputs of `Operator` and then the arguments of
-// both_arguments one by one.
-template <auto Operator, typename = std::decay_t<decltype(Operator)>, typename = decltype(&both_arguments)>
+// both_requests one by one.
+template <auto Operator, typename = std::decay_t<decltype(Operator)>, typename = decltype(&both_requests)>
 struct BothKernel;
 
 template <auto Operator, typename... Inputs, typename... Arguments>
-struct BothKernel<Operator, BothResults (*)(const BothArguments&, Inputs...), BothArguments (*)(Arguments...)> {
+struct BothKernel<Operator, BothResults (*)(const BothRequests&, Inputs...), BothRequests (*)(Arguments...)> {
   static BothResults call(Inputs... inputs, Arguments... arguments) {
-    return Operator(both_arguments(arguments...), inputs...);
+    return Operator(both_requests(arguments...), inputs...);
   }
 };
 

@@ -6,111 +6,131 @@
 #include <algorithm>
 #include <array>
 #include <span>
+#include <string>
 #include <utility>
 
-#include "torch/fp8.h"
-#include "torch/kernels.h"
-#include "torch/layer_kernels.h"
-#include "torch/op_arguments.h"
-#include "torch/operand_memory.h"
+#include "torch/device_kernels.h"
+#include "ufp4/error.h"
+#include "ufp4/format.h"
 
 namespace ufp4 {
 namespace {
 
-// The operators of torch (ops.h) serve matrices and can be traced; what they do not know goes to the kernels directly.
-bool for_operators(const Source& source, const OperandRequest& request) {
-  return source.kind() == Source::Kind::kMatrix && request.form != Form::kE4m3 && request.window.expected == nullptr;
-}
-
-// Whether a kernel makes and quantizes in one.
-bool fusible(const Source& source, std::span<const QuantizeTask> tasks) {
-  if (source.kind() == Source::Kind::kMatrix || !source.input().is_cuda()) return false;
-  const auto takes = layer_kernels_of(source.input().device()).takes;
-  return std::all_of(tasks.begin(), tasks.end(), [&](const QuantizeTask& task) { return takes(source, task.spec); });
-}
-
-at::ScalarType code_type(Form form) {
-  switch (form) {
-    case Form::kE4m3: return at::kFloat8_e4m3fn;
-    case Form::kPacked: return at::kByte;
-    case Form::kBf16: break;
+DType dtype_of(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat: return DType::kF32;
+    case at::kBFloat16: return DType::kBF16;
+    case at::kHalf: return DType::kF16;
+    default:
+      throw InputError(std::string("quantize: the matrix is ") + c10::toString(type) +
+                       ", expected Float, BFloat16 or Half");
   }
-  return at::kBFloat16;
+}
+
+// Kernels read rows that do not overlap and whose elements lie side by side; anything else is copied.
+at::Tensor readable(const at::Tensor& matrix) {
+  const bool rows = matrix.size(1) <= 1 || matrix.stride(1) == 1;
+  const bool apart = matrix.size(0) <= 1 || matrix.stride(0) >= matrix.size(1);
+  return rows && apart ? matrix : matrix.contiguous();
+}
+
+const std::uint32_t* number_at(const at::Tensor& number) {
+  return number.defined() ? static_cast<const std::uint32_t*>(number.const_data_ptr()) : nullptr;
+}
+
+void check_number(std::string_view name, const at::Tensor& number, const at::Device& device) {
+  if (!number.defined()) return;
+  if (number.scalar_type() != at::kInt || number.sym_numel() != 1) {
+    throw InputError(std::string(name) + " is " + c10::toString(number.scalar_type()) + " with " +
+                     c10::str(number.sym_numel()) + " elements, expected Int with one");
+  }
+  if (number.device() == device) return;
+  throw InputError(std::string(name) + " is on " + number.device().str() + ", expected " + device.str() +
+                   ", the device of the data");
 }
 
 // An operand and where it goes, allocated.
 struct Allocated {
-  QuantizeTask task;
-  MadeOperand made;
+  DeviceTask task;
+  QuantizedTensor made;
 };
 
-Allocated allocate(const Source& source, const OperandRequest& request, Axis axis, const ops::RandomArgs& random) {
-  const QuantizeSpec spec = ops::spec_of(request.args, axis, random, source.input().device());
-  MadeOperand made =
-      ops::allocate({source.rows(), source.columns()}, spec, source.input().options(), code_type(request.form));
-  return {{spec, ops::destination(made)}, std::move(made)};
+Allocated allocate(const Source& source, const OperandRequest& request) {
+  const at::Device device = source.input().device();
+  const auto& [place, numbers] = request.at;
+  check(numbers, device);
+  quantized_shape(0, 0, request.spec, place.axis);  // checks the spec
+  QuantizedTensor made = ufp4::allocate(SymShape{source.rows(), source.columns()}, request.spec, place.axis,
+                                        source.input().options(), request.form);
+  const DeviceTask task{{request.spec, place, destination(made), nullptr},
+                        {number_at(numbers.step), number_at(numbers.layer), number_at(numbers.first_token)},
+                        nullptr};
+  return {task, std::move(made)};
+}
+
+// Whether a kernel makes and quantizes in one.
+bool fusible(const Source& source, std::span<const DeviceTask> tasks) {
+  if (source.kind() == Source::Kind::kMatrix) return false;
+  const auto takes = kernels_of(source.input().device()).takes_source;
+  return takes != nullptr &&
+         std::all_of(tasks.begin(), tasks.end(), [&](const DeviceTask& task) { return takes(source, task.task); });
 }
 
 // Quantizes for all tasks by the kernels of the source's device.
-void run(const Source& source, std::span<const QuantizeTask> tasks, std::span<const Window> windows) {
+void run(const Source& source, std::span<const DeviceTask> tasks, std::span<const Window> windows) {
   const c10::DeviceGuard guard(source.input().device());
-  if (fusible(source, tasks)) {
-    return layer_kernels_of(source.input().device()).quantize_source(source, tasks, windows);
-  }
-  const at::Tensor matrix = source.compute().contiguous();
-  kernels_of(matrix.device())
-      .quantize({matrix.const_data_ptr(), DType::kBF16, matrix.size(0), matrix.size(1), matrix.size(1)}, tasks,
-                windows);
+  const DeviceKernels& kernels = kernels_of(source.input().device());
+  if (fusible(source, tasks)) return kernels.quantize_source(source, tasks, windows);
+  const at::Tensor matrix = readable(source.compute());
+  kernels.quantize({matrix.const_data_ptr(), dtype_of(matrix.scalar_type()), matrix.size(0), matrix.size(1),
+                    std::max(matrix.stride(0), matrix.size(1))},
+                   tasks, windows);
 }
 
 }  // namespace
 
-GemmOperand gemm_operand(MadeOperand made) {
-  const bool fp8 = made.codes.scalar_type() == at::kFloat8_e4m3fn;
-  return {std::move(made.codes), fp8 ? std::move(made.outer_scales) : at::Tensor()};
+void check(const DeviceNumbers& numbers, const at::Device& device) {
+  check_number("step_tensor", numbers.step, device);
+  check_number("layer_tensor", numbers.layer, device);
+  check_number("token_tensor", numbers.first_token, device);
 }
 
-MadeOperand quantize(const Source& source, const OperandRequest& request, Axis axis, const ops::RandomArgs& random) {
-  if (for_operators(source, request)) {
-    if (request.form == Form::kPacked) return ops::quantize(source.input(), request.args, axis, random);
-    return {ops::quantize_dequantize(source.input(), request.args, axis, random), {}, {}};
-  }
-  Allocated one = allocate(source, request, axis, random);
+QuantizedTensor quantize(const Source& source, const OperandRequest& request) {
+  Allocated one = allocate(source, request);
   run(source, {&one.task, 1}, {&request.window, 1});
   return std::move(one.made);
 }
 
-MadeOperands quantize_both(const Source& source, const OperandRequest& row, const OperandRequest& column,
-                           const ops::RandomArgs& random) {
-  if (for_operators(source, row) && for_operators(source, column) && row.form == Form::kBf16) {
-    ops::BothOrientations both =
-        ops::quantize_both(source.input(), row.args, column.args, random, column.form == Form::kPacked);
-    return {{std::move(both.row), {}, {}}, std::move(both.column)};
-  }
-  Allocated rows = allocate(source, row, Axis::kRow, random);
-  Allocated columns = allocate(source, column, Axis::kColumn, random);
-  const std::array<QuantizeTask, 2> tasks{rows.task, columns.task};
+BothOperands quantize_both(const Source& source, const OperandRequest& row, const OperandRequest& column) {
+  Allocated rows = allocate(source, row);
+  Allocated columns = allocate(source, column);
+  const std::array<DeviceTask, 2> tasks{rows.task, columns.task};
   const std::array<Window, 2> windows{row.window, column.window};
   run(source, tasks, windows);
   return {std::move(rows.made), std::move(columns.made)};
 }
 
-GemmOperand unpack(const MadeOperand& packed, const ops::OperandArgs& args, Form form) {
-  if (form != Form::kE4m3) return {ops::dequantize(packed, args), {}};
-  const at::Tensor& codes = packed.codes;
-  const c10::DeviceGuard guard(codes.device());
-  at::Tensor values = at::empty({codes.size(0), codes.size(1) * 2}, codes.options().dtype(at::kFloat8_e4m3fn));
-  ConstQuantized in;
-  in.format = args.format;
-  in.block = args.block;
-  in.rows = values.size(0);
-  in.columns = values.size(1);
-  in.codes = codes.const_data_ptr<std::uint8_t>();
-  in.packed_scales = packed.scales.const_data_ptr<std::uint8_t>();
-  in.outer = args.outer;
-  in.outer_scales = packed.outer_scales.const_data_ptr<float>();
-  fp8_kernels_of(codes.device()).dequantize(in, static_cast<std::uint8_t*>(values.mutable_data_ptr()));
-  return {values, packed.outer_scales};
+QuantizedTensor unpack(const QuantizedTensor& packed, const OperandSpec& spec, Form form) {
+  const c10::DeviceGuard guard(packed.codes.device());
+  const DeviceKernels& kernels = kernels_of(packed.codes.device());
+  QuantizedTensor result;
+  result.form = form;
+  const at::ScalarType type = form == Form::kE4m3   ? at::kFloat8_e4m3fn
+                              : form == Form::kFp32 ? at::kFloat
+                                                    : at::kBFloat16;
+  result.values = at::empty({packed.codes.size(0), packed.codes.size(1) * 2}, packed.codes.options().dtype(type));
+  QuantizedTensor dense = packed;
+  for (at::Tensor* part : {&dense.codes, &dense.scales, &dense.outer_scales}) {
+    if (part->defined()) *part = part->contiguous();
+  }
+  const ConstQuantized in = source_of(dense, spec);
+  if (form == Form::kE4m3) {
+    kernels.dequantize_e4m3(in, static_cast<std::uint8_t*>(result.values.mutable_data_ptr()));
+    result.outer_scales = packed.outer_scales;
+  } else {
+    kernels.dequantize(in, result.values.mutable_data_ptr(), form == Form::kFp32 ? DType::kF32 : DType::kBF16);
+  }
+  return result;
 }
 
 }  // namespace ufp4

@@ -5,45 +5,42 @@
 
 #include <cstdint>
 
-#include "torch/gemm.h"
-#include "torch/ops.h"
+#include "torch/quantized_tensor.h"
+#include "torch/random_context.h"
 #include "torch/source.h"
 #include "torch/window.h"
 
 namespace ufp4 {
 
-// How a quantized operand leaves.
-enum class Form : std::uint8_t {
-  kBf16,    // dequantized, for a BF16 GEMM
-  kE4m3,    // int4_p2: code * scale as an E4M3 number, exactly, and the second-level scale beside it, for an FP8 GEMM
-  kPacked,  // codes and scales
+// Where an operand stands, with numbers that may lie in the memory of its device.
+struct TensorPlace {
+  Place place;
+  DeviceNumbers device{};  // first_token is that of the stored rows
 };
 
+// One operand to be made.
 struct OperandRequest {
-  ops::OperandArgs args;
+  OperandSpec spec;
+  TensorPlace at;
   Form form = Form::kBf16;
-  Window window;  // for formats with one; all null: exact
+  Window window{};  // for formats with one; all null: exact
 };
 
-// `codes` are values for Form::kBf16 and kE4m3; only what the form has is defined.
-using MadeOperand = ops::PackedOperand;
+// Throws InputError for device numbers that are no int32 on that device.
+void check(const DeviceNumbers& numbers, const at::Device& device);
 
-// As a GEMM takes it; not for Form::kPacked.
-GemmOperand gemm_operand(MadeOperand made);
+// The operand of what `source` makes, along request.at.place.axis.
+QuantizedTensor quantize(const Source& source, const OperandRequest& request);
 
-// One orientation of what `source` makes, [rows, columns] as the operand has them.
-MadeOperand quantize(const Source& source, const OperandRequest& request, Axis axis, const ops::RandomArgs& random);
-
-// Both orientations; on a GPU by one kernel that does not write what the source makes, where the kernels know the
-// formats. Offsets are those of the source.
-struct MadeOperands {
-  MadeOperand row;
-  MadeOperand column;
+// Both orientations of it, `row` along the rows and `column` along the columns; on a GPU by one kernel that does not
+// write what the source makes, where the kernels know the formats.
+struct BothOperands {
+  QuantizedTensor row;
+  QuantizedTensor column;
 };
-MadeOperands quantize_both(const Source& source, const OperandRequest& row, const OperandRequest& column,
-                           const ops::RandomArgs& random);
+BothOperands quantize_both(const Source& source, const OperandRequest& row, const OperandRequest& column);
 
-// A packed operand in the form that its GEMM takes.
-GemmOperand unpack(const MadeOperand& packed, const ops::OperandArgs& args, Form form);
+// A packed operand in another form; of the spec it reads format, block and outer.
+QuantizedTensor unpack(const QuantizedTensor& packed, const OperandSpec& spec, Form form);
 
 }  // namespace ufp4

@@ -2,6 +2,7 @@
 
 #include <ATen/core/ivalue.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/basic_ops.h>
 
 #include <utility>
 
@@ -13,53 +14,81 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// What a call carries beside its tensors, to the backward pass too.
+// What a call carries beside the tensors that autograd saves, to the backward pass too.
 struct CallHolder : torch::CustomClassHolder {
-  CallHolder(LinearCall c, const LinearWeight& w, at::Tensor leaf)
-      : call(std::move(c)),
-        values(w.values),
-        fprop_scale(w.kept.fprop.scale),
-        dgrad_scale(w.kept.dgrad.scale),
-        gradient_leaf(std::move(leaf)) {}
+  CallHolder(LinearCall c, LinearWeight w, at::Tensor leaf)
+      : call(std::move(c)), weight(std::move(w)), gradient_leaf(std::move(leaf)) {}
 
   LinearCall call;
-  at::Tensor values;       // of the weight
-  at::Tensor fprop_scale;  // of its operands
-  at::Tensor dgrad_scale;
+  LinearWeight weight;
   at::Tensor gradient_leaf;
 };
 
+// What is kept for the backward pass, as tensors that autograd saves.
+variable_list tensors_of(const QuantizedTensor& kept) {
+  return {kept.values, kept.codes, kept.scales, kept.outer_scales};
+}
+
+QuantizedTensor from_tensors(Form form, const variable_list& all, std::size_t first) {
+  return {form, all[first], all[first + 1], all[first + 2], all[first + 3]};
+}
+
+// The gradients as they are; differentiating them once more raises.
+void forbid_second_derivative(variable_list& gradients) {
+  if (!at::GradMode::is_enabled()) return;
+  for (at::Tensor& gradient : gradients) {
+    if (!gradient.defined()) continue;
+    const auto error = std::make_shared<torch::autograd::DelayedError>(
+        "ufp4: the quantized linear cannot be differentiated twice: rounding has no second derivative", 1);
+    gradient = (*error)({gradient})[0];
+  }
+}
+
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
  public:
-  // The weight's operands are undefined where the passes make them.
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
-                            const std::optional<at::Tensor>& fprop_weight,
-                            const std::optional<at::Tensor>& dgrad_weight,
                             const c10::intrusive_ptr<CallHolder>& holder) {
-    const LinearWeight use{holder->values, {{fprop_weight.value_or(at::Tensor()), holder->fprop_scale}, {}}};
-    FpropResult result = fprop(Source::matrix(x), use, holder->call, weight.requires_grad());
-    ctx->save_for_backward({result.kept.codes, result.kept.scales, result.kept.outer_scales,
-                            x.requires_grad() ? dgrad_weight.value_or(at::Tensor()) : at::Tensor()});
+    const FpropResult result = fprop(Source::matrix(x), holder->weight, holder->call, weight.requires_grad());
+    const QuantizedTensor dgrad_weight = x.requires_grad() ? holder->weight.kept.dgrad : QuantizedTensor{};
+    variable_list saved = tensors_of(result.kept);
+    for (at::Tensor& part : tensors_of(dgrad_weight)) saved.push_back(std::move(part));
+    ctx->save_for_backward(std::move(saved));
+    holder->weight.kept = {};  // what is saved ends with the backward pass
     ctx->saved_data["call"] = c10::IValue::make_capsule(holder);
+    ctx->saved_data["kept_form"] = static_cast<std::int64_t>(result.kept.form);
+    ctx->saved_data["dgrad_form"] = static_cast<std::int64_t>(dgrad_weight.form);
     ctx->saved_data["weight_dtype"] = weight.scalar_type();
     return result.y;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    const auto holder = c10::static_intrusive_pointer_cast<CallHolder>(ctx->saved_data["call"].toCapsule());
-    const LinearCall& call = holder->call;
-    variable_list saved = ctx->get_saved_variables();
-    variable_list result(5);  // one for every argument of forward
+    variable_list result(3);  // one for every argument of forward
     if (!gradients[0].defined()) return result;
-    const bool want_dx = ctx->needs_input_grad(0);
-    const bool want_dw = ctx->needs_input_grad(1);
-    DyOperands dy = quantize_dy(Source::matrix(gradients[0]), call, want_dx, want_dw);
-    if (want_dx) result[0] = dgrad(dy.dgrad, {holder->values, {{}, {saved[3], holder->dgrad_scale}}}, call);
-    dy.dgrad = {};
-    if (!want_dw) return result;
-    const GemmOperand x = wgrad_x({saved[0], saved[1], saved[2]}, call);
-    const at::Tensor dw = wgrad(holder->gradient_leaf, dy.wgrad, x, call);
-    if (dw.defined()) result[1] = dw.to(ctx->saved_data["weight_dtype"].toScalarType());
+    {
+      const at::NoGradGuard no_grad;
+      const auto form_of = [&](const char* name) { return static_cast<Form>(ctx->saved_data[name].toInt()); };
+      const auto holder = c10::static_intrusive_pointer_cast<CallHolder>(ctx->saved_data["call"].toCapsule());
+      const LinearCall& call = holder->call;
+      const variable_list saved = ctx->get_saved_variables();
+      const bool want_dx = ctx->needs_input_grad(0);
+      const bool want_dw = ctx->needs_input_grad(1);
+      DyOperands dy = quantize_dy(Source::matrix(gradients[0]), call, want_dx, want_dw);
+      if (want_dx) {
+        LinearWeight weight = holder->weight;
+        weight.kept.dgrad = from_tensors(form_of("dgrad_form"), saved, 4);
+        result[0] = dgrad(dy.dgrad, weight, call);
+      }
+      dy.dgrad = {};
+      if (want_dw) {
+        const QuantizedTensor x = wgrad_x(from_tensors(form_of("kept_form"), saved, 0), call);
+        if (holder->gradient_leaf.defined()) {
+          wgrad_into(holder->gradient_leaf, dy.wgrad, x, call);
+        } else {
+          result[1] = wgrad(dy.wgrad, x, call, ctx->saved_data["weight_dtype"].toScalarType());
+        }
+      }
+    }
+    forbid_second_derivative(result);
     return result;
   }
 };
@@ -88,9 +117,7 @@ at::Tensor quantized_linear(const at::Tensor& x, const at::Tensor& weight, const
   const at::Tensor x_2d = x.dim() == 2 ? x : x.reshape_symint({-1, x.sym_size(-1)});
   at::Tensor y;
   if (at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad())) {
-    const auto given = [](const at::Tensor& t) { return t.defined() ? std::optional(t) : std::nullopt; };
-    y = LinearFunction::apply(x_2d, weight, given(use.kept.fprop.values), given(use.kept.dgrad.values),
-                              c10::make_intrusive<CallHolder>(call, use, gradient_leaf));
+    y = LinearFunction::apply(x_2d, weight, c10::make_intrusive<CallHolder>(call, use, gradient_leaf));
   } else {
     y = fprop(Source::matrix(x_2d), use, call, false).y;
   }
@@ -127,7 +154,7 @@ QuantizedLinear::QuantizedLinear(std::string name, std::uint32_t number, const R
 }
 
 LinearCall QuantizedLinear::call(const RandomContext& context) const {
-  return {recipe_, number_, context, options_.stash, options_.path};
+  return {recipe_, options_.products, number_, context, options_.stash};
 }
 
 LinearWeight QuantizedLinear::use(const at::Tensor& weight, const RandomContext& context) {

@@ -32,7 +32,7 @@ struct LinearOptions {
   Stash stash = Stash::kPacked;
   WeightGradient gradient = WeightGradient::kReturned;
   WeightLife life = WeightLife::kStep;
-  GemmPath path = GemmPath::kEmulated;
+  std::shared_ptr<const ChosenProducts> products{};  // null: emulated
 };
 
 class QuantizedLinear {

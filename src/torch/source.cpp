@@ -5,16 +5,16 @@
 
 namespace ufp4 {
 
-std::int64_t Source::rows() const {
-  return kind_ == Kind::kRotaryBackward ? input_.size(0) * input_.size(1) : input_.size(0);
+c10::SymInt Source::sym_rows() const {
+  return kind_ == Kind::kRotaryBackward ? input_.sym_size(0) * input_.sym_size(1) : input_.sym_size(0);
 }
 
-std::int64_t Source::columns() const {
-  if (kind_ == Kind::kSwiglu) return input_.size(1) / 2;
-  if (kind_ != Kind::kRotaryBackward) return input_.size(1);
-  std::int64_t heads = 0;
-  for (const RotaryHeads& part : heads_) heads += part.heads.size(2);
-  return heads * input_.size(3);
+c10::SymInt Source::sym_columns() const {
+  if (kind_ == Kind::kSwiglu) return input_.sym_size(1) / 2;
+  if (kind_ != Kind::kRotaryBackward) return input_.sym_size(1);
+  c10::SymInt heads = 0;
+  for (const RotaryHeads& part : heads_) heads += part.heads.sym_size(2);
+  return heads * input_.sym_size(3);
 }
 
 at::Tensor Source::compute() const {

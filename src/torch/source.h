@@ -44,8 +44,11 @@ class Source {
   const at::Tensor& weight() const { return weight_; }  // of the norm; the rotary table
   const at::Tensor& dy() const { return dy_; }
   const std::vector<RotaryHeads>& heads() const { return heads_; }
-  std::int64_t rows() const;
-  std::int64_t columns() const;
+  std::int64_t rows() const { return sym_rows().expect_int(); }
+  std::int64_t columns() const { return sym_columns().expect_int(); }
+  // The same for tensors whose sizes are symbols.
+  c10::SymInt sym_rows() const;
+  c10::SymInt sym_columns() const;
 
  private:
   Source(Kind kind, at::Tensor input, at::Tensor rstd, at::Tensor weight, at::Tensor dy)

@@ -8,18 +8,12 @@
 #include "numerics/window.h"
 
 namespace ufp4 {
-namespace {
-
-constexpr std::int64_t kOperands = 6;
-
-}  // namespace
-
 Windows::Windows(std::int64_t linears, const at::Device& device) {
   const at::TensorOptions options = at::TensorOptions().dtype(at::kFloat).device(device);
-  expected_ = at::zeros({linears, kOperands}, options);
-  seen_ = at::zeros({linears, kOperands}, options);
-  left_ = at::zeros({linears, kOperands}, options.dtype(at::kInt));
-  scratch_ = at::zeros({linears, kOperands, Window::kScratch}, options);
+  expected_ = at::zeros({linears, kOperandRoles}, options);
+  seen_ = at::zeros({linears, kOperandRoles}, options);
+  left_ = at::zeros({linears, kOperandRoles}, options.dtype(at::kInt));
+  scratch_ = at::zeros({linears, kOperandRoles, Window::kScratch}, options);
 }
 
 void Windows::begin_step() {
@@ -28,8 +22,8 @@ void Windows::begin_step() {
   left_.zero_();
 }
 
-Window Windows::at(std::uint32_t number, Operand operand) const {
-  const std::int64_t place = std::int64_t{number} * kOperands + static_cast<std::int64_t>(operand);
+Window Windows::at(std::uint32_t number, OperandRole role) const {
+  const std::int64_t place = std::int64_t{number} * kOperandRoles + static_cast<std::int64_t>(role);
   return {.expected = expected_.const_data_ptr<float>() + place,
           .scratch = scratch_.mutable_data_ptr<float>() + place * Window::kScratch,
           .seen = record_ ? seen_.mutable_data_ptr<float>() + place : nullptr,

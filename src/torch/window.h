@@ -1,7 +1,7 @@
-// What the operands of a model's linears are expected to hold, from step to step, so that int4_p2 knows its
-// second-level scale before it reads them ("amax = delayed" of a recipe; numerics/window.h). A step expects of every
-// operand what the step before found in it, with room; an operand that does not fit is quantized a second time,
-// exactly, and counted.
+// What the operands of a model's linears are expected to hold, from step to step, so that a format with a window of
+// scales (int4_p2) knows its second-level scale before it reads them ("amax = delayed" of a recipe; numerics/window.h).
+// A step expects of every operand what the step before found in it, with room; an operand that does not fit is
+// quantized a second time, exactly, and counted.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -30,7 +30,7 @@ class Windows {
   // Expects of a step what was seen since the last one began; nothing is counted yet. Enqueued like all work.
   void begin_step();
 
-  Window at(std::uint32_t number, Operand operand) const;
+  Window at(std::uint32_t number, OperandRole role) const;
 
   // The same expectations for calls that leave no trace (validation).
   Windows frozen() const;

@@ -30,16 +30,13 @@ Agreement compare(const at::Tensor& original, const at::Tensor& image) {
   return {ab / aa, bb == 0 ? 0 : ab / std::sqrt(aa * bb), (aa - 2 * ab + bb) / aa};
 }
 
-// Whether a linear's output is added to the residual stream.
-bool adds_to_stream(std::string_view linear) {
-  return linear.ends_with(".linear_proj") || linear.ends_with(".linear_fc2");
-}
-
 // What the BF16 pass leaves to compare with: copies, because later passes may write into what they are shown.
 class Original : public LinearObserver {
  public:
-  void operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis) override {
-    if (operand == 0 && gemm != Gemm::kWgrad) inputs[{number, gemm}] = stored.detach().clone();
+  void operand(std::uint32_t number, OperandRole role, const at::Tensor& stored) override {
+    if (role == OperandRole::kFpropX || role == OperandRole::kDgradDy) {
+      inputs[{number, gemm_of(role)}] = stored.detach().clone();
+    }
   }
   void result(std::uint32_t number, Gemm gemm, const at::Tensor& result) override {
     results[{number, gemm}] = result.detach().clone();
@@ -53,15 +50,15 @@ class Original : public LinearObserver {
 // Compares a quantized pass with the original as it goes.
 class Image : public LinearObserver {
  public:
-  Image(const Original& original, const at::Tensor& embedded, ChainRecipe& report)
-      : original_(original), stream_(embedded), original_stream_(embedded), report_(report) {}
+  Image(const Transformer& model, const Original& original, const at::Tensor& embedded, ChainRecipe& report)
+      : model_(model), original_(original), stream_(embedded), original_stream_(embedded), report_(report) {}
 
-  void operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis) override {
+  void operand(std::uint32_t number, OperandRole role, const at::Tensor& stored) override {
     // The gradient of what a linear adds to the stream is that of the stream.
-    if (gemm != Gemm::kDgrad || operand != 0) return;
+    if (role != OperandRole::kDgradDy) return;
     for (ChainStream& point : report_.stream) {
       if (point.linear == report_.linears[number].linear) {
-        point.gradient = compare(original_.inputs.at({number, gemm}), stored);
+        point.gradient = compare(original_.inputs.at({number, Gemm::kDgrad}), stored);
       }
     }
   }
@@ -70,7 +67,7 @@ class Image : public LinearObserver {
     ChainLinear& linear = report_.linears[number];
     const at::Tensor& expected = original_.results.at({number, gemm});
     linear.gemm[static_cast<std::size_t>(gemm)].in_chain = compare(expected, result);
-    if (gemm != Gemm::kFprop || !adds_to_stream(linear.linear)) return;
+    if (gemm != Gemm::kFprop || !model_.adds_to_stream(number)) return;
     const c10::NoGradGuard no_grad;
     stream_ = stream_ + result.detach();
     original_stream_ = original_stream_ + expected;
@@ -78,24 +75,24 @@ class Image : public LinearObserver {
   }
 
  private:
+  const Transformer& model_;
   const Original& original_;
   at::Tensor stream_;  // FP32 sums of what the model adds in BF16
   at::Tensor original_stream_;
   ChainRecipe& report_;
 };
 
-// alpha of an operand, given as stored, under its GEMM's recipe.
-double operand_alpha(const at::Tensor& stored, Axis axis, const GemmRecipe& gemm, std::size_t operand,
+// alpha of an operand, given as stored, under its part of the recipe.
+double operand_alpha(const at::Tensor& stored, OperandRole role, const OperandSpec& spec, std::uint32_t number,
                      const RandomContext& context, int threads) {
-  const OperandRecipe& recipe = gemm.operand[operand];
-  if (!recipe.quantized()) return 1;
+  if (!spec.quantized()) return 1;
   analysis::MatrixAnalysis analysis;
-  analysis.schemes = {{recipe.format, gemm.hadamard, recipe.block, recipe.rounding}};
-  analysis.hadamard_seed = context.seed;
-  analysis.random.seed = context.seed;
+  analysis.schemes = {spec};
+  analysis.place = {.seed = context.seed, .step = context.step, .stream = stream_of(number, role)};
   analysis.threads = threads;
   const at::Tensor dense = stored.contiguous().cpu();
-  return analysis::analyze_matrix(analysis::source_of(matrix_of(dense), axis), analysis).schemes[0].figures.alpha;
+  const analysis::MatrixSource source = analysis::source_of(matrix_of(dense), axis_of(role));
+  return analysis::analyze_matrix(source, analysis).schemes[0].figures.alpha;
 }
 
 // Every GEMM of a linear by itself: quantized operands of the BF16 pass.
@@ -104,20 +101,21 @@ void measure_alone(ChainLinear& linear, std::uint32_t number, const at::Tensor& 
   const at::Tensor x = original.inputs.at({number, Gemm::kFprop});
   const at::Tensor dy = original.inputs.at({number, Gemm::kDgrad});
   const at::Tensor w = weight.detach().to(at::kBFloat16);
-  const auto alpha = [&](Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis axis) {
-    linear.gemm[static_cast<std::size_t>(gemm)].alpha[operand] =
-        operand_alpha(stored, axis, recipe[gemm], operand, context, threads);
+  const auto alpha = [&](OperandRole role, const at::Tensor& stored) {
+    const Gemm gemm = gemm_of(role);
+    linear.gemm[static_cast<std::size_t>(gemm)].alpha[index_of(role)] =
+        operand_alpha(stored, role, recipe[gemm].operand[index_of(role)], number, context, threads);
   };
-  alpha(Gemm::kFprop, 0, x, Axis::kRow);
-  alpha(Gemm::kFprop, 1, w, Axis::kRow);
-  alpha(Gemm::kDgrad, 0, dy, Axis::kRow);
-  alpha(Gemm::kDgrad, 1, w, Axis::kColumn);
-  alpha(Gemm::kWgrad, 0, dy, Axis::kColumn);
-  alpha(Gemm::kWgrad, 1, x, Axis::kColumn);
+  alpha(OperandRole::kFpropX, x);
+  alpha(OperandRole::kFpropW, w);
+  alpha(OperandRole::kDgradDy, dy);
+  alpha(OperandRole::kDgradW, w);
+  alpha(OperandRole::kWgradDy, dy);
+  alpha(OperandRole::kWgradX, x);
 
   const at::Tensor x_leaf = x.clone().set_requires_grad(true);
   const at::Tensor w_leaf = weight.detach().clone().set_requires_grad(true);
-  const LinearCall call{std::make_shared<const Recipe>(recipe), number, context, Stash::kPacked};
+  const LinearCall call{std::make_shared<const Recipe>(recipe), nullptr, number, context, Stash::kPacked};
   const at::Tensor y = quantized_linear(x_leaf, w_leaf, {w_leaf.detach(), {}}, call);
   y.backward(dy);
   const auto compare_result = [&](Gemm gemm, const at::Tensor& image) {
@@ -174,9 +172,9 @@ ChainReport measure_chain(const BatchSettings& settings, std::span<const Recipe>
     if (settings.log) settings.log(recipe.name + " pass");
     ChainRecipe result;
     result.name = recipe.name;
-    for (std::size_t g = 0; g < result.hadamard.size(); ++g) result.hadamard[g] = recipe.gemm[g].hadamard;
+    for (std::size_t g = 0; g < result.hadamard.size(); ++g) result.hadamard[g] = recipe.gemm[g].hadamard();
     for (const std::string& name : model.linears()) result.linears.push_back({name, {}});
-    Image image(original, embedded, result);
+    Image image(model, original, embedded, result);
     const at::Tensor image_loss = checkpoint.model(recipe).loss(tokens, {.seed = seed, .observer = &image});
     image_loss.backward();
     result.loss = image_loss.item<double>();

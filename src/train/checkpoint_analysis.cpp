@@ -12,7 +12,7 @@ namespace ufp4 {
 
 using Json = nlohmann::ordered_json;
 
-void analyze_operands(const BatchSettings& settings, std::span<const analysis::Scheme> schemes,
+void analyze_operands(const BatchSettings& settings, std::span<const OperandSpec> schemes,
                       const std::function<void(const OperandReport&)>& report) try {
   at::set_num_threads(settings.threads);
   const LoadedCheckpoint checkpoint(settings, {});
@@ -29,8 +29,7 @@ Recipe recipe_of_format(const BlockFormat& format, int hadamard) {
   Recipe recipe;
   recipe.name = std::string(format.name) + (hadamard == 0 ? "" : "+rht" + std::to_string(hadamard));
   for (GemmRecipe& gemm : recipe.gemm) {
-    gemm.hadamard = hadamard;
-    for (OperandRecipe& operand : gemm.operand) operand.format = &format;
+    gemm.operand.fill({.format = &format, .hadamard = {.size = hadamard}});
   }
   validate(recipe);
   return recipe;

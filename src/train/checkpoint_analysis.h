@@ -27,7 +27,7 @@ struct BatchSettings {
 
 // The six operands of every linear of the model in BF16, in the order of the passes. Throws InputError for a checkpoint
 // or data that cannot be used; `report` is given each as it is made.
-void analyze_operands(const BatchSettings& settings, std::span<const analysis::Scheme> schemes,
+void analyze_operands(const BatchSettings& settings, std::span<const OperandSpec> schemes,
                       const std::function<void(const OperandReport&)>& report);
 
 // How an image B stands to its original A.

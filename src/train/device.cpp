@@ -4,8 +4,7 @@
 
 #include <algorithm>
 
-#include "torch/kernels.h"
-#include "torch/layer_kernels.h"
+#include "torch/device_kernels.h"
 #include "ufp4/backend.h"
 #include "ufp4/error.h"
 
@@ -28,11 +27,11 @@ std::string missing_gpu() {
 std::string missing_kernels(const Recipe& recipe) {
   for (const GemmRecipe& gemm : recipe.gemm) {
     for (std::size_t i = 0; i < gemm.operand.size(); ++i) {
-      const OperandRecipe& operand = gemm.operand[i];
-      if (!operand.quantized() || kernels_of(kGpu).take(*operand.format, operand.outer)) continue;
-      const bool outer = operand.outer != OuterScale::kTensor;
+      const OperandSpec& operand = gemm.operand[i];
+      if (!operand.quantized() || kernels_of(kGpu).take(operand)) continue;
+      const bool outer = operand.outer.each != OuterScale::kTensor;
       return "format '" + std::string(operand.format->name) + "' " +
-             (outer ? "with second-level scales for each " + std::string(name_of(operand.outer)) + " " : "") +
+             (outer ? "with second-level scales for each " + std::string(name_of(operand.outer.each)) + " " : "") +
              "has no GPU kernels (recipe " + recipe.name + ", " + std::string(gemm.name) + "." +
              std::string(gemm.operands[i]) + ")";
     }
@@ -42,7 +41,7 @@ std::string missing_kernels(const Recipe& recipe) {
 
 // Why its kernels do not serve the model; empty if they do.
 std::string missing_layers(const ModelConfig& model) {
-  const LayerLimits& limits = layer_kernels_of(kGpu).limits;
+  const LayerLimits& limits = kernels_of(kGpu).layers->limits;
   const auto refuse = [](const std::string& what, std::int64_t value, const std::string& expected) {
     return "its layers take no " + what + " of " + std::to_string(value) + ", only " + expected;
   };

@@ -15,16 +15,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// The stream of an operand's random bits.
-Operand stream_operand(Gemm gemm, std::size_t operand) {
-  switch (gemm) {
-    case Gemm::kFprop: return operand == 0 ? Operand::kFpropX : Operand::kFpropW;
-    case Gemm::kDgrad: return operand == 0 ? Operand::kDgradDy : Operand::kDgradW;
-    case Gemm::kWgrad: return operand == 0 ? Operand::kWgradDy : Operand::kWgradX;
-  }
-  return Operand::kFpropX;
-}
-
 }  // namespace
 
 Json to_json(const OperandReport& report) {
@@ -41,7 +31,7 @@ OperandAnalysis::Settings operand_settings(const std::vector<std::string>& forma
   return {analysis::schemes_of(list, 16), tokens, at::get_num_threads()};
 }
 
-std::string expected_bins_line(std::int64_t step, std::span<const analysis::Scheme> schemes, const Recipe& recipe) {
+std::string expected_bins_line(std::int64_t step, std::span<const OperandSpec> schemes, const Recipe& recipe) {
   std::vector<const BlockFormat*> formats;
   const auto add = [&](const BlockFormat* format) {
     if (format != nullptr && std::find(formats.begin(), formats.end(), format) == formats.end()) {
@@ -49,9 +39,9 @@ std::string expected_bins_line(std::int64_t step, std::span<const analysis::Sche
     }
   };
   for (const GemmRecipe& gemm : recipe.gemm) {
-    for (const OperandRecipe& operand : gemm.operand) add(operand.format);
+    for (const OperandSpec& operand : gemm.operand) add(operand.format);
   }
-  for (const analysis::Scheme& scheme : schemes) add(scheme.format);
+  for (const OperandSpec& scheme : schemes) add(scheme.format);
   Json list = Json::array();
   for (const BlockFormat* format : formats) list.push_back(analysis::expected_bins(*format));
   return Json{{"step", step}, {"formats", std::move(list)}}.dump();
@@ -77,27 +67,28 @@ RandomContext OperandAnalysis::watch(const RandomContext& context) {
   return context_;
 }
 
-void OperandAnalysis::operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored,
-                              Axis axis) {
-  const GemmRecipe& part = recipe_[gemm];
-  const bool weight = part.operands[operand] == "w";
+void OperandAnalysis::operand(std::uint32_t number, OperandRole role, const at::Tensor& stored) {
+  const GemmRecipe& part = recipe_[gemm_of(role)];
   at::Tensor values = stored.detach();
-  if (!weight && settings_.tokens > 0) values = values.narrow(0, 0, std::min(settings_.tokens, values.size(0)));
+  if (!is_weight(role) && settings_.tokens > 0) {
+    values = values.narrow(0, 0, std::min(settings_.tokens, values.size(0)));
+  }
   values = values.contiguous().cpu();
 
-  OperandReport report{linears_.at(number), part.name, part.operands[operand], false, {}};
+  OperandReport report{linears_.at(number), part.name, part.operands[index_of(role)], false, {}};
   analysis::MatrixAnalysis analysis;
   analysis.threads = settings_.threads;
-  analysis.hadamard_seed = context_.seed;
-  analysis.random = {context_.seed, context_.step, stream_of(number, stream_operand(gemm, operand)), 0, 0};
-  if (!weight)
-    (axis == Axis::kRow ? analysis.random.row_offset : analysis.random.column_offset) = context_.token_offset;
-  const OperandRecipe& own = part.operand[operand];
+  const Axis axis = axis_of(role);
+  analysis.place = {.seed = context_.seed, .step = context_.step, .stream = stream_of(number, role)};
+  if (!is_weight(role)) {
+    (axis == Axis::kRow ? analysis.place.row_offset : analysis.place.column_offset) = context_.token_offset;
+  }
+  const OperandSpec& own = part.operand[index_of(role)];
   if (own.quantized() && !recipe_.keeps_bf16(report.linear)) {
     report.quantized = true;
-    analysis.schemes.push_back({own.format, part.hadamard, own.block, own.rounding});
+    analysis.schemes.push_back(own);
   }
-  for (const analysis::Scheme& scheme : settings_.schemes) {
+  for (const OperandSpec& scheme : settings_.schemes) {
     if (std::find(analysis.schemes.begin(), analysis.schemes.end(), scheme) == analysis.schemes.end()) {
       analysis.schemes.push_back(scheme);
     }

@@ -19,8 +19,8 @@ namespace ufp4 {
 class OperandAnalysis : public LinearObserver {
  public:
   struct Settings {
-    std::vector<analysis::Scheme> schemes;  // measured after the recipe's own
-    std::int64_t tokens = 0;                // rows of x and dy to measure at most; 0: all
+    std::vector<OperandSpec> schemes;  // measured after the recipe's own
+    std::int64_t tokens = 0;           // rows of x and dy to measure at most; 0: all
     int threads = 1;
   };
   using Sink = std::function<void(const OperandReport&)>;
@@ -31,7 +31,7 @@ class OperandAnalysis : public LinearObserver {
   // The context of the passes that follow with this object as the observer.
   RandomContext watch(const RandomContext& context);
 
-  void operand(std::uint32_t number, Gemm gemm, std::size_t operand, const at::Tensor& stored, Axis axis) override;
+  void operand(std::uint32_t number, OperandRole role, const at::Tensor& stored) override;
   void result(std::uint32_t, Gemm, const at::Tensor&) override {}
 
  private:
@@ -46,7 +46,7 @@ class OperandAnalysis : public LinearObserver {
 OperandAnalysis::Settings operand_settings(const std::vector<std::string>& formats, std::int64_t tokens);
 
 // Lines of analysis.jsonl: what is expected of the bins of the formats that a run measures, and one operand's figures.
-std::string expected_bins_line(std::int64_t step, std::span<const analysis::Scheme> schemes, const Recipe& recipe);
+std::string expected_bins_line(std::int64_t step, std::span<const OperandSpec> schemes, const Recipe& recipe);
 std::string operand_line(std::int64_t step, const OperandReport& report);
 
 // The bytes of a BF16 or FP32 matrix on the CPU.

@@ -14,10 +14,10 @@
 #include "io/file.h"
 #include "model/transformer.h"
 #include "torch/phase.h"
+#include "torch/products.h"
 #include "torch/window.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
-#include "train/gemm_choice.h"
 #include "train/memory.h"
 #include "train/operand_analysis.h"
 #include "train/optimizer.h"
@@ -72,8 +72,8 @@ double median(std::vector<double> values) {
 // Only where the recipe has operands whose amax is that of the step before.
 std::optional<Windows> make_windows(const RunConfig& config, const Transformer& model, const at::Device& device) {
   for (const GemmRecipe& gemm : config.recipe.gemm) {
-    for (const OperandRecipe& operand : gemm.operand) {
-      if (operand.amax != AmaxSource::kDelayed) continue;
+    for (const OperandSpec& operand : gemm.operand) {
+      if (operand.outer.amax != AmaxSource::kDelayed) continue;
       return Windows(static_cast<std::int64_t>(model.linears().size()), device);
     }
   }
@@ -83,15 +83,15 @@ std::optional<Windows> make_windows(const RunConfig& config, const Transformer& 
 // A run whose settings are checked, from its last checkpoint on.
 class Run {
  public:
-  Run(const RunConfig& config, at::Device device, GemmPath path, std::optional<double> peak_tflops, Dataset& data,
-      const std::filesystem::path& folder, const TrainEvents& events)
+  Run(const RunConfig& config, at::Device device, const ChosenProducts& products, std::optional<double> peak_tflops,
+      Dataset& data, const std::filesystem::path& folder, const TrainEvents& events)
       : config_(config),
         device_(device),
         peak_tflops_(peak_tflops),
         data_(data),
         folder_(folder),
         events_(events),
-        model_(config.model, config.recipe, model_options(path)),
+        model_(config.model, config.recipe, model_options(products)),
         weights_(named_tensors(model_.parameters())),
         optimizer_(model_.parameters(), config.optimizer),
         windows_(make_windows(config, model_, device)),
@@ -124,7 +124,7 @@ class Run {
     return state;
   }
 
-  TransformerOptions model_options(GemmPath path) const {
+  TransformerOptions model_options(const ChosenProducts& products) const {
     return {.seed = static_cast<std::uint64_t>(config_.train.seed),
             .device = device_,
             .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kNone,
@@ -132,7 +132,7 @@ class Run {
             .fused = config_.train.producers == "fused",
             .offload_layers = offloaded_layers(config_),
             .recompute_layers = recomputed_layers(config_),
-            .path = path};
+            .products = std::make_shared<const ChosenProducts>(products)};
   }
 
   void resume(RunState state) {
@@ -305,11 +305,12 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   at::set_num_threads(threads);
   choose_attention(config.train.attention);
   const std::string accelerator = device.is_cpu() ? "" : std::string(find_backend("cuda").device());
-  const GemmChoice gemm = choose_gemm(config, device);
+  const ProductChoice allowed = config.train.gemm == "emulated" ? ProductChoice::kEmulated : ProductChoice::kFastest;
+  const ChosenProducts products = choose_products(config.recipe, device, linear_sides(config.model), allowed);
   const RunFacts facts{config.train.device,
                        accelerator,
                        peak_bf16_tflops(accelerator),
-                       gemm.description,
+                       products.description,
                        std::string(default_backend().name()),
                        data->entropy_rate()};
   write_run_folder(folder, config, facts);
@@ -324,7 +325,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
                 " TFLOP/s, the dense BF16 peak that the maker states for this device");
   }
   begin_peak_memory(device);
-  Run run(config, device, gemm.path, facts.peak_tflops, *data, folder, events);
+  Run run(config, device, products, facts.peak_tflops, *data, folder, events);
   TrainResult result = run.go(stop);
   if (result.finished) write_result(folder, result);
   return result;

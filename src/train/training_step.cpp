@@ -25,7 +25,7 @@ TrainingStep::Result TrainingStep::run(std::int64_t step, double lr, const at::T
   optimizer_.set_learning_rate(lr);
   const RandomContext context{.seed = static_cast<std::uint64_t>(config_.train.seed),
                               .step = static_cast<std::uint32_t>(step),
-                              .device_step = tokens_.is_cpu() ? at::Tensor() : step_,
+                              .device = {.step = tokens_.is_cpu() ? at::Tensor() : step_},
                               .windows = windows_};
   if (watch != nullptr) {
     on_device(context, watch);
@@ -43,6 +43,7 @@ void TrainingStep::on_device(const RandomContext& context, OperandAnalysis* watc
   at::Tensor total = at::zeros({}, tokens_.options().dtype(at::kFloat));
   for (std::int64_t i = 0; i < micro_batches; ++i) {
     RandomContext place = context;
+    place.micro_batch = static_cast<std::uint32_t>(i);
     place.token_offset = static_cast<std::uint32_t>(i * micro_batch * config_.model.context);
     if (i == 0 && watch != nullptr) place = watch->watch(place);
     const at::Tensor loss = [&] {

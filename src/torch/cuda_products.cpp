@@ -1,12 +1,9 @@
-#include "torch/fp8.h"
-
 #include <ATen/cuda/CUDAContextLight.h>
-#include <c10/core/DeviceGuard.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cublasLt.h>
 
-#include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -14,7 +11,7 @@
 #include <tuple>
 #include <type_traits>
 
-#include "cuda/quantize.h"
+#include "torch/products.h"
 #include "ufp4/error.h"
 
 namespace ufp4::cuda_fp8 {
@@ -30,7 +27,7 @@ std::string text(const Problem& p) {
 
 void check(cublasStatus_t status, const char* what, const Problem& problem) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw RunError(std::string("fp8 GEMM ") + text(problem) + ": cuBLASLt: " + what + ": " +
+  throw RunError(std::string("fp8 product ") + text(problem) + ": cuBLASLt: " + what + ": " +
                  cublasLtGetStatusString(status));
 }
 
@@ -44,7 +41,7 @@ struct Destroy {
 template <typename Pointer, auto kDestroy>
 using Owned = std::unique_ptr<std::remove_pointer_t<Pointer>, Destroy<kDestroy>>;
 using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
-using Product = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using MatmulDescription = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
 // Column-major, as all of cuBLASLt's.
@@ -58,10 +55,10 @@ Layout make_layout(cudaDataType_t type, std::int64_t rows, std::int64_t columns,
 }
 
 // The transpose of the first matrix times the second, with their scales.
-Product make_product(const void* first_scale, const void* second_scale, const Problem& problem) {
+MatmulDescription make_description(const void* first_scale, const void* second_scale, const Problem& problem) {
   cublasLtMatmulDesc_t created = nullptr;
   check(cublasLtMatmulDescCreate(&created, CUBLAS_COMPUTE_32F, CUDA_R_32F), "product", problem);
-  Product product(created);
+  MatmulDescription product(created);
   const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
     check(cublasLtMatmulDescSetAttribute(created, attribute, &value, sizeof value), "attribute", problem);
   };
@@ -84,8 +81,8 @@ Preference make_preference(std::size_t workspace, const Problem& problem) {
 }
 
 // cuBLASLt's first choice, which depends on the problem alone; asked for once.
-cublasLtMatmulAlgo_t algorithm(const Problem& problem, cublasLtHandle_t handle, const Product& product, const Layout& b,
-                               const Layout& a, const Layout& out, std::size_t workspace) {
+cublasLtMatmulAlgo_t algorithm(const Problem& problem, cublasLtHandle_t handle, const MatmulDescription& product,
+                               const Layout& b, const Layout& a, const Layout& out, std::size_t workspace) {
   static std::mutex mutex;
   static std::map<Problem, cublasLtMatmulAlgo_t> known;
   const std::lock_guard lock(mutex);
@@ -96,40 +93,40 @@ cublasLtMatmulAlgo_t algorithm(const Problem& problem, cublasLtHandle_t handle, 
   check(cublasLtMatmulAlgoGetHeuristic(handle, product.get(), b.get(), a.get(), out.get(), out.get(), preference.get(),
                                        1, &result, &count),
         "heuristic", problem);
-  if (count == 0) throw RunError("fp8 GEMM " + text(problem) + ": cuBLASLt has no algorithm for it");
+  if (count == 0) throw RunError("fp8 product " + text(problem) + ": cuBLASLt has no algorithm for it");
   return known.emplace(problem, result.algo).first->second;
 }
 
-void check_operand(const char* name, const GemmOperand& operand) {
+void check_operand(const char* name, const QuantizedTensor& operand) {
   const at::Tensor& values = operand.values;
   if (values.scalar_type() != at::kFloat8_e4m3fn || values.dim() != 2 || values.stride(1) != 1 ||
       values.size(1) % 16 != 0) {
-    throw InputError(std::string("fp8 GEMM: operand ") + name + " is " + c10::toString(values.scalar_type()) + " " +
+    throw InputError(std::string("fp8 product: operand ") + name + " is " + c10::toString(values.scalar_type()) + " " +
                      c10::str(values.sizes()) +
                      ", expected Float8_e4m3fn, dense, with a contraction axis that is a multiple of 16");
   }
 }
 
+}  // namespace
+
 bool available(const at::Device& device) {
-  if (device.index() >= c10::cuda::device_count()) return false;
+  if (!device.is_cuda() || device.index() >= c10::cuda::device_count()) return false;
   const cudaDeviceProp* properties = at::cuda::getDeviceProperties(device.index());
   return properties->major * 10 + properties->minor >= 89;
 }
 
-void gemm(const at::Tensor& out, const GemmOperand& a, const GemmOperand& b, Accumulate accumulate) {
+void run(const ProductShape& shape, const QuantizedTensor& a, const QuantizedTensor& b, at::Tensor& out) {
   check_operand("a", a);
   check_operand("b", b);
-  const std::int64_t m = a.values.size(0);
-  const std::int64_t n = b.values.size(0);
-  const std::int64_t k = std::min(a.values.size(1), b.values.size(1));
-  if (n % 16 != 0) throw InputError("fp8 GEMM: " + std::to_string(n) + " rows of b, expected a multiple of 16");
+  const auto [m, n, k] = std::array{shape.m, shape.n, shape.k};
+  if (n % 16 != 0) throw InputError("fp8 product: " + std::to_string(n) + " rows of b, expected a multiple of 16");
   if (m == 0 || n == 0) return;
-  const c10::DeviceGuard guard(out.device());
-  const bool f32 = out.scalar_type() == at::kFloat;
-  const bool add = accumulate == Accumulate::kAdd;
+  const bool f32 = shape.out == at::kFloat;
+  const bool add = shape.accumulate == Accumulate::kAdd;
   const Problem problem{m, n, k, a.values.stride(0), b.values.stride(0), f32, add, out.device().index()};
   // cuBLASLt's matrices are column-major: it makes the transpose of `out`, b times the transpose of a.
-  const Product product = make_product(b.scale.const_data_ptr(), a.scale.const_data_ptr(), problem);
+  const MatmulDescription product =
+      make_description(b.outer_scales.const_data_ptr(), a.outer_scales.const_data_ptr(), problem);
   const Layout first = make_layout(CUDA_R_8F_E4M3, k, n, b.values.stride(0), problem);
   const Layout second = make_layout(CUDA_R_8F_E4M3, k, m, a.values.stride(0), problem);
   const Layout result = make_layout(f32 ? CUDA_R_32F : CUDA_R_16BF, n, m, out.stride(0), problem);
@@ -144,13 +141,5 @@ void gemm(const at::Tensor& out, const GemmOperand& a, const GemmOperand& b, Acc
                      &algo, at::cuda::getCUDABlasLtWorkspace(), workspace, c10::cuda::getCurrentCUDAStream().stream()),
       "product", problem);
 }
-
-void dequantize(const ConstQuantized& in, std::uint8_t* out) {
-  cuda::dequantize_e4m3(in, out, c10::cuda::getCurrentCUDAStream().stream());
-}
-
-}  // namespace
-
-const Fp8Kernels kKernels{available, gemm, dequantize};
 
 }  // namespace ufp4::cuda_fp8
