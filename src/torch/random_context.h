@@ -55,8 +55,8 @@ class Windows;
 struct RandomContext {
   std::uint64_t seed = 0;              // of the run; it gives the Hadamard masks too
   std::uint32_t step = 0;              // of the optimizer
-  std::uint32_t micro_batch = 0;       // within the step: the first one begins the gradients, others are added
   std::uint32_t token_offset = 0;      // of this micro-batch's first token among the tokens of the step
+  std::uint32_t micro_batch = 0;       // within the step: the first one begins the gradients, others are added
   DeviceNumbers device{};              // in place of those numbers
   LinearObserver* observer = nullptr;  // told of every operand and result (torch/linear_observer.h); null: nobody
   const Windows* windows = nullptr;    // what operands are expected to hold (torch/window.h); null: found in each

@@ -43,8 +43,8 @@ void TrainingStep::on_device(const RandomContext& context, OperandAnalysis* watc
   at::Tensor total = at::zeros({}, tokens_.options().dtype(at::kFloat));
   for (std::int64_t i = 0; i < micro_batches; ++i) {
     RandomContext place = context;
-    place.micro_batch = static_cast<std::uint32_t>(i);
     place.token_offset = static_cast<std::uint32_t>(i * micro_batch * config_.model.context);
+    place.micro_batch = static_cast<std::uint32_t>(i);
     if (i == 0 && watch != nullptr) place = watch->watch(place);
     const at::Tensor loss = [&] {
       const Phase phase("forward");

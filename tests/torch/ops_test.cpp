@@ -1,5 +1,5 @@
-// The operators against the scalar reference.
-#include "torch/ops.h"
+// The operands of any matrix against the scalar reference.
+#include "torch/operand.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -7,6 +7,11 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
 
 #include "gpu_usable.h"
 #include "numerics/reference.h"
@@ -25,38 +30,35 @@ struct Case {
   OuterScale outer = OuterScale::kTensor;
 };
 
-ops::OperandArgs args_of(const Case& c) { return {&find_format(c.format), 0, c.hadamard, c.rounding, 5, c.outer}; }
+constexpr std::uint64_t kSeed = (std::uint64_t{1} << 63) + 12;
+
+OperandSpec spec_of(const Case& c) {
+  OperandSpec spec;
+  spec.format = &find_format(c.format);
+  spec.rounding = c.rounding;
+  spec.hadamard = make_hadamard(c.hadamard, 11);
+  spec.outer.each = c.outer;
+  return spec;
+}
+
+// Offsets are those of the stored matrix.
+Place place_of(const Case& c) {
+  const bool row = c.axis == Axis::kRow;
+  return {.axis = c.axis,
+          .seed = kSeed,
+          .step = 3,
+          .stream = 5,
+          .row_offset = row ? 40U : 8U,
+          .column_offset = row ? 8U : 40U};
+}
+
+OperandRequest request_of(const Case& c, Form form) { return {spec_of(c), {place_of(c)}, form, {}}; }
 
 // The operand as the reference makes it, in tensors.
-ops::PackedOperand reference_result(const at::Tensor& x, const Case& c, const ops::RandomArgs& random) {
-  QuantizeTask task;
-  task.spec.format = &find_format(c.format);
-  task.spec.axis = c.axis;
-  task.spec.rounding = c.rounding;
-  task.spec.outer = c.outer;
-  if (c.hadamard != 0) task.spec.hadamard = make_hadamard(c.hadamard, random.hadamard_seed);
-  const bool row = c.axis == Axis::kRow;
-  task.spec.random = {random.seed, random.step, 5, row ? random.row_offset : random.column_offset,
-                      row ? random.column_offset : random.row_offset};
-  const QuantizedShape shape = quantized_shape(c.rows, c.columns, task.spec);
-  const OuterShape outer = outer_shape(shape, c.outer);
-  const BlockFormat& format = *task.spec.format;
-  ops::PackedOperand result;
-  result.codes = at::empty({shape.rows, shape.codes_per_row()}, at::kByte);
-  task.out.codes = result.codes.mutable_data_ptr<std::uint8_t>();
-  if (format.scale == ScaleEncoding::kFp32) {
-    result.scales = at::empty({shape.rows, shape.scales_per_row}, at::kFloat);
-    task.out.scales = result.scales.mutable_data_ptr<float>();
-  } else {
-    result.scales = at::empty({shape.rows, shape.scales_per_row * format.packed_scale_bytes()}, at::kByte);
-    task.out.packed_scales = result.scales.mutable_data_ptr<std::uint8_t>();
-  }
-  if (format.has_outer_scale()) {
-    result.outer_scales = at::empty({outer.rows, outer.columns}, at::kFloat);
-    task.out.outer_scales = result.outer_scales.mutable_data_ptr<float>();
-  } else {
-    result.outer_scales = at::empty({0, 0}, at::kFloat);
-  }
+QuantizedTensor reference_result(const at::Tensor& x, const Case& c) {
+  QuantizedTensor result =
+      allocate(SymShape{c.rows, c.columns}, spec_of(c), c.axis, at::TensorOptions(at::kByte), Form::kPacked);
+  const QuantizeTask task{spec_of(c), place_of(c), destination(result), nullptr};
   reference::quantize({x.const_data_ptr(), DType::kBF16, c.rows, c.columns, c.columns}, task);
   return result;
 }
@@ -81,56 +83,115 @@ std::vector<Case> cases() {
 }
 
 TEST(Ops, GiveTheBitsOfTheReferenceForAnyNumberOfThreads) {
-  const ops::RandomArgs random{11, (std::uint64_t{1} << 63) + 12, 3, 40, 8};
   const int threads = at::get_num_threads();
   for (const Case& c : cases()) {
     const at::Tensor x = at::randn({c.rows, c.columns}).to(at::kBFloat16);
-    const ops::PackedOperand expected = reference_result(x, c, random);
+    const QuantizedTensor expected = reference_result(x, c);
     for (const int count : {1, 2, 5}) {
       at::set_num_threads(count);
-      const ops::PackedOperand found = ops::quantize(x, args_of(c), c.axis, random);
+      const QuantizedTensor found = quantize(Source::matrix(x), request_of(c, Form::kPacked));
       const std::string what = std::string(c.format) + " " + std::to_string(c.rows) + " " +
                                std::string(name_of(c.outer)) + " threads " + std::to_string(count);
       EXPECT_TRUE(at::equal(expected.codes, found.codes)) << what;
       EXPECT_TRUE(at::equal(expected.scales, found.scales)) << what;
       EXPECT_TRUE(at::equal(expected.outer_scales, found.outer_scales)) << what;
-      EXPECT_TRUE(
-          at::equal(ops::dequantize(found, args_of(c)), ops::quantize_dequantize(x, args_of(c), c.axis, random)))
+      EXPECT_TRUE(at::equal(unpack(found, spec_of(c), Form::kBf16).values,
+                            quantize(Source::matrix(x), request_of(c, Form::kBf16)).values))
           << what;
     }
     at::set_num_threads(threads);
   }
 }
 
+// Numbers in memory stand for those of the place: a step for the step, layers and tokens beside what is there.
+TEST(Ops, NumbersInMemoryAreThoseOfThePlace) {
+  const auto number = [](int value) { return at::full({1}, value, at::TensorOptions(at::kInt)); };
+  for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+    const Case c{60, 48, "e1m2", 16, Rounding::kStochastic, axis};
+    const at::Tensor x = at::randn({c.rows, c.columns}).to(at::kBFloat16);
+    OperandRequest request = request_of(c, Form::kPacked);
+    Place& place = request.at.place;
+    place.stream += kStreamsPerLayer * 2;
+    (axis == Axis::kRow ? place.row_offset : place.column_offset) += 24;
+    const QuantizedTensor expected = quantize(Source::matrix(x), request);
+    OperandRequest other = request_of(c, Form::kPacked);
+    other.at.place.step = 77;
+    other.at.device = {number(3), number(2), number(24)};
+    const QuantizedTensor found = quantize(Source::matrix(x), other);
+    EXPECT_TRUE(at::equal(expected.codes, found.codes));
+    EXPECT_TRUE(at::equal(expected.scales, found.scales));
+  }
+}
+
+// Guards: what lies around the views in their storage is NaN, so that a read beyond a view shows.
+class Strided : public testing::TestWithParam<Axis> {};
+
+TEST_P(Strided, ViewsOfAnyStridesHaveTheBitsOfTheirCopies) {
+  std::mt19937 random(7);
+  const auto below = [&](std::int64_t n) { return static_cast<std::int64_t>(random() % static_cast<unsigned>(n)); };
+  for (int i = 0; i < 200; ++i) {
+    const Case c{1 + below(40), 1 + below(70), i % 2 == 0 ? "e1m2" : "int4_p2", 16, Rounding::kStochastic, GetParam()};
+    const std::int64_t row_stride = below(3) == 0 ? below(c.columns + 1) : below(120);
+    const std::int64_t column_stride = below(3);
+    const std::int64_t reach = (c.rows - 1) * row_stride + (c.columns - 1) * column_stride + 1;
+    const std::int64_t guard = 64;
+    at::Tensor storage = at::full({reach + 2 * guard}, std::nan(""), at::kBFloat16);
+    storage.narrow(0, guard, reach).copy_(at::randn({reach}));
+    const at::Tensor view = storage.as_strided({c.rows, c.columns}, {row_stride, column_stride}, guard);
+    const std::string what = "strides " + std::to_string(row_stride) + ", " + std::to_string(column_stride);
+    for (const Form form : {Form::kPacked, Form::kBf16}) {
+      const QuantizedTensor found = quantize(Source::matrix(view), request_of(c, form));
+      const QuantizedTensor expected = quantize(Source::matrix(view.contiguous()), request_of(c, form));
+      if (form == Form::kPacked) {
+        EXPECT_TRUE(at::equal(found.codes, expected.codes)) << what;
+        EXPECT_TRUE(at::equal(found.scales, expected.scales)) << what;
+      } else {
+        EXPECT_TRUE(at::equal(found.values, expected.values)) << what;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Axes, Strided, testing::Values(Axis::kRow, Axis::kColumn),
+                         [](const auto& axis) { return std::string(name_of(axis.param)); });
+
 // With the number of the step in its memory, as a recorded training step has it.
 TEST(Ops, AGpuMakesWhatTheCpuMakes) {
   if (!gpu_usable()) GTEST_SKIP() << "no GPU";
-  const ops::RandomArgs random{11, (std::uint64_t{1} << 63) + 12, 3, 40, 8};
-  ops::RandomArgs on_gpu = random;
-  on_gpu.step = 0;
-  on_gpu.step_tensor = at::full({1}, 3, at::TensorOptions().dtype(at::kInt).device(at::kCUDA));
-  for (const char* format : {"e1m2", "int4_full", "e2m1"}) {
+  const at::Tensor step = at::full({1}, 3, at::TensorOptions().dtype(at::kInt).device(at::kCUDA));
+  for (const BlockFormat& format : formats()) {
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
       const at::Tensor x = at::randn({200, 152}).to(at::kBFloat16);
       const at::Tensor x_gpu = x.to(at::kCUDA);
-      const ops::OperandArgs row{&find_format(format), 0, 16, rounding, 5};
-      const ops::OperandArgs column{&find_format(format), 0, 16, rounding, 6};
-      const std::string what = std::string(format) + (rounding == Rounding::kNearest ? ", rtne" : ", sr");
+      const std::string what = std::string(format.name) + (rounding == Rounding::kNearest ? ", rtne" : ", sr");
+      const auto request = [&](Axis axis, Form form, bool gpu) {
+        OperandRequest result = request_of({200, 152, format.name.data(), 16, rounding, axis}, form);
+        if (axis == Axis::kColumn) result.at.place.stream = 6;
+        if (gpu) {
+          result.at.place.step = 0;
+          result.at.device.step = step;
+        }
+        return result;
+      };
+      const auto expect_equal = [&](const QuantizedTensor& gpu, const QuantizedTensor& cpu) {
+        for (const auto part : {&QuantizedTensor::values, &QuantizedTensor::codes, &QuantizedTensor::scales}) {
+          if (!(cpu.*part).defined()) continue;
+          EXPECT_TRUE(at::equal((gpu.*part).cpu(), cpu.*part)) << what;
+        }
+      };
       for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
-        const ops::PackedOperand cpu = ops::quantize(x, row, axis, random);
-        const ops::PackedOperand gpu = ops::quantize(x_gpu, row, axis, on_gpu);
-        EXPECT_TRUE(at::equal(gpu.codes.cpu(), cpu.codes)) << what;
-        EXPECT_TRUE(at::equal(gpu.scales.cpu(), cpu.scales)) << what;
-        EXPECT_TRUE(at::equal(ops::quantize_dequantize(x_gpu, row, axis, on_gpu).cpu(),
-                              ops::quantize_dequantize(x, row, axis, random)))
-            << what;
+        for (const Form form : {Form::kPacked, Form::kBf16}) {
+          expect_equal(quantize(Source::matrix(x_gpu), request(axis, form, true)),
+                       quantize(Source::matrix(x), request(axis, form, false)));
+        }
       }
-      for (const bool packed : {true, false}) {
-        const ops::BothOrientations cpu = ops::quantize_both(x, row, column, random, packed);
-        const ops::BothOrientations gpu = ops::quantize_both(x_gpu, row, column, on_gpu, packed);
-        EXPECT_TRUE(at::equal(gpu.row.cpu(), cpu.row)) << what;
-        EXPECT_TRUE(at::equal(gpu.column.codes.cpu(), cpu.column.codes)) << what;
-        EXPECT_TRUE(!packed || at::equal(gpu.column.scales.cpu(), cpu.column.scales)) << what;
+      for (const Form form : {Form::kPacked, Form::kBf16}) {
+        const BothOperands cpu = quantize_both(Source::matrix(x), request(Axis::kRow, Form::kBf16, false),
+                                               request(Axis::kColumn, form, false));
+        const BothOperands gpu = quantize_both(Source::matrix(x_gpu), request(Axis::kRow, Form::kBf16, true),
+                                               request(Axis::kColumn, form, true));
+        expect_equal(gpu.row, cpu.row);
+        expect_equal(gpu.column, cpu.column);
       }
     }
   }
@@ -148,17 +209,23 @@ TEST(Ops, PackedOperandsAreAsSmallAsTheirFormat) {
                                    {"mxfp4", 4.25},
                                    {"mxint4", 4.25},
                                    {"hif4", 4.5}}) {
-    const ops::PackedOperand found = ops::quantize(x, {&find_format(name)}, Axis::kRow, {});
+    OperandRequest request;
+    request.spec.format = &find_format(name);
+    request.form = Form::kPacked;
+    const QuantizedTensor found = quantize(Source::matrix(x), request);
     EXPECT_EQ(8.0 * static_cast<double>(found.codes.nbytes() + found.scales.nbytes()) / (128 * 256), bits) << name;
     EXPECT_LE(found.outer_scales.numel(), 1) << name;
   }
 }
 
 TEST(Ops, EmptyMatricesHaveTheirShapes) {
-  const ops::OperandArgs args{&find_format("e1m2"), 0, 0, Rounding::kNearest, 0};
+  OperandRequest request;
+  request.spec.format = &find_format("e1m2");
+  request.form = Form::kPacked;
   const at::Tensor x = at::empty({0, 20}, at::kBFloat16);
-  EXPECT_EQ(ops::quantize(x, args, Axis::kRow, {}).codes.sizes(), at::IntArrayRef({0, 16}));
-  EXPECT_EQ(ops::quantize(x, args, Axis::kColumn, {}).codes.sizes(), at::IntArrayRef({20, 0}));
+  EXPECT_EQ(quantize(Source::matrix(x), request).codes.sizes(), at::IntArrayRef({0, 16}));
+  request.at.place.axis = Axis::kColumn;
+  EXPECT_EQ(quantize(Source::matrix(x), request).codes.sizes(), at::IntArrayRef({20, 0}));
 }
 
 }  // namespace

@@ -17,15 +17,14 @@
 #include "gpu_usable.h"
 #include "message_of.h"
 #include "numerics/reference.h"
-#include "torch/fp8.h"
-#include "torch/kernels.h"
 #include "torch/operand.h"
+#include "torch/products.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
 namespace {
 
-bool fp8_usable() { return gpu_usable() && has_fp8(at::Device(at::kCUDA, 0)); }
+bool fp8_usable() { return gpu_usable() && find_product("fp8").available(at::Device(at::kCUDA, 0)); }
 
 std::vector<at::Device> devices() {
   std::vector<at::Device> list{at::kCPU};
@@ -33,22 +32,14 @@ std::vector<at::Device> devices() {
   return list;
 }
 
-ops::OperandArgs int4_p2(Rounding rounding = Rounding::kNearest) {
-  return {.format = &find_format("int4_p2"), .hadamard = 16, .rounding = rounding, .stream = 5};
+OperandSpec int4_p2(Rounding rounding = Rounding::kNearest) {
+  return {.format = &find_format("int4_p2"), .rounding = rounding, .hadamard = {.size = 16}};
 }
 
-constexpr std::uint64_t kSeed = 11;
+Place place_of(Axis axis) { return {.axis = axis, .seed = 11, .step = 3, .stream = 5}; }
 
-ops::RandomArgs random_args() { return {kSeed, kSeed, 3, 0, 0}; }
-
-QuantizeSpec spec_of(const ops::OperandArgs& args, Axis axis) {
-  QuantizeSpec spec;
-  spec.format = args.format;
-  spec.axis = axis;
-  spec.rounding = args.rounding;
-  spec.hadamard = make_hadamard(args.hadamard, kSeed);
-  spec.random = {kSeed, 3, args.stream};
-  return spec;
+OperandRequest request_of(const OperandSpec& spec, Axis axis, Form form, const Window& window = {}) {
+  return {spec, {place_of(axis)}, form, window};
 }
 
 ConstMatrix view(const at::Tensor& matrix) {
@@ -56,29 +47,27 @@ ConstMatrix view(const at::Tensor& matrix) {
 }
 
 // What the reference makes of a matrix whose amax is said to be `amax`: values in FP32, without the second-level scale.
-at::Tensor reference_values(const at::Tensor& matrix, const ops::OperandArgs& args, Axis axis, float amax) {
-  QuantizeTask task;
-  task.spec = spec_of(args, axis);
-  task.spec.tensor_amax = amax;
-  const QuantizedShape shape = quantized_shape(matrix.size(0), matrix.size(1), task.spec);
+at::Tensor reference_values(const at::Tensor& matrix, const OperandSpec& spec, Axis axis, float amax) {
+  QuantizeTask task{spec, place_of(axis), {}, &amax};
+  const QuantizedShape shape = quantized_shape(matrix.size(0), matrix.size(1), spec, axis);
   at::Tensor e4m3 = at::empty({shape.rows, shape.columns}, at::kByte);
   task.out.e4m3 = e4m3.mutable_data_ptr<std::uint8_t>();
   reference::quantize(view(matrix), task);
   return e4m3.view(at::kFloat8_e4m3fn).to(at::kFloat);
 }
 
-float amax_of(const at::Tensor& matrix, const ops::OperandArgs& args, Axis axis) {
-  return find_backend("scalar").tensor_amax(view(matrix), spec_of(args, axis));
+float amax_of(const at::Tensor& matrix, const OperandSpec& spec, Axis axis) {
+  return find_backend("scalar").tensor_amax(view(matrix), spec, place_of(axis));
 }
 
-at::Tensor values_of(const MadeOperand& made) { return made.codes.cpu().to(at::kFloat); }
+at::Tensor values_of(const QuantizedTensor& made) { return made.values.cpu().to(at::kFloat); }
 
-float seen(const Windows& windows, Operand operand) {
-  return windows.seen().cpu()[1][static_cast<std::int64_t>(operand)].item<float>();
+float seen(const Windows& windows, OperandRole role) {
+  return windows.seen().cpu()[1][static_cast<std::int64_t>(role)].item<float>();
 }
 
-std::int64_t left(const Windows& windows, Operand operand) {
-  return windows.left().cpu()[1][static_cast<std::int64_t>(operand)].item<std::int64_t>();
+std::int64_t left(const Windows& windows, OperandRole role) {
+  return windows.left().cpu()[1][static_cast<std::int64_t>(role)].item<std::int64_t>();
 }
 
 // Twice the largest numbers is no number: what is expected stays one, and a smaller operand leaves its window.
@@ -89,11 +78,11 @@ TEST(Windows, NoMagnitudeIsTooLargeToBeExpected) {
       at::Tensor matrix = at::ones_like(at::randn({16, 32}), at::kBFloat16);
       matrix[3][5] = size;
       windows.begin_step();
-      ops::OperandArgs plain = int4_p2();
-      plain.hadamard = 0;
-      const MadeOperand made =
-          quantize(Source::matrix(matrix.to(device)), {plain, Form::kE4m3, windows.at(1, Operand::kFpropX)}, Axis::kRow,
-                   random_args());
+      OperandSpec plain = int4_p2();
+      plain.hadamard = {};
+      const QuantizedTensor made =
+          quantize(Source::matrix(matrix.to(device)),
+                   request_of(plain, Axis::kRow, Form::kE4m3, windows.at(1, OperandRole::kFpropX)));
       const float scale = made.outer_scales.cpu().item<float>();
       EXPECT_TRUE(std::isfinite(scale)) << size;
       const double back = static_cast<double>(values_of(made)[3][5].item<float>()) * static_cast<double>(scale);
@@ -111,19 +100,21 @@ TEST(Windows, FollowTheStepBefore) {
       for (const double size : {1.0, 1.5, 0.9, 40.0, 39.0, 1e-3, 1e-3, 0.0, 2.0}) {
         const at::Tensor matrix = (at::randn({48, 80}) * size).to(at::kBFloat16);
         windows.begin_step();
-        const OperandRequest row{int4_p2(rounding), Form::kE4m3, windows.at(1, Operand::kFpropX)};
-        const OperandRequest column{int4_p2(rounding), Form::kE4m3, windows.at(1, Operand::kWgradX)};
-        const MadeOperands made = quantize_both(Source::matrix(matrix.to(device)), row, column, random_args());
-        const float found = amax_of(matrix, row.args, Axis::kRow);
+        const OperandRequest row =
+            request_of(int4_p2(rounding), Axis::kRow, Form::kE4m3, windows.at(1, OperandRole::kFpropX));
+        const OperandRequest column =
+            request_of(int4_p2(rounding), Axis::kColumn, Form::kE4m3, windows.at(1, OperandRole::kWgradX));
+        const BothOperands made = quantize_both(Source::matrix(matrix.to(device)), row, column);
+        const float found = amax_of(matrix, row.spec, Axis::kRow);
         const bool again = found > 0 && (found > expected || found * 256 < expected);
         const float used = again ? found : expected;
         const std::string what = device.str() + ", size " + std::to_string(size);
-        EXPECT_TRUE(at::equal(values_of(made.row), reference_values(matrix, row.args, Axis::kRow, used))) << what;
+        EXPECT_TRUE(at::equal(values_of(made.row), reference_values(matrix, row.spec, Axis::kRow, used))) << what;
         EXPECT_EQ(made.row.outer_scales.cpu().item<float>(), used / 224) << what;
-        EXPECT_EQ(seen(windows, Operand::kFpropX), found) << what;
-        EXPECT_EQ(left(windows, Operand::kFpropX), again && expected > 0 ? 1 : 0) << what;
-        EXPECT_EQ(seen(windows, Operand::kWgradX), amax_of(matrix, column.args, Axis::kColumn)) << what;
-        EXPECT_EQ(seen(windows, Operand::kDgradW), 0);
+        EXPECT_EQ(seen(windows, OperandRole::kFpropX), found) << what;
+        EXPECT_EQ(left(windows, OperandRole::kFpropX), again && expected > 0 ? 1 : 0) << what;
+        EXPECT_EQ(seen(windows, OperandRole::kWgradX), amax_of(matrix, column.spec, Axis::kColumn)) << what;
+        EXPECT_EQ(seen(windows, OperandRole::kDgradW), 0);
         expected = 2 * found;
       }
     }
@@ -136,17 +127,17 @@ TEST(Windows, FrozenOnesLeaveNoTrace) {
     const Windows frozen = windows.frozen();
     const at::Tensor matrix = at::randn({32, 32}).to(at::kBFloat16);
     const auto use = [&](const Windows& of) {
-      return quantize(Source::matrix(matrix.to(device)), {int4_p2(), Form::kE4m3, of.at(1, Operand::kDgradDy)},
-                      Axis::kRow, random_args());
+      return quantize(Source::matrix(matrix.to(device)),
+                      request_of(int4_p2(), Axis::kRow, Form::kE4m3, of.at(1, OperandRole::kDgradDy)));
     };
     use(frozen);
-    EXPECT_EQ(seen(windows, Operand::kDgradDy), 0);
+    EXPECT_EQ(seen(windows, OperandRole::kDgradDy), 0);
     use(windows);
     windows.begin_step();
-    const MadeOperand made = use(frozen);
+    const QuantizedTensor made = use(frozen);
     EXPECT_EQ(made.outer_scales.cpu().item<float>(), 2 * amax_of(matrix, int4_p2(), Axis::kRow) / 224);
-    EXPECT_EQ(seen(windows, Operand::kDgradDy), 0);
-    EXPECT_EQ(left(windows, Operand::kDgradDy), 0);
+    EXPECT_EQ(seen(windows, OperandRole::kDgradDy), 0);
+    EXPECT_EQ(left(windows, OperandRole::kDgradDy), 0);
   }
 }
 
@@ -157,13 +148,13 @@ TEST(Windows, NanStaysWhereItIs) {
     matrix[3][20] = std::nan("");
     matrix[4][0] = INFINITY;
     Windows windows(2, device);
-    const OperandRequest request{int4_p2(), Form::kE4m3, windows.at(1, Operand::kFpropX)};
-    const MadeOperand made = quantize(Source::matrix(matrix.to(device)), request, Axis::kRow, random_args());
+    const OperandRequest request = request_of(int4_p2(), Axis::kRow, Form::kE4m3, windows.at(1, OperandRole::kFpropX));
+    const QuantizedTensor made = quantize(Source::matrix(matrix.to(device)), request);
     const at::Tensor nan = values_of(made).isnan();
     EXPECT_EQ(nan.sum().item<std::int64_t>(), 32) << device;
     EXPECT_TRUE(nan[3][16].item<bool>() && nan[3][31].item<bool>() && nan[4][0].item<bool>()) << device;
-    const float amax = seen(windows, Operand::kFpropX);
-    EXPECT_TRUE(std::isfinite(amax) && amax == amax_of(matrix, request.args, Axis::kRow)) << device;
+    const float amax = seen(windows, OperandRole::kFpropX);
+    EXPECT_TRUE(std::isfinite(amax) && amax == amax_of(matrix, request.spec, Axis::kRow)) << device;
   }
 }
 
@@ -171,8 +162,8 @@ TEST(Windows, WithoutOneTheAmaxIsExact) {
   for (const at::Device& device : devices()) {
     const at::Tensor matrix = at::randn({40, 48}).to(at::kBFloat16);
     for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
-      const MadeOperand made =
-          quantize(Source::matrix(matrix.to(device)), {int4_p2(), Form::kE4m3, {}}, axis, random_args());
+      const QuantizedTensor made =
+          quantize(Source::matrix(matrix.to(device)), request_of(int4_p2(), axis, Form::kE4m3));
       const float amax = amax_of(matrix, int4_p2(), axis);
       EXPECT_EQ(made.outer_scales.cpu().item<float>(), amax / 224);
       EXPECT_TRUE(at::equal(values_of(made), reference_values(matrix, int4_p2(), axis, amax)));
@@ -187,54 +178,62 @@ class Fp8 : public testing::Test {
     if (!fp8_usable()) GTEST_SKIP() << "no GPU with FP8 tensor cores, or a build without CUDA";
   }
 
-  static GemmOperand operand(const at::Tensor& matrix) {
-    return gemm_operand(quantize(Source::matrix(matrix.to(at::kBFloat16).to(at::kCUDA)), {int4_p2(), Form::kE4m3, {}},
-                                 Axis::kRow, random_args()));
+  static QuantizedTensor operand(const at::Tensor& matrix) {
+    return quantize(Source::matrix(matrix.to(at::kBFloat16).to(at::kCUDA)),
+                    request_of(int4_p2(), Axis::kRow, Form::kE4m3));
   }
 
-  static at::Tensor exact(const GemmOperand& a) {
-    return a.values.cpu().to(at::kFloat).to(at::kDouble) * a.scale.cpu().to(at::kDouble).item<double>();
+  static at::Tensor exact(const QuantizedTensor& a) {
+    return a.values.cpu().to(at::kFloat).to(at::kDouble) * a.outer_scales.cpu().to(at::kDouble).item<double>();
   }
 };
 
 TEST_F(Fp8, ProductsAreExactToTheRoundingOfTheSum) {
   for (const auto& [m, n, k] :
        {std::array{64, 96, 128}, std::array{17, 48, 4096}, std::array{33, 64, 16384}, std::array{1, 16, 16}}) {
-    const GemmOperand a = operand(at::randn({m, k}));
-    const GemmOperand b = operand(at::randn({n, k}) * 0.02);
+    const QuantizedTensor a = operand(at::randn({m, k}));
+    const QuantizedTensor b = operand(at::randn({n, k}) * 0.02);
     const at::Tensor sum = at::mm(exact(a), exact(b).t());
     const double size = sum.abs().max().item<double>();
-    const at::Tensor f32 = matmul_transposed_f32(a, b);
+    const Product& fp8 = find_product("fp8");
+    const at::Tensor f32 = multiply(fp8, a, b, at::kFloat);
     EXPECT_LT((f32.cpu().to(at::kDouble) - sum).abs().max().item<double>(), 2e-6 * size) << m << " " << n << " " << k;
-    EXPECT_TRUE(at::equal(matmul_transposed(a, b), f32.to(at::kBFloat16))) << m << " " << n << " " << k;
+    EXPECT_TRUE(at::equal(multiply(fp8, a, b), f32.to(at::kBFloat16))) << m << " " << n << " " << k;
     at::Tensor into = at::ones_like(f32);
-    matmul_transposed_into(into, a, b, Accumulate::kAdd);
+    multiply_into(into, fp8, a, b, Accumulate::kAdd);
     EXPECT_LT((into - f32 - 1).abs().max().item<double>(), 2e-6 * (1 + size));
-    matmul_transposed_into(into, a, b, Accumulate::kOverwrite);
+    multiply_into(into, fp8, a, b, Accumulate::kOverwrite);
     EXPECT_TRUE(at::equal(into, f32));
   }
 }
 
 TEST_F(Fp8, AnOperandThatWasPackedIsTheSame) {
   const Source source = Source::matrix(at::randn({80, 112}).to(at::kBFloat16).to(at::kCUDA));
-  const MadeOperand direct = quantize(source, {int4_p2(), Form::kE4m3, {}}, Axis::kColumn, random_args());
-  const MadeOperand packed = quantize(source, {int4_p2(), Form::kPacked, {}}, Axis::kColumn, random_args());
-  const GemmOperand unpacked = unpack(packed, int4_p2(), Form::kE4m3);
-  EXPECT_TRUE(at::equal(unpacked.values.view(at::kByte), direct.codes.view(at::kByte)));
-  EXPECT_TRUE(at::equal(unpacked.scale, direct.outer_scales));
+  const QuantizedTensor direct = quantize(source, request_of(int4_p2(), Axis::kColumn, Form::kE4m3));
+  const QuantizedTensor packed = quantize(source, request_of(int4_p2(), Axis::kColumn, Form::kPacked));
+  const QuantizedTensor unpacked = unpack(packed, int4_p2(), Form::kE4m3);
+  EXPECT_TRUE(at::equal(unpacked.values.view(at::kByte), direct.values.view(at::kByte)));
+  EXPECT_TRUE(at::equal(unpacked.outer_scales, direct.outer_scales));
   const double bytes = static_cast<double>(packed.codes.nbytes() + packed.scales.nbytes());
   EXPECT_LE(bytes, 0.29 * 2 * 80 * 112);
 }
 
 TEST_F(Fp8, ShapesThatTensorCoresDoNotTakeAreNamed) {
-  const GemmOperand a = operand(at::randn({16, 32}));
-  const GemmOperand b = operand(at::randn({20, 32}));
-  EXPECT_NE(message_of<InputError>([&] { matmul_transposed(a, b); }).find("20 rows of b"), std::string::npos);
+  const QuantizedTensor a = operand(at::randn({16, 32}));
+  const QuantizedTensor b = operand(at::randn({20, 32}));
+  EXPECT_NE(message_of<InputError>([&] { multiply(find_product("fp8"), a, b); }).find("20 rows of b"),
+            std::string::npos);
 }
 
-TEST(Fp8OnTheCpu, IsRefused) {
-  EXPECT_FALSE(has_fp8(at::kCPU));
-  EXPECT_NE(message_of<InputError>([] { fp8_kernels_of(at::kCPU); }).find("'cpu'"), std::string::npos);
+// A processor has no product of E4M3 numbers, but packed operands come back as such there too.
+TEST(Fp8OnTheCpu, OperandsAreTheSameAndProductsAreElsewhere) {
+  EXPECT_FALSE(find_product("fp8").available(at::kCPU));
+  const Source source = Source::matrix(at::randn({80, 112}).to(at::kBFloat16));
+  const QuantizedTensor direct = quantize(source, request_of(int4_p2(), Axis::kColumn, Form::kE4m3));
+  const QuantizedTensor packed = quantize(source, request_of(int4_p2(), Axis::kColumn, Form::kPacked));
+  const QuantizedTensor unpacked = unpack(packed, int4_p2(), Form::kE4m3);
+  EXPECT_TRUE(at::equal(unpacked.values.view(at::kByte), direct.values.view(at::kByte)));
+  EXPECT_TRUE(at::equal(unpacked.outer_scales, direct.outer_scales));
 }
 
 }  // namespace

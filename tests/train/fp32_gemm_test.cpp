@@ -6,7 +6,7 @@
 
 #include "io/file.h"
 #include "io/temporary_folder.h"
-#include "torch/gemm.h"
+#include "torch/products.h"
 #include "train/micro_run.h"
 #include "train/trainer.h"
 
@@ -20,8 +20,8 @@ struct Trained {
   MetricsHistory history;
 };
 
-Trained train_with(GemmKind kind, const char* recipe, const fs::path& folder) {
-  const ForcedCpuGemm forced(kind);
+Trained train_with(std::string_view product, const char* recipe, const fs::path& folder) {
+  const ForcedCpuProduct forced(find_product(product));
   EXPECT_TRUE(train(micro_run(recipe), folder, {}, never()).finished);
   const auto run = nlohmann::json::parse(io::read_text_file(folder / "run.json"));
   return {run.at("gemm").get<std::string>(), read_metrics(folder / "metrics.jsonl")};
@@ -32,11 +32,11 @@ Trained train_with(GemmKind kind, const char* recipe, const fs::path& folder) {
 TEST(Fp32Gemm, TrainsAsBf16DoesButForTheOrderOfSums) {
   for (const char* recipe : {"bf16", "e2m1", "ufp4", "ufp4_p2"}) {
     const TemporaryFolder folder;
-    const Trained bf16 = train_with(GemmKind::kBf16, recipe, folder / "bf16");
-    const Trained fp32 = train_with(GemmKind::kFp32, recipe, folder / "fp32");
+    const Trained bf16 = train_with("bf16", recipe, folder / "bf16");
+    const Trained fp32 = train_with("fp32", recipe, folder / "fp32");
     const std::string prefix = recipe == std::string_view("bf16") ? "" : "emulated: ";
-    EXPECT_TRUE(bf16.gemm.starts_with(prefix + std::string(description(GemmKind::kBf16)))) << bf16.gemm;
-    EXPECT_TRUE(fp32.gemm.starts_with(prefix + std::string(description(GemmKind::kFp32)))) << fp32.gemm;
+    EXPECT_TRUE(bf16.gemm.starts_with(prefix + std::string("bf16"))) << bf16.gemm;
+    EXPECT_TRUE(fp32.gemm.starts_with(prefix + std::string("fp32 (no fast bf16 here)"))) << fp32.gemm;
     ASSERT_EQ(fp32.history.steps.size(), bf16.history.steps.size());
     for (std::size_t i = 0; i < fp32.history.steps.size(); ++i) {
       const StepMetrics& step = fp32.history.steps[i];
@@ -53,8 +53,8 @@ TEST(Fp32Gemm, TrainsAsBf16DoesButForTheOrderOfSums) {
 // Equal settings give equal bits, whichever way the products run.
 TEST(Fp32Gemm, HasTheSameBitsEveryTime) {
   const TemporaryFolder folder;
-  const Trained once = train_with(GemmKind::kFp32, "ufp4", folder / "once");
-  const Trained again = train_with(GemmKind::kFp32, "ufp4", folder / "again");
+  const Trained once = train_with("fp32", "ufp4", folder / "once");
+  const Trained again = train_with("fp32", "ufp4", folder / "again");
   for (std::size_t i = 0; i < once.history.steps.size(); ++i) {
     EXPECT_EQ(once.history.steps[i].loss, again.history.steps[i].loss);
   }

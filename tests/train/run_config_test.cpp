@@ -69,8 +69,8 @@ TEST(RunConfig, OverridesComeAfterTheBaseWhateverTheirOrder) {
                                                                    {"recipe.base", {"ufp4"}, ""}});
   EXPECT_EQ(config.model.layers, 3);
   EXPECT_EQ(config.model.d_model, load_model_config("tiny").d_model);
-  EXPECT_EQ(config.recipe[Gemm::kDgrad].hadamard, 0);
-  EXPECT_EQ(config.recipe[Gemm::kFprop].hadamard, 16);
+  EXPECT_EQ(config.recipe[Gemm::kDgrad].hadamard(), 0);
+  EXPECT_EQ(config.recipe[Gemm::kFprop].hadamard(), 16);
 }
 
 TEST(RunConfig, SettingsThatFollowOthersAreResolved) {
