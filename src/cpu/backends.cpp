@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "cpu/job.h"
-#include "hwy/targets.h"
 
 namespace ufp4::cpu {
 namespace {
@@ -22,10 +21,7 @@ class HighwayBackend final : public Backend {
 
   std::string_view name() const override { return name_; }
   std::string_view description() const override { return description_; }
-  bool available() const override {
-    // The portable target needs nothing of the machine.
-    return kernels_.target == HWY_EMU128 || (hwy::SupportedTargets() & kernels_.target) != 0;
-  }
+  bool available() const override { return is_supported(kernels_); }
 
  protected:
   void run_quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows) const override {

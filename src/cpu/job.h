@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 
+#include "cpu/product.h"
 #include "ufp4/format.h"
 #include "ufp4/quantize.h"
 
@@ -153,10 +154,16 @@ struct Kernels {
   void (*transpose)(const std::uint32_t* source, std::size_t source_stride, std::size_t words, std::size_t columns,
                     std::uint8_t* target, std::size_t target_stride, bool past_caches) = nullptr;
   void (*dequantize)(const Expansion& expansion) = nullptr;
+  // As ProductKernel::multiply. The second one needs AVX512_BF16 too, and is null where that is not compiled.
+  void (*multiply)(const Product& product, const ProductTile& tile) = nullptr;
+  void (*multiply_pairs)(const Product& product, const ProductTile& tile) = nullptr;
 };
 
 // Of every target that was compiled, the widest first.
 std::span<const Kernels> all_kernels();
+
+// Whether this machine can run them.
+bool is_supported(const Kernels& kernels);
 
 // Runs all tasks on these rows of one matrix with these kernels.
 void run_quantize(const Kernels& kernels, const ConstMatrix& in, std::span<const QuantizeTask> tasks, RowRange rows);

@@ -17,6 +17,19 @@
 HWY_BEFORE_NAMESPACE();
 namespace ufp4::cpu::HWY_NAMESPACE {
 
+// Defined in product_kernels.cpp.
+namespace widened {
+void multiply(const Product& product, const ProductTile& tile);
+}
+#if HWY_TARGET == HWY_AVX3
+namespace pairs {
+void multiply(const Product& product, const ProductTile& tile);
+}
+constexpr auto kMultiplyPairs = pairs::multiply;
+#else
+constexpr decltype(Kernels::multiply_pairs) kMultiplyPairs = nullptr;
+#endif
+
 // As Kernels::transpose.
 void transpose(const std::uint32_t* HWY_RESTRICT source, std::size_t source_stride, std::size_t words,
                std::size_t columns, std::uint8_t* HWY_RESTRICT target, std::size_t target_stride, bool past_caches) {
@@ -81,7 +94,10 @@ Kernels::SpanFunction find_span(const Job& job) {
   return job.bounded ? find_rule_span(job) : find_amax_span(job);
 }
 
-Kernels kernels() { return {hwy::TargetName(HWY_TARGET), HWY_TARGET, kLanes, find_span, transpose, dequantize}; }
+Kernels kernels() {
+  return {hwy::TargetName(HWY_TARGET), HWY_TARGET,    kLanes, find_span, transpose, dequantize,
+          widened::multiply,           kMultiplyPairs};
+}
 
 }  // namespace ufp4::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -125,6 +141,11 @@ std::span<const Kernels> all_kernels() {
 #endif
   };
   return list;
+}
+
+bool is_supported(const Kernels& kernels) {
+  // The portable target needs nothing of the machine.
+  return kernels.target == HWY_EMU128 || (hwy::SupportedTargets() & kernels.target) != 0;
 }
 
 }  // namespace ufp4::cpu
