@@ -1,5 +1,6 @@
 #include "torch/products.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/cpu/Utils.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/product.h"
 #include "numerics/near_name.h"
 #include "ufp4/error.h"
 #include "ufp4/format.h"
@@ -28,12 +30,42 @@ void store(at::Tensor& out, const at::Tensor& product, Accumulate accumulate) {
   accumulate == Accumulate::kAdd ? out.add_(product) : out.copy_(product);
 }
 
+// A matrix whose rows or columns lie side by side, as the product reads either; anything else is copied.
+cpu::ProductOperand operand_on_cpu(at::Tensor& matrix) {
+  using Contracted = cpu::ProductOperand::Contracted;
+  const auto dense = [&](std::int64_t along, std::int64_t across) {
+    return (matrix.size(along) <= 1 || matrix.stride(along) == 1) &&
+           (matrix.size(across) <= 1 || matrix.stride(across) >= matrix.size(along));
+  };
+  const bool rows = dense(1, 0);
+  if (!rows && !dense(0, 1)) matrix = matrix.contiguous();
+  const bool transposed = !rows && dense(0, 1);
+  return {static_cast<const std::uint16_t*>(matrix.const_data_ptr()), matrix.stride(transposed ? 1 : 0),
+          transposed ? Contracted::kRows : Contracted::kColumns};
+}
+
+// torch has no product of BF16 matrices with an FP32 result there.
+void run_bf16_to_fp32_on_cpu(const ProductShape& shape, at::Tensor a, at::Tensor b, at::Tensor& out) {
+  const cpu::Product product{.m = shape.m,
+                             .n = shape.n,
+                             .k = shape.k,
+                             .a = operand_on_cpu(a),
+                             .b = operand_on_cpu(b),
+                             .c = out.mutable_data_ptr<float>(),
+                             .c_row_stride = out.stride(0),
+                             .add = shape.accumulate == Accumulate::kAdd};
+  const cpu::ProductKernel& kernel = cpu::best_product_kernel();
+  const cpu::ProductTiles tiles = cpu::split_product(shape.m, shape.n);
+  at::parallel_for(0, tiles.count(), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) kernel.multiply(product, tiles[i]);
+  });
+}
+
 void run_bf16(const ProductShape& shape, const QuantizedTensor& any_a, const QuantizedTensor& any_b, at::Tensor& out) {
   const auto [a, b] = common_depth(any_a, any_b, shape.k);
   const bool add = shape.accumulate == Accumulate::kAdd;
   if (shape.out == at::kFloat && out.is_cpu()) {
-    // torch has no product of BF16 matrices with an FP32 result there.
-    store(out, at::mm(a.to(at::kFloat), b.to(at::kFloat).t()), shape.accumulate);
+    run_bf16_to_fp32_on_cpu(shape, a, b, out);
   } else if (shape.out == at::kFloat) {
     add ? at::addmm_out(out, out, a, b.t(), at::kFloat) : at::mm_out(out, a, b.t(), at::kFloat);
   } else {

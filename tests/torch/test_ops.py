@@ -145,8 +145,9 @@ def test_linear_is_its_three_gemms(ops):
     assert torch.equal(y, q(x, 0, row_offset=48) @ q(w16, 1).t())
     assert torch.equal(x.grad, q(dy, 2, "sr", row_offset=48) @ q(w16.t(), 3).t())
     assert w.grad.dtype == torch.float32
-    expected = q(dy.t(), 4, "sr", column_offset=48) @ q(x.t(), 5, column_offset=48).t()
-    assert torch.equal(w.grad, expected.float())
+    # In FP32: the sums themselves, which another order of them changes by little.
+    expected = q(dy.t(), 4, "sr", column_offset=48).double() @ q(x.t(), 5, column_offset=48).double().t()
+    assert (w.grad.double() - expected).abs().max() < 1e-6 * expected.abs().max()
 
 
 def test_compiles_with_symbolic_shapes(ops):
