@@ -12,12 +12,13 @@ set(UFP4_LAYERS_cpu "ufp4 numerics cpu" "hwy/.*")
 set(UFP4_LAYERS_cuda "ufp4 numerics cuda" "cuda[a-z0-9_]*\\.h" "cub/.*" "cooperative_groups.*")
 set(UFP4_LAYERS_backend "ufp4 numerics cpu cuda backend")
 set(UFP4_LAYERS_io "ufp4 numerics io" "nlohmann/.*" "xxhash\\.h" ${_posix})
+set(UFP4_LAYERS_config "ufp4 numerics io config" "toml\\+\\+/.*")
 set(UFP4_LAYERS_analysis "ufp4 numerics backend io analysis" "nlohmann/.*" "hwy/.*")
-set(UFP4_LAYERS_torch "ufp4 numerics cpu cuda backend torch" "hwy/.*" "nvtx3/.*" "cublasLt\\.h" ${_torch})
-set(UFP4_LAYERS_model "ufp4 numerics io torch model" "toml\\+\\+/.*" ${_torch})
+set(UFP4_LAYERS_torch "ufp4 numerics cpu cuda backend config torch" "hwy/.*" "nvtx3/.*" "cublasLt\\.h" ${_torch})
+set(UFP4_LAYERS_model "ufp4 numerics config torch model" ${_torch})
 set(UFP4_LAYERS_data "ufp4 numerics io data" "nlohmann/.*" "zstd[a-z_]*\\.h" ${_posix})
-set(UFP4_LAYERS_train "ufp4 numerics backend io analysis torch model data train"
-  "nlohmann/.*" "toml\\+\\+/.*" "fmt/.*" "spdlog/.*" ${_torch} ${_posix})
+set(UFP4_LAYERS_train "ufp4 numerics backend io config analysis torch model data train"
+  "nlohmann/.*" "fmt/.*" "spdlog/.*" ${_torch} ${_posix})
 
 # Appends to RESULT what LAYER's files of FOLDER (under ROOT) include beyond their row.
 function(_ufp4_check_layer root folder layer result)

@@ -1,7 +1,7 @@
 // The recipe ufp4 without the file that the program reads it from.
 #pragma once
 
-#include "ufp4/recipe.h"
+#include "config/recipe_keys.h"
 
 namespace ufp4 {
 

@@ -174,8 +174,9 @@ void check_options(const Options& options) {
 void run(const Options& options) {
   check_options(options);
 #ifdef UFP4_TORCH
-  const CheckpointRun checkpoint{options.input, options.data,   options.sequences, threads_of(options),
-                                 options.json,  options.device, options.bins};
+  const CheckpointRun checkpoint{options.input,       options.data, options.sequences,
+                                 threads_of(options), options.json, find_choice<DeviceKind>("--device", options.device),
+                                 options.bins};
   if (options.chain) return print_chain(checkpoint, schemes_of(options), options.recipes);
   if (options.operands) return print_operands(checkpoint, schemes_of(options));
 #endif
@@ -244,7 +245,9 @@ void add_analyze(CLI::App& program) {
               "Run a checkpoint on text in BF16 and quantized, and follow the attenuation of signal and gradient")
           ->excludes(operands)
           ->excludes(bins);
-  verb->add_option("--recipes", options->recipes, "With --chain: recipes (names or TOML files) beside the formats")
+  verb->add_option(
+          "--recipes", options->recipes,
+          "With --chain: recipes beside the formats: names or TOML files, each with changes of its own after colons")
       ->delimiter(',')
       ->needs(chain);
   options->of_models = {

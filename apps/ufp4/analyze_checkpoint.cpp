@@ -8,8 +8,8 @@
 
 #include "analysis/json.h"
 #include "analyze.h"
+#include "config/run_config.h"
 #include "train/checkpoint_analysis.h"
-#include "train/run_config.h"
 
 namespace ufp4::app {
 namespace {
@@ -76,7 +76,7 @@ void print_chain(const CheckpointRun& run, const std::vector<OperandSpec>& schem
   list.reserve(schemes.size() + recipes.size());
   for (const OperandSpec& scheme : schemes) list.push_back(recipe_of_format(*scheme.format, scheme.hadamard.size));
   for (const std::string& name : recipes) {
-    Recipe recipe = load_recipe(name);
+    Recipe recipe = parse_recipe_choice(name, "--recipes").recipe;
     // Some recipes are called as the format they are made of.
     const auto same = [&](const Recipe& other) { return other.name == recipe.name; };
     if (std::any_of(list.begin(), list.end(), same)) recipe.name += " (recipe)";

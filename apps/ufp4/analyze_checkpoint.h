@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "analysis/matrix.h"
+#include "config/run_config.h"
 
 namespace ufp4::app {
 
@@ -15,7 +16,7 @@ struct CheckpointRun {
   std::int64_t sequences = 4;
   int threads = 1;
   bool json = false;
-  std::string device = "auto";
+  DeviceKind device = DeviceKind::kAuto;
   bool bins = false;  // of operands, in the table
 };
 

@@ -7,11 +7,11 @@
 #include <string>
 #include <string_view>
 
+#include "config/recipes.h"
 #include "machine.h"
 #include "ufp4/backend.h"
 #include "verbs.h"
 #ifdef UFP4_TORCH
-#include "train/run_config.h"
 #include "train/run_folder.h"
 #endif
 
@@ -42,11 +42,9 @@ nlohmann::ordered_json collect() {
                                 {"chosen", backend == &default_backend()}});
   }
   info["recipes"] = Json::array();
-#ifdef UFP4_TORCH
   for (const std::string_view name : known_recipes()) {
     info["recipes"].push_back({{"name", name}, {"summary", load_recipe(std::string(name)).summary}});
   }
-#endif
   return info;
 }
 

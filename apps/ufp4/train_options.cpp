@@ -5,6 +5,9 @@
 #include <csignal>
 #include <cstdint>
 #include <ctime>
+#include <utility>
+
+#include "config/describe.h"
 
 namespace ufp4::app {
 namespace {
@@ -44,24 +47,34 @@ void TrainOptions::add_to(CLI::App& verb) {
       ->take_last();
   verb.add_option("--config", config, "TOML file of settings")->type_name("FILE")->take_last();
   verb.add_option("--set", set, "Sets one setting; may be repeated")->type_name("KEY=VALUE")->allow_extra_args(false);
-  verb.add_option("--device", device, "Where to train")->type_name("cpu|cuda")->take_last();
-  verb.add_flag_callback(
-          "--help-config",
-          [] {
-            fmt::print("{}", describe_keys());
-            throw CLI::Success();
-          },
-          "Lists all settings with type, range, default and meaning")
+  verb.add_option("--device", device, "Where to train")->type_name(names_of<DeviceKind>("|"))->take_last();
+  const auto describe = [](std::string (*text)()) {
+    return [text] {
+      fmt::print("{}", text());
+      throw CLI::Success();
+    };
+  };
+  verb.add_flag_callback("--help-config", describe(describe_keys),
+                         "Lists all settings with the values that they take, default and meaning")
+      ->trigger_on_parse();
+  verb.add_flag_callback("--help-config-markdown", describe(describe_doc_tables),
+                         "The same as the tables of docs/training.md and docs/recipes.md")
       ->trigger_on_parse();
 }
 
 std::vector<Assignment> TrainOptions::assignments() const {
   std::vector<Assignment> list;
   if (!config.empty()) list = read_toml(config);
+  if (!model.empty()) list = without_named(std::move(list), "model");
+  if (!recipe.empty() || names_recipes) list = without_named(std::move(list), "recipe");
   const auto add = [&](const char* key, const char* option, const std::vector<std::string>& value) {
-    if (!value.empty() && !value.front().empty()) list.push_back({key, value, option});
+    if (!value.empty() && !value.front().empty()) list.push_back({key, value, option, false});
   };
   add("model.base", "--model", {model});
+  if (!recipe.empty()) {
+    const RecipeChoice choice = parse_recipe_choice(recipe, "--recipe");
+    list.insert(list.end(), choice.assignments.begin(), choice.assignments.end());
+  }
   add("data.train", "--data", data);
   add("data.val", "--val", val);
   add("train.steps", "--steps", {steps});

@@ -6,13 +6,15 @@
 #include <string>
 #include <vector>
 
-#include "train/run_config.h"
+#include "config/run_config.h"
 
 namespace ufp4::app {
 
 // Options that stand for settings. The later wins: --config, then the named options, then --set.
 struct TrainOptions {
   std::string config, model, device, out;
+  std::string recipe;          // for a verb that has the option
+  bool names_recipes = false;  // of a verb that names recipes by itself
   std::vector<std::string> data, val, set;
   std::string steps;  // as given: the table of settings checks it
 

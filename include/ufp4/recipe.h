@@ -1,12 +1,10 @@
-// A recipe: what is quantized in the three GEMMs of a linear layer, and how. Data, not code: a recipe file is a list of
-// `key = value` pairs, and so is every override of one.
+// A recipe: what is quantized in the three GEMMs of a linear layer, and how. Data, not code.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "ufp4/operand.h"
@@ -41,17 +39,7 @@ struct Recipe {
   bool keeps_bf16(std::string_view layer) const;
 };
 
-// Sets one key. Keys: name, summary, keep_bf16 (comma-separated patterns), <gemm>.hadamard, <gemm>.<operand>.format
-// ("bf16" for none), <gemm>.<operand>.block, <gemm>.<operand>.rounding ("rtne" or "sr"), <gemm>.<operand>.outer
-// ("tensor", "row", "1x128", "128x128"), <gemm>.<operand>.tau ("auto", "1", "9/8"), <gemm>.<operand>.amax ("exact",
-// "delayed"); `*` for a gemm or an operand stands for all of them: "*.hadamard", "*.dy.rounding". Throws InputError
-// that names the key and a near one.
-void set(Recipe& recipe, std::string_view key, std::string_view value);
-
 // Throws InputError if the parts do not fit together: a transform with one operand unquantized, a block smaller than ..
 void validate(const Recipe& recipe);
-
-// The recipe as `key = value` pairs that set() accepts, every key once, in a fixed order.
-std::vector<std::pair<std::string, std::string>> entries(const Recipe& recipe);
 
 }  // namespace ufp4

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "model/model_config.h"
+#include "config/model_config.h"
 #include "torch/quantized_linear.h"
 #include "torch/random_context.h"
 #include "ufp4/recipe.h"

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "config/run_config.h"
 #include "train/operand_report.h"
-#include "ufp4/recipe.h"
 
 namespace ufp4 {
 
@@ -20,7 +20,7 @@ struct BatchSettings {
   std::vector<std::string> data;     // as data.train; empty: what the run was validated on, or else trained on
   std::int64_t sequences = 4;        // of the model's context
   int threads = 1;
-  std::string device = "auto";  // or cpu, or cuda; what is measured on values is measured on the CPU
+  DeviceKind device = DeviceKind::kAuto;  // what is measured on values is measured on the CPU
   // Told of the device and of each pass as it begins; may be empty.
   std::function<void(const std::string&)> log = {};
 };

@@ -36,21 +36,8 @@ std::string folder_name(const std::string& label) {
 }
 
 Contestant parse_contestant(const std::string& text) {
-  const std::vector<std::string> parts = split(text, ':');
-  Recipe recipe = load_recipe(parts.front());
-  const bool file = parts.front().find('/') != std::string::npos || parts.front().ends_with(".toml");
-  Contestant contestant{file ? recipe.name : parts.front(), "", {{"recipe.base", {parts.front()}, "--recipes"}}};
-  for (std::size_t i = 1; i < parts.size(); ++i) {
-    Assignment change = parse_override(parts[i], "--recipes");
-    assign(recipe, change.key, change);
-    contestant.label += ":" + parts[i];
-    change.key = "recipe." + change.key;
-    contestant.assignments.push_back(std::move(change));
-  }
-  validate(recipe);
-  if (parts.size() > 1) contestant.assignments.push_back({"recipe.name", {contestant.label}, "--recipes"});
-  contestant.folder = folder_name(contestant.label);
-  return contestant;
+  RecipeChoice choice = parse_recipe_choice(text, "--recipes");
+  return {choice.label, folder_name(choice.label), std::move(choice.assignments)};
 }
 
 Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
@@ -143,12 +130,12 @@ Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seed
   };
   std::vector<Recipe> recipes;
   ModelConfig model;
-  std::string device;
+  DeviceKind device = DeviceKind::kAuto;
   for (const Contestant& contestant : contestants) {
     RunConfig config = config_of(contestant, 0);
     recipes.push_back(std::move(config.recipe));
     model = std::move(config.model);
-    device = std::move(config.train.device);
+    device = config.train.device;
   }
   // One device for all: what differs between the runs is the recipe.
   const DeviceChoice choice = choose_device(device, "train.device", model, recipes);
@@ -161,7 +148,7 @@ Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seed
   for (std::int64_t k = 0; k < seeds; ++k) {
     for (const Contestant& contestant : contestants) {
       RunConfig config = config_of(contestant, k);
-      config.train.device = choice.name();
+      config.train.device = choice.kind();
       const std::int64_t seed = config.train.seed;
       if (events.run) events.run(contestant, seed, index++, count);
       const std::string name = contestant.folder + "-seed" + std::to_string(seed);

@@ -68,11 +68,11 @@ std::string obstacle(const ModelConfig& model, std::span<const Recipe> recipes) 
 
 }  // namespace
 
-DeviceChoice choose_device(const std::string& name, const std::string& setting, const ModelConfig& model,
+DeviceChoice choose_device(DeviceKind asked, const std::string& setting, const ModelConfig& model,
                            std::span<const Recipe> recipes) {
-  if (name == "cpu") return {at::kCPU, ""};
+  if (asked == DeviceKind::kCpu) return {at::kCPU, ""};
   const std::string found = obstacle(model, recipes);
-  if (!found.empty() && name == "auto") return {at::kCPU, "on the CPU: " + found};
+  if (!found.empty() && asked == DeviceKind::kAuto) return {at::kCPU, "on the CPU: " + found};
   if (!found.empty()) throw InputError(setting + " is 'cuda', but " + found + "; use the CPU");
   // FP32 accumulation throughout: cuBLAS may otherwise add partial sums of a product in BF16.
   at::globalContext().setAllowBF16ReductionCuBLAS(false);

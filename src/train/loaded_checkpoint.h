@@ -5,9 +5,9 @@
 
 #include <string>
 
+#include "config/run_config.h"
 #include "model/transformer.h"
 #include "train/checkpoint_analysis.h"
-#include "train/run_config.h"
 
 namespace ufp4 {
 

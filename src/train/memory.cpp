@@ -81,7 +81,7 @@ MemoryEstimate estimate_memory(const RunConfig& config, const c10::Device& devic
   const bool one_matrix = !quantized(Gemm::kFprop) && !quantized(Gemm::kDgrad);
   const double operands = made_by_passes ? 0 : one_matrix ? 2 : 4;  // in BF16, at most
   // 4 bits and an FP32 scale for 16 elements; or BF16.
-  const double stash = !quantized(Gemm::kWgrad) ? 2 : config.train.stash == "packed" ? 0.75 : 0;
+  const double stash = !quantized(Gemm::kWgrad) ? 2 : config.train.stash == StashKind::kPacked ? 0.75 : 0;
   MemoryEstimate estimate;
   estimate.state = parameters * (3 * 4 + operands);
   estimate.gradients = parameters * 4;
@@ -104,7 +104,7 @@ std::string ways_to_less_memory(const RunConfig& config, const c10::Device& devi
   if (!device.is_cpu() && offloaded_layers(config) < config.model.layers - 1) {
     ways += ", raise train.offload_layers" + now(offloaded_layers(config));
   }
-  if (config.train.recompute == "none") ways += ", set train.recompute to ffn";
+  if (config.train.recompute == Recompute::kNone) ways += ", set train.recompute to ffn";
   return ways + ", or choose a smaller model";
 }
 

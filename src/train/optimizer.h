@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "config/run_config.h"
 #include "model/transformer.h"
-#include "train/run_config.h"
 
 namespace ufp4 {
 

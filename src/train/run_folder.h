@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "train/run_config.h"
+#include "config/run_config.h"
 #include "train/trainer.h"
 
 namespace ufp4 {

@@ -11,12 +11,12 @@ double learning_rate_factor(const ScheduleSettings& schedule, std::int64_t step)
   const double warmup = std::floor(total * schedule.warmup);
   const double now = std::min(static_cast<double>(step), total);
   if (now < warmup) return now / warmup;
-  if (schedule.kind == "constant") return 1;
-  const double start =
-      schedule.kind == "cosine" ? warmup : std::max(warmup, total - std::floor(total * schedule.decay));
+  if (schedule.kind == ScheduleKind::kConstant) return 1;
+  const bool cosine = schedule.kind == ScheduleKind::kCosine;
+  const double start = cosine ? warmup : std::max(warmup, total - std::floor(total * schedule.decay));
   if (now <= start) return 1;
   const double progress = (now - start) / (total - start);
-  const double height = schedule.kind == "cosine" ? 0.5 * (1 + std::cos(std::numbers::pi * progress)) : 1 - progress;
+  const double height = cosine ? 0.5 * (1 + std::cos(std::numbers::pi * progress)) : 1 - progress;
   return schedule.final + (1 - schedule.final) * height;
 }
 

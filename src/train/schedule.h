@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "train/run_config.h"
+#include "config/run_config.h"
 
 namespace ufp4 {
 

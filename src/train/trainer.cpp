@@ -35,7 +35,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // cuDNN's backward pass adds in an order that varies, whatever it is told.
-void choose_attention(const std::string& name) { at::globalContext().setSDPUseCuDNN(name == "fast"); }
+void choose_attention(AttentionKind kind) { at::globalContext().setSDPUseCuDNN(kind == AttentionKind::kFast); }
 
 void check_vocabulary(RunConfig& config, const Dataset& data) {
   if (config.model.vocab_size == 0) config.model.vocab_size = padded_vocabulary(data.vocab_size());
@@ -127,9 +127,9 @@ class Run {
   TransformerOptions model_options(const ChosenProducts& products) const {
     return {.seed = static_cast<std::uint64_t>(config_.train.seed),
             .device = device_,
-            .stash = config_.train.stash == "packed" ? Stash::kPacked : Stash::kNone,
+            .stash = config_.train.stash == StashKind::kPacked ? Stash::kPacked : Stash::kNone,
             .weight_life = config_.train.micro_batch == config_.train.batch ? WeightLife::kPass : WeightLife::kStep,
-            .fused = config_.train.producers == "fused",
+            .fused = config_.train.producers == Producers::kFused,
             .offload_layers = offloaded_layers(config_),
             .recompute_layers = recomputed_layers(config_),
             .products = std::make_shared<const ChosenProducts>(products)};
@@ -289,7 +289,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
                   const std::atomic<bool>& stop) try {
   const DeviceChoice choice = choose_device(config.train.device, "train.device", config.model, {&config.recipe, 1});
   const at::Device device = choice.device;
-  config.train.device = choice.name();
+  config.train.device = choice.kind();
   if (events.info && !choice.note.empty()) events.info(choice.note);
   if (config.model.vocab_size > 0) check_memory(config, device);
   const std::unique_ptr<Dataset> data = Dataset::open(data_config(config));
@@ -305,9 +305,10 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   at::set_num_threads(threads);
   choose_attention(config.train.attention);
   const std::string accelerator = device.is_cpu() ? "" : std::string(find_backend("cuda").device());
-  const ProductChoice allowed = config.train.gemm == "emulated" ? ProductChoice::kEmulated : ProductChoice::kFastest;
+  const ProductChoice allowed =
+      config.train.gemm == GemmSetting::kEmulated ? ProductChoice::kEmulated : ProductChoice::kFastest;
   const ChosenProducts products = choose_products(config.recipe, device, linear_sides(config.model), allowed);
-  const RunFacts facts{config.train.device,
+  const RunFacts facts{choice.name(),
                        accelerator,
                        peak_bf16_tflops(accelerator),
                        products.description,
@@ -330,7 +331,7 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   if (result.finished) write_result(folder, result);
   return result;
 } catch (const c10::Error& error) {
-  throw_plain(error, ways_to_less_memory(config, config.train.device == "cpu" ? at::kCPU : at::kCUDA));
+  throw_plain(error, ways_to_less_memory(config, config.train.device == DeviceKind::kCpu ? at::kCPU : at::kCUDA));
 } catch (const std::filesystem::filesystem_error& error) {
   throw RunError(error.what());
 }

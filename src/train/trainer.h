@@ -18,8 +18,8 @@
 #include <optional>
 #include <string>
 
+#include "config/run_config.h"
 #include "train/metrics.h"
-#include "train/run_config.h"
 
 namespace ufp4 {
 

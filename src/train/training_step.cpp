@@ -14,7 +14,7 @@ TrainingStep::TrainingStep(const RunConfig& config, const at::Device& device, Tr
       model_(model),
       optimizer_(optimizer),
       windows_(windows),
-      work_(device, config.train.graph == "on"),
+      work_(device, config.train.graph == Replay::kOn),
       tokens_(at::empty({config.train.batch, config.model.context + 1},
                         at::TensorOptions().dtype(at::kLong).device(device))),
       step_(at::zeros({1}, at::TensorOptions().dtype(at::kInt).device(device))) {}

@@ -6,12 +6,12 @@
 
 #include <cstdint>
 
+#include "config/run_config.h"
 #include "model/transformer.h"
 #include "torch/recorded_work.h"
 #include "torch/window.h"
 #include "train/operand_analysis.h"
 #include "train/optimizer.h"
-#include "train/run_config.h"
 
 namespace ufp4 {
 

@@ -17,12 +17,14 @@ else()
     "src/numerics/b.cpp|unistd.h"         # numerics has the standard library only
     "src/cpu/a.cpp|nlohmann/json.hpp"
     "src/io/a.cpp|train/ok.h"
+    "src/config/a.cpp|torch/ok.h"
+    "src/train/b.cpp|toml++/toml.h"       # the reader of TOML is config's
     "src/data/a.cpp|torch/ok.h"           # of the project
     "src/data/b.cpp|torch/library.h"      # of LibTorch
     "src/train/a.cpp|CLI/CLI.hpp"
     "src/misc/a.cpp|vector")              # not a layer at all
   set(right "include/ufp4/ok.h|span" "src/numerics/ok.h|ufp4/ok.h" "src/io/ok.h|numerics/ok.h" "src/io/own.cpp|ok.h"
-    "src/torch/ok.h|torch/library.h" "src/train/ok.h|torch/ok.h" "src/data/ok.cpp|io/ok.h" "src/train/own.cpp|toml++/toml.h")
+    "src/torch/ok.h|torch/library.h" "src/train/ok.h|torch/ok.h" "src/data/ok.cpp|io/ok.h" "src/config/ok.h|toml++/toml.h")
   foreach(entry IN LISTS wrong right)
     string(REPLACE "|" ";" entry ${entry})
     list(GET entry 0 file)

@@ -1,5 +1,7 @@
 """torch.ops.ufp4.* as a Python program sees them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -150,6 +152,28 @@ def test_linear_is_its_three_gemms(ops):
     assert (w.grad.double() - expected).abs().max() < 1e-6 * expected.abs().max()
 
 
+@pytest.mark.parametrize("text, same", [
+    ("ufp4", UFP4), ("bf16", BF16), (" ufp4 ; *.hadamard = 0 ", "*.*.format = e1m2; *.dy.rounding = sr"),
+    ("bf16; " + UFP4, UFP4)])
+def test_linear_takes_a_recipe_by_name(ops, text, same):
+    found, expected = [], []
+    for recipe, results in (text, found), (same, expected):
+        x, w = normal(48, 32).requires_grad_(), normal(64, 32, seed=1).requires_grad_()
+        y = ops.linear(x, w, recipe, layer=2, seed=7, step=3)
+        y.backward(normal(48, 64, seed=2))
+        results += y, x.grad, w.grad
+    expect_equal(found, expected)
+
+
+def test_every_recipe_that_is_compiled_in_is_known_by_name(ops):
+    x, w = normal(64, 64), normal(64, 64, seed=1)
+    exact = ops.linear(x, w, "bf16")
+    recipes = [path.stem for path in (Path(__file__).parents[2] / "recipes").glob("*.toml")]
+    assert len(recipes) > 10
+    for name in recipes:
+        assert torch.equal(ops.linear(x, w, name), exact) == (name == "bf16"), name
+
+
 def test_compiles_with_symbolic_shapes(ops):
     w = normal(24, 48, dtype=torch.float32).requires_grad_()
 
@@ -225,6 +249,8 @@ def test_operators_are_registered_as_torch_expects(ops):
     (lambda o, x, w: o.linear(x.float(), w, UFP4), "x is Float, expected BFloat16"),
     (lambda o, x, w: o.linear(x, w[:, :3], UFP4), "is not that of the weight"),
     (lambda o, x, w: o.linear(x, w, "fprop.y.format = e1m2"), "unknown recipe key 'fprop.y.format'"),
+    (lambda o, x, w: o.linear(x, w, "ufp_p2"), "unknown recipe 'ufp_p2' .did you mean 'ufp4_p2'"),
+    (lambda o, x, w: o.linear(x, w, "ufp4; e2m1"), "recipe entry 'e2m1' is not of the form key = value"),
     (lambda o, x, w: o.linear(x, w.to("meta"), UFP4), "x is on cpu, the weight on meta"),
 ])
 def test_errors_name_what_is_wrong(ops, call, message):

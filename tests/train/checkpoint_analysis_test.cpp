@@ -23,7 +23,7 @@ class CheckpointAnalysis : public testing::Test {
   }
   static void TearDownTestSuite() { delete folder_; }
 
-  static BatchSettings settings() { return {*folder_ / "run", {}, 2, 2, "cpu"}; }
+  static BatchSettings settings() { return {*folder_ / "run", {}, 2, 2, DeviceKind::kCpu}; }
   static TemporaryFolder* folder_;
 };
 TemporaryFolder* CheckpointAnalysis::folder_ = nullptr;
@@ -108,7 +108,7 @@ TEST_F(CheckpointAnalysis, WhatCannotBeUsedIsNamed) {
   };
   BatchSettings wrong = settings();
   if (!gpu_usable()) {
-    wrong.device = "cuda";
+    wrong.device = DeviceKind::kCuda;
     EXPECT_NE(message(wrong).find("--device is 'cuda'"), std::string::npos) << message(wrong);
     EXPECT_NE(message(wrong).find("use the CPU"), std::string::npos) << message(wrong);
     wrong = settings();

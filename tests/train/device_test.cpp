@@ -12,14 +12,14 @@
 namespace ufp4 {
 namespace {
 
-DeviceChoice choose(const char* name, const std::vector<Recipe>& recipes,
+DeviceChoice choose(DeviceKind kind, const std::vector<Recipe>& recipes,
                     const ModelConfig& model = micro_run("bf16").model) {
-  return choose_device(name, "train.device", model, recipes);
+  return choose_device(kind, "train.device", model, recipes);
 }
 
 std::string refusal(const std::vector<Recipe>& recipes, const ModelConfig& model = micro_run("bf16").model) {
   try {
-    choose("cuda", recipes, model);
+    choose(DeviceKind::kCuda, recipes, model);
   } catch (const InputError& error) {
     return error.what();
   }
@@ -28,14 +28,14 @@ std::string refusal(const std::vector<Recipe>& recipes, const ModelConfig& model
 
 TEST(Device, TheCpuServesEveryRecipeAndNeedsNoReason) {
   const std::vector<Recipe> recipes{micro_run("nvfp4").recipe};
-  const DeviceChoice choice = choose("cpu", recipes);
+  const DeviceChoice choice = choose(DeviceKind::kCpu, recipes);
   EXPECT_EQ(choice.name(), "cpu");
   EXPECT_EQ(choice.note, "");
 }
 
 TEST(Device, WithoutAGpuAutoTakesTheCpuAndSaysWhy) {
   if (gpu_usable()) GTEST_SKIP() << "there is a GPU";
-  const DeviceChoice choice = choose("auto", {});
+  const DeviceChoice choice = choose(DeviceKind::kAuto, {});
   EXPECT_TRUE(choice.device.is_cpu());
   EXPECT_TRUE(choice.note.starts_with("on the CPU: ")) << choice.note;
   const std::string message = refusal({});
@@ -47,13 +47,13 @@ TEST(Device, AutoTakesTheGpuWhereItsKernelsServeEveryRecipe) {
   if (!gpu_usable()) GTEST_SKIP() << "no GPU, or a build without CUDA";
   std::vector<Recipe> recipes;
   for (const char* name : {"bf16", "ufp4", "e2m1", "ufp4_p2"}) recipes.push_back(micro_run(name).recipe);
-  EXPECT_EQ(choose("auto", recipes).name(), "cuda");
-  EXPECT_EQ(choose("auto", recipes).note, "");
+  EXPECT_EQ(choose(DeviceKind::kAuto, recipes).name(), "cuda");
+  EXPECT_EQ(choose(DeviceKind::kAuto, recipes).note, "");
   recipes.push_back(micro_run("ufp4_p2", {"recipe.*.*.amax=exact", "recipe.wgrad.*.outer=row"}).recipe);
   EXPECT_NE(refusal(recipes).find("second-level scales for each row has no GPU kernels"), std::string::npos);
   recipes.pop_back();
   recipes.push_back(micro_run("nvfp4").recipe);
-  const DeviceChoice choice = choose("auto", recipes);
+  const DeviceChoice choice = choose(DeviceKind::kAuto, recipes);
   EXPECT_EQ(choice.name(), "cpu");
   EXPECT_NE(choice.note.find("format 'nvfp4' has no GPU kernels"), std::string::npos) << choice.note;
   EXPECT_NE(refusal(recipes).find("format 'nvfp4' has no GPU kernels"), std::string::npos);
@@ -64,7 +64,7 @@ TEST(Device, AModelThatItsLayersDoNotTakeIsNamed) {
   const auto expect = [](std::initializer_list<const char*> overrides, const std::string& why) {
     const ModelConfig model = micro_run("bf16", overrides).model;
     EXPECT_NE(refusal({}, model).find(why), std::string::npos) << refusal({}, model);
-    EXPECT_EQ(choose("auto", {}, model).name(), "cpu");
+    EXPECT_EQ(choose(DeviceKind::kAuto, {}, model).name(), "cpu");
   };
   expect({"model.d_model=96", "model.heads=4"}, "no heads (model.d_model / model.heads) of 24, only multiples of 16");
   expect({"model.ffn=100"}, "no model.ffn of 100, only multiples of 8");

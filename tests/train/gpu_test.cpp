@@ -154,11 +154,11 @@ TEST_F(GpuTrain, TheLossFalls) {
 
 // The chain of a checkpoint on the GPU is that on the CPU, but for the order of sums in the products.
 TEST_F(GpuTrain, AChainAgreesWithTheCpus) {
-  BatchSettings settings{run("bf16"), {}, 1, 2, "cpu"};
+  BatchSettings settings{run("bf16"), {}, 1, 2, DeviceKind::kCpu};
   const std::vector<Recipe> recipes{recipe_of_format(find_format("e2m1"), 0),
                                     recipe_of_format(find_format("e1m2"), 16)};
   const ChainReport cpu = measure_chain(settings, recipes);
-  settings.device = "cuda";
+  settings.device = DeviceKind::kCuda;
   const ChainReport gpu = measure_chain(settings, recipes);
   EXPECT_NEAR(gpu.loss, cpu.loss, 5e-3);
   for (std::size_t r = 0; r < recipes.size(); ++r) {
@@ -177,7 +177,7 @@ TEST_F(GpuTrain, AChainAgreesWithTheCpus) {
 }
 
 TEST_F(GpuTrain, OperandsOfACheckpointAreMeasured) {
-  BatchSettings settings{run("bf16"), {}, 1, 2, "cuda"};
+  BatchSettings settings{run("bf16"), {}, 1, 2, DeviceKind::kCuda};
   const BlockFormat* const format = &find_format("hif4");  // measured on the CPU, whatever the GPU has
   std::size_t operands = 0;
   analyze_operands(settings, analysis::schemes_of({&format, 1}, 16), [&](const OperandReport& report) {

@@ -2,20 +2,62 @@
 // schedule.*, train.*. A TOML file, the program's options and --set all end in assignments to these keys.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "model/model_config.h"
-#include "train/toml_file.h"
-#include "ufp4/recipe.h"
+#include "config/key.h"
+#include "config/model_config.h"
+#include "config/recipes.h"
+#include "config/toml_file.h"
 
 namespace ufp4 {
+
+enum class ScheduleKind : std::uint8_t { kWsd, kCosine, kConstant };
+enum class DeviceKind : std::uint8_t { kAuto, kCpu, kCuda };
+enum class StashKind : std::uint8_t { kPacked, kNone };
+enum class AttentionKind : std::uint8_t { kReproducible, kFast };
+enum class Replay : std::uint8_t { kOn, kOff };
+enum class Producers : std::uint8_t { kFused, kSeparate };
+enum class GemmSetting : std::uint8_t { kAuto, kEmulated };
+enum class Recompute : std::uint8_t { kNone, kFfn };
+
+template <>
+struct Names<ScheduleKind> {
+  static constexpr std::array<std::string_view, 3> list{"wsd", "cosine", "constant"};
+};
+template <>
+struct Names<DeviceKind> {
+  static constexpr std::array<std::string_view, 3> list{"auto", "cpu", "cuda"};
+};
+template <>
+struct Names<StashKind> {
+  static constexpr std::array<std::string_view, 2> list{"packed", "none"};
+};
+template <>
+struct Names<AttentionKind> {
+  static constexpr std::array<std::string_view, 2> list{"reproducible", "fast"};
+};
+template <>
+struct Names<Replay> {
+  static constexpr std::array<std::string_view, 2> list{"on", "off"};
+};
+template <>
+struct Names<Producers> {
+  static constexpr std::array<std::string_view, 2> list{"fused", "separate"};
+};
+template <>
+struct Names<GemmSetting> {
+  static constexpr std::array<std::string_view, 2> list{"auto", "emulated"};
+};
+template <>
+struct Names<Recompute> {
+  static constexpr std::array<std::string_view, 2> list{"none", "ffn"};
+};
 
 struct DataSettings {
   std::vector<std::string> train{"builtin"};
@@ -34,7 +76,7 @@ struct OptimizerSettings {
 };
 
 struct ScheduleSettings {
-  std::string kind = "wsd";
+  ScheduleKind kind = ScheduleKind::kWsd;
   std::int64_t steps = 0;  // 0: train.steps
   double warmup = 0.05;
   double decay = 0.2;
@@ -46,14 +88,14 @@ struct TrainSettings {
   std::int64_t batch = 8;
   std::int64_t micro_batch = 0;  // 0: train.batch
   std::int64_t seed = 1;
-  std::string device = "auto";
-  std::string stash = "packed";
-  std::string attention = "reproducible";
-  std::string graph = "on";
-  std::string producers = "fused";
-  std::string gemm = "auto";
+  DeviceKind device = DeviceKind::kAuto;
+  StashKind stash = StashKind::kPacked;
+  AttentionKind attention = AttentionKind::kReproducible;
+  Replay graph = Replay::kOn;
+  Producers producers = Producers::kFused;
+  GemmSetting gemm = GemmSetting::kAuto;
   std::int64_t offload_layers = 0;
-  std::string recompute = "none";
+  Recompute recompute = Recompute::kNone;
   std::int64_t recompute_layers = 0;
   std::int64_t threads = 0;
   std::int64_t log_every = 10;
@@ -81,6 +123,20 @@ struct RunConfig {
 // recipe are validated, settings that stand for another are resolved.
 RunConfig make_run_config(std::span<const Assignment> assignments);
 
+inline constexpr std::string_view kDefaultRecipe = "ufp4";
+
+// `assignments` with recipe.base = kDefaultRecipe if they name no base: what `ufp4 train` starts from. Settings of
+// recipe.* change it.
+std::vector<Assignment> with_default_recipe(std::vector<Assignment> assignments);
+
+// The settings of a file, where an option names another model or recipe than it: if the file says which one it is about
+// (by TABLE.base or TABLE.name, as the file of a run does), its keys of that table are left out. Keys of a file that
+// names none are changes, and stay. `table` is "model" or "recipe".
+std::vector<Assignment> without_named(std::vector<Assignment> file, const std::string& table);
+
+// Which recipe the run of the assignments has, for its log: "recipe ufp4 with dgrad.hadamard=0".
+std::string describe_recipe(std::span<const Assignment> assignments, const Recipe& recipe);
+
 // The effective setting of every key, in a fixed order.
 std::vector<Assignment> entries(const RunConfig& config);
 
@@ -97,9 +153,6 @@ struct Difference {
 };
 std::optional<Difference> first_difference(const RunConfig& found, const RunConfig& expected);
 
-// All keys with type, range, default and meaning, as text for people.
-std::string describe_keys();
-
 // How many layers, from the first on but never the last, train.offload_layers is for, and how many after those
 // train.recompute.
 std::int64_t offloaded_layers(const RunConfig& config);
@@ -107,14 +160,5 @@ std::int64_t recomputed_layers(const RunConfig& config);
 
 // The peak learning rate for a model of this width: 0.0014 at d_model 256, falling with the square root of the width.
 double default_learning_rate(const ModelConfig& model);
-
-// The recipes compiled in, in alphabetical order with bf16 first.
-std::vector<std::string_view> known_recipes();
-
-// A name compiled in, or the path of a TOML file (anything with a '/' or that ends in ".toml"). Validated.
-Recipe load_recipe(const std::string& name_or_path);
-
-// set() whose message says where the assignment stands.
-void assign(Recipe& recipe, std::string_view key, const Assignment& assignment);
 
 }  // namespace ufp4

@@ -1,4 +1,4 @@
-#include "train/run_config.h"
+#include "config/run_config.h"
 
 #include <gtest/gtest.h>
 
@@ -104,29 +104,51 @@ TEST(RunConfig, OnlyWhatChangesNoResultMayDiffer) {
   EXPECT_FALSE(first_difference(make({"schedule.steps=40", "train.steps=20"}), make({"train.steps=40"})));
 }
 
-TEST(RunConfig, TomlErrorsNameTheLine) {
-  try {
-    parse_toml("[train]\nsteps = = 3\n", "my.toml");
-    FAIL();
-  } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("my.toml:2"), std::string::npos) << error.what();
-  }
-  EXPECT_THROW(parse_toml("a = 2020-01-01", "t"), InputError);
-  EXPECT_THROW(parse_toml("a = [[1]]", "t"), InputError);
-  EXPECT_THROW(parse_override("novalue", "--set"), InputError);
+RunConfig train_config(std::vector<Assignment> assignments) {
+  assignments.push_back({"model.base", {"tiny"}, "--model", false});
+  return make_run_config(with_default_recipe(std::move(assignments)));
 }
 
-TEST(RunConfig, EveryKeyIsDescribed) {
-  const std::string text = describe_keys();
-  for (const Assignment& entry : entries(make({})))
-    EXPECT_NE(text.find("  " + entry.key + " "), std::string::npos) << entry.key;
+std::string described(std::vector<Assignment> assignments) {
+  assignments = with_default_recipe(std::move(assignments));
+  assignments.push_back({"model.base", {"tiny"}, "--model", false});
+  return describe_recipe(assignments, make_run_config(assignments).recipe);
 }
 
-TEST(Recipes, AllThatAreCompiledInAreValid) {
-  const std::vector<std::string_view> names = known_recipes();
-  ASSERT_GE(names.size(), 4U);
-  EXPECT_EQ(names.front(), "bf16");
-  for (const std::string_view name : names) EXPECT_EQ(load_recipe(std::string(name)).name, name);
+TEST(RunConfig, TrainingStartsFromUfp4UnlessABaseIsNamed) {
+  EXPECT_EQ(train_config({}).recipe.name, "ufp4");
+  const Recipe changed = train_config({parse_override("recipe.dgrad.hadamard=0", "--set")}).recipe;
+  EXPECT_EQ(changed[Gemm::kDgrad].hadamard(), 0);
+  EXPECT_EQ(entries(changed).size(), entries(load_recipe("ufp4")).size());
+  EXPECT_EQ(describe_changes(changed, load_recipe("ufp4")), "ufp4 with dgrad.hadamard=0");
+  EXPECT_EQ(train_config({parse_override("recipe.base=e2m1", "--set")}).recipe.name, "e2m1");
+}
+
+TEST(RunConfig, WhatARunWroteOfItsRecipeNeedsNoBase) {
+  const RunConfig config = make({"recipe.keep_bf16=layers.0.*", "recipe.fprop.x.rounding=sr"});
+  const RunConfig again = make_run_config(with_default_recipe(parse_toml(to_toml(config), "config.toml")));
+  EXPECT_FALSE(first_difference(config, again).has_value()) << first_difference(config, again)->key;
+}
+
+TEST(RunConfig, AFileThatNamesARecipeGivesWayToAnother) {
+  const auto keys = [](const std::vector<Assignment>& list) {
+    std::string text;
+    for (const Assignment& assignment : list) text += assignment.key + " ";
+    return text;
+  };
+  const auto file = parse_toml(to_toml(make({"recipe.base=e2m1"})), "config.toml");
+  EXPECT_EQ(keys(without_named(file, "recipe")).find("recipe."), std::string::npos);
+  EXPECT_NE(keys(without_named(file, "recipe")).find("model.layers"), std::string::npos);
+  EXPECT_EQ(keys(without_named(file, "model")).find("model."), std::string::npos);
+  const auto changes = parse_toml("[recipe]\nfprop.hadamard = 16\n[model]\ncontext = 64\n", "changes.toml");
+  EXPECT_EQ(keys(without_named(without_named(changes, "recipe"), "model")), keys(changes));
+}
+
+TEST(RunConfig, TheLogSaysWhichRecipeRuns) {
+  EXPECT_EQ(described({}), "recipe ufp4");
+  EXPECT_EQ(described({parse_override("recipe.dgrad.hadamard=0", "--set")}), "recipe ufp4 with dgrad.hadamard=0");
+  EXPECT_EQ(described({parse_override("recipe.base=e2m1", "--set")}), "recipe e2m1");
+  EXPECT_EQ(described(parse_recipe_choice("e2m1:*.hadamard=16", "--recipe").assignments), "recipe e2m1:*.hadamard=16");
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
-#include "ufp4/recipe.h"
+#include "config/recipe_keys.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <string>
 
@@ -31,7 +32,7 @@ TEST(Recipe, StarsReachWhatTheyName) {
   EXPECT_TRUE(recipe.quantized());
   EXPECT_NO_THROW(validate(recipe));
   for (const GemmRecipe& gemm : recipe.gemm) {
-    EXPECT_EQ(gemm.hadamard, 16) << gemm.name;
+    EXPECT_EQ(gemm.hadamard(), 16) << gemm.name;
     for (std::size_t i = 0; i < 2; ++i) {
       EXPECT_EQ(gemm.operand[i].format, &find_format("e1m2"));
       const Rounding expected = gemm.operands[i] == "dy" ? Rounding::kStochastic : Rounding::kNearest;
@@ -78,6 +79,16 @@ TEST(Recipe, EntriesRoundTrip) {
   }
   EXPECT_EQ(entries(copy), list);
   EXPECT_EQ(copy.keep_bf16, (std::vector<std::string>{"layers.0.*", "*.down", "layers.?.up"}));
+}
+
+TEST(Recipe, AFormatOfACallerIsTold) {
+  BlockFormat own = find_format("e1m2");
+  own.name = "mine";
+  Recipe recipe;
+  recipe.gemm[0].operand[0].format = &own;
+  const auto list = entries(recipe);
+  const std::pair<std::string, std::string> expected{"fprop.x.format", "mine"};
+  EXPECT_NE(std::find(list.begin(), list.end(), expected), list.end());
 }
 
 TEST(Recipe, PatternsChooseLayers) {
@@ -154,7 +165,7 @@ TEST(Recipe, EveryFormatIsForTraining) {
     EXPECT_NO_THROW(validate(recipe)) << format.name;
     set(recipe, "wgrad.x.outer", "1x128");
     set(recipe, "wgrad.dy.tau", "9/8");
-    if (format.outer_is_free()) {
+    if (format.has_window()) {
       EXPECT_NO_THROW(validate(recipe)) << format.name;
     } else {
       expect_mentions(message_of<InputError>([&] { validate(recipe); }), {"wgrad.dy", format.name, "tau"});
@@ -170,8 +181,8 @@ TEST(Recipe, OuterScalesAndTauHaveNames) {
   Recipe recipe;
   set(recipe, "*.*.outer", "128x128");
   set(recipe, "fprop.x.tau", "1");
-  EXPECT_EQ(recipe[Gemm::kWgrad].operand[0].outer, OuterScale::k128x128);
-  EXPECT_EQ(recipe[Gemm::kFprop].operand[0].tau, 1);
+  EXPECT_EQ(recipe[Gemm::kWgrad].operand[0].outer.each, OuterScale::k128x128);
+  EXPECT_EQ(recipe[Gemm::kFprop].operand[0].options.tau, 1);
   expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.outer", "1x12"); }), {"'1x12'", "'1x128'"});
   expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.tau", "2"); }), {"fprop.x.tau", "'2'", "9/8"});
   expect_mentions(message_of<InputError>([&] { set(recipe, "fprop.x.amax", "late"); }),

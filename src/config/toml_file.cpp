@@ -1,8 +1,11 @@
-#include "train/toml_file.h"
+#include "config/toml_file.h"
 
 #include <toml++/toml.h>
+
 #include <charconv>
 
+#include "config/key.h"
+#include "config/toml_levels.h"
 #include "io/file.h"
 #include "ufp4/error.h"
 
@@ -34,8 +37,9 @@ void flatten(const toml::table& table, const std::string& prefix, std::string_vi
       flatten(*inner, key + ".", source, out);
       continue;
     }
-    Assignment assignment{key, {}, where};
+    Assignment assignment{key, {}, where, false};
     if (const toml::array* array = node.as_array()) {
+      assignment.array = true;
       for (const toml::node& item : *array) assignment.value.push_back(scalar_text(item, key, where));
     } else {
       assignment.value.push_back(scalar_text(node, key, where));
@@ -46,19 +50,14 @@ void flatten(const toml::table& table, const std::string& prefix, std::string_vi
 
 }  // namespace
 
-std::string joined(const Assignment& assignment) {
-  std::string text;
-  for (std::size_t i = 0; i < assignment.value.size(); ++i) text += (i == 0 ? "" : ",") + assignment.value[i];
-  return text;
-}
-
-std::string number_text(double value) {
-  char buffer[32];
-  const auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, value);
-  return {buffer, end};
-}
+std::string joined(const Assignment& assignment) { return joined(assignment.value); }
 
 std::vector<Assignment> parse_toml(std::string_view text, std::string_view source) {
+  // Both the parser and the tables that it makes recurse.
+  if (const auto line = line_beyond(text, kMaxLevels)) {
+    throw InputError(std::string(source) + ":" + std::to_string(*line) + ": tables and arrays nest deeper than " +
+                     std::to_string(kMaxLevels) + " levels, expected settings");
+  }
   std::vector<Assignment> list;
   try {
     flatten(toml::parse(text, source), "", source, list);
@@ -73,12 +72,14 @@ std::vector<Assignment> read_toml(const std::filesystem::path& path) {
   return parse_toml(io::read_text_file(path, kMaxConfigBytes), path.string());
 }
 
+bool is_toml_path(std::string_view name) { return name.find('/') != name.npos || name.ends_with(".toml"); }
+
 Assignment parse_override(std::string_view text, std::string_view where) {
   const std::size_t equals = text.find('=');
   if (equals == std::string_view::npos || equals == 0) {
     throw InputError(std::string(where) + " '" + std::string(text) + "': expected key=value");
   }
-  return {std::string(text.substr(0, equals)), {std::string(text.substr(equals + 1))}, std::string(where)};
+  return {std::string(text.substr(0, equals)), {std::string(text.substr(equals + 1))}, std::string(where), false};
 }
 
 std::string toml_quote(std::string_view text) {

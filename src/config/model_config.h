@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "config/key.h"
 
 namespace ufp4 {
 
@@ -30,6 +32,8 @@ struct ModelConfig {
   std::int64_t qkv_heads() const { return heads + 2 * kv_head_count(); }
   std::int64_t qkv_size() const { return qkv_heads() * head_size(); }  // what linear_qkv makes of a token
 };
+
+std::span<const Key<ModelConfig>> model_keys();
 
 // The names compiled in: "tiny", "10m", .. in order of size.
 std::vector<std::string_view> model_names();

@@ -1,6 +1,6 @@
 // Sizes that follow from a configuration alone.
 
-#include "model/model_config.h"
+#include "config/model_config.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {

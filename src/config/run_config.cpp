@@ -1,11 +1,11 @@
-#include "train/run_config.h"
+#include "config/run_config.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "config/run_keys.h"
 #include "numerics/near_name.h"
-#include "train/config_keys.h"
 #include "ufp4/error.h"
 #include "ufp4/format.h"
 
@@ -14,12 +14,14 @@ namespace {
 
 constexpr std::string_view kModelPrefix = "model.";
 constexpr std::string_view kRecipePrefix = "recipe.";
+constexpr std::string_view kModelBase = "model.base";
+constexpr std::string_view kRecipeBase = "recipe.base";
 
 [[noreturn]] void throw_unknown_key(const Assignment& assignment) {
-  std::vector<std::string> names{"model.base", "recipe.base"};
+  std::vector<std::string> names{std::string(kModelBase), std::string(kRecipeBase)};
   for (const auto& [key, value] : entries(ModelConfig{})) names.push_back(std::string(kModelPrefix) + key);
   for (const auto& [key, value] : entries(Recipe{})) names.push_back(std::string(kRecipePrefix) + key);
-  for (const ConfigKey& key : config_keys()) names.emplace_back(key.name);
+  for (const Key<RunConfig>& key : run_keys()) names.emplace_back(key.name);
   const std::vector<std::string_view> views(names.begin(), names.end());
   const std::string_view near = near_name(assignment.key, views);
   throw InputError(
@@ -35,19 +37,18 @@ void assign(ModelConfig& model, std::string_view key, const Assignment& assignme
   }
 }
 
-std::string_view recipe_expectation(std::string_view key) {
-  if (key.ends_with(".hadamard")) return "0 for none, 16, 32, 64 or 128";
-  if (key.ends_with(".format")) return "bf16, or a format that `ufp4 formats` lists";
-  if (key.ends_with(".block")) return "0 for the format's own, 16, 32, 64 or 128";
-  if (key.ends_with(".rounding")) return "rtne or sr";
-  return key == "keep_bf16" ? "patterns of linear layers that stay BF16, as layers.0.*" : "text";
+void assign(RunConfig& config, const Key<RunConfig>& key, const Assignment& assignment) {
+  const std::optional<Value> value = parse_value(key.domain, assignment.value);
+  if (value && in_range(key.domain, *value)) return key.write(config, *value);
+  throw InputError(assignment.where + ": " + std::string(key.name) + " is '" + joined(assignment.value, ", ") +
+                   "', expected " + expectation(key.domain));
 }
 
 // A base replaces the whole table; its other keys come after it whatever their order.
 void apply_bases(RunConfig& config, std::span<const Assignment> assignments) {
   for (const Assignment& assignment : assignments) {
-    if (assignment.key == "model.base") config.model = load_model_config(joined(assignment));
-    if (assignment.key == "recipe.base") config.recipe = load_recipe(joined(assignment));
+    if (assignment.key == kModelBase) config.model = load_model_config(joined(assignment));
+    if (assignment.key == kRecipeBase) config.recipe = load_recipe(joined(assignment));
   }
 }
 
@@ -67,7 +68,7 @@ void resolve(RunConfig& config) {
     throw InputError("train.batch is " + std::to_string(train.batch) + " sequences of " +
                      std::to_string(config.model.context) + " tokens, expected fewer than 2^32 tokens a step");
   }
-  if (config.schedule.kind == "wsd" && config.schedule.warmup + config.schedule.decay > 1) {
+  if (config.schedule.kind == ScheduleKind::kWsd && config.schedule.warmup + config.schedule.decay > 1) {
     throw InputError("schedule.warmup and schedule.decay are " + number_text(config.schedule.warmup) + " and " +
                      number_text(config.schedule.decay) + ", expected a sum of at most 1");
   }
@@ -89,7 +90,7 @@ std::int64_t offloaded_layers(const RunConfig& config) {
 }
 
 std::int64_t recomputed_layers(const RunConfig& config) {
-  if (config.train.recompute == "none") return 0;
+  if (config.train.recompute == Recompute::kNone) return 0;
   const std::int64_t layers = config.train.recompute_layers;
   const std::int64_t left = config.model.layers - offloaded_layers(config);
   return layers == 0 ? left : std::min(layers, left);
@@ -106,12 +107,12 @@ RunConfig make_run_config(std::span<const Assignment> assignments) {
   apply_bases(config, assignments);
   for (const Assignment& assignment : assignments) {
     const std::string& key = assignment.key;
-    if (key == "model.base" || key == "recipe.base") continue;
+    if (key == kModelBase || key == kRecipeBase) continue;
     if (key.starts_with(kModelPrefix)) {
       assign(config.model, std::string_view(key).substr(kModelPrefix.size()), assignment);
     } else if (key.starts_with(kRecipePrefix)) {
       assign(config.recipe, std::string_view(key).substr(kRecipePrefix.size()), assignment);
-    } else if (const ConfigKey* known = find_key(key)) {
+    } else if (const Key<RunConfig>* known = find_key(run_keys(), key)) {
       assign(config, *known, assignment);
     } else {
       throw_unknown_key(assignment);
@@ -128,19 +129,46 @@ RunConfig make_run_config(std::span<const Assignment> assignments) {
   return config;
 }
 
+std::vector<Assignment> with_default_recipe(std::vector<Assignment> assignments) {
+  const auto is_base = [](const Assignment& assignment) { return assignment.key == kRecipeBase; };
+  if (std::none_of(assignments.begin(), assignments.end(), is_base)) {
+    assignments.push_back({std::string(kRecipeBase), {std::string(kDefaultRecipe)}, "default", false});
+  }
+  return assignments;
+}
+
+std::vector<Assignment> without_named(std::vector<Assignment> file, const std::string& table) {
+  const auto names = [&](const Assignment& a) { return a.key == table + ".base" || a.key == table + ".name"; };
+  if (std::any_of(file.begin(), file.end(), names)) {
+    std::erase_if(file, [&](const Assignment& a) { return a.key.starts_with(table + "."); });
+  }
+  return file;
+}
+
+std::string describe_recipe(std::span<const Assignment> assignments, const Recipe& recipe) {
+  Recipe base;
+  for (const Assignment& assignment : assignments) {
+    if (assignment.key == kRecipeBase) base = load_recipe(joined(assignment));
+  }
+  return "recipe " + describe_changes(recipe, base);
+}
+
 std::vector<Assignment> entries(const RunConfig& config) {
   std::vector<Assignment> list;
-  for (const auto& [key, value] : entries(config.model)) list.push_back({std::string(kModelPrefix) + key, {value}, ""});
+  for (const auto& [key, value] : entries(config.model))
+    list.push_back({std::string(kModelPrefix) + key, {value}, "", false});
   for (const auto& [key, value] : entries(config.recipe))
-    list.push_back({std::string(kRecipePrefix) + key, {value}, ""});
-  for (const ConfigKey& key : config_keys()) list.push_back({std::string(key.name), value_of(config, key), ""});
+    list.push_back({std::string(kRecipePrefix) + key, {value}, "", false});
+  for (const Key<RunConfig>& key : run_keys()) {
+    list.push_back(
+        {std::string(key.name), text_of(key.domain, key.read(config)), "", key.domain.kind == ValueKind::kList});
+  }
   return list;
 }
 
 bool is_list(std::string_view key) {
-  const ConfigKey* known = find_key(key);
-  RunConfig config;
-  return known != nullptr && std::holds_alternative<std::vector<std::string>*>(known->slot(config));
+  const Key<RunConfig>* known = find_key(run_keys(), key);
+  return known != nullptr && known->domain.kind == ValueKind::kList;
 }
 
 std::string to_toml(const RunConfig& config) {
@@ -168,32 +196,11 @@ std::optional<Difference> first_difference(const RunConfig& found, const RunConf
   const std::vector<Assignment> a = entries(found);
   const std::vector<Assignment> b = entries(expected);
   for (std::size_t i = 0; i < a.size(); ++i) {
-    const ConfigKey* key = find_key(a[i].key);
-    if ((key != nullptr && key->may_change) || a[i].value == b[i].value) continue;
+    const Key<RunConfig>* key = find_key(run_keys(), a[i].key);
+    if ((key != nullptr && key->use.may_change) || a[i].value == b[i].value) continue;
     return Difference{a[i].key, joined(a[i]), joined(b[i])};
   }
   return std::nullopt;
-}
-
-std::string describe_keys() {
-  const auto line = [](std::string_view key, const std::string& detail, std::string_view meaning) {
-    return "  " + std::string(key) + " (" + detail + ")\n      " + std::string(meaning) + "\n";
-  };
-  std::string text = "Settings, for --config FILE (TOML) and --set key=value:\n\n";
-  text += line("model.base", "name or file", "the model from which the other model.* keys start; --model sets it");
-  for (const auto& [key, value] : entries(ModelConfig{})) {
-    text += "  " + std::string(kModelPrefix) + key + " (default " + (value.empty() ? "none" : value) + ")\n";
-  }
-  text += line("recipe.base", "name or file", "the recipe from which the other recipe.* keys start; --recipe sets it");
-  for (const auto& [key, value] : entries(Recipe{})) {
-    text += "  " + std::string(kRecipePrefix) + key + " (" + std::string(recipe_expectation(key)) + ")\n";
-  }
-  for (const ConfigKey& key : config_keys()) {
-    std::string value;
-    for (const std::string& item : value_of(RunConfig{}, key)) value += (value.empty() ? "" : ", ") + item;
-    text += line(key.name, expectation(key) + "; default " + (value.empty() ? "none" : value), key.meaning);
-  }
-  return text;
 }
 
 }  // namespace ufp4
