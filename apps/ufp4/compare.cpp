@@ -16,6 +16,8 @@ namespace ufp4::app {
 namespace {
 
 struct Options : TrainOptions {
+  Options() { names_recipes = true; }
+
   std::string recipes = "bf16,e2m1,ufp4";
   std::int64_t seeds = 1;
   bool json = false;

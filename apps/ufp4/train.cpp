@@ -2,7 +2,6 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -16,7 +15,7 @@ namespace ufp4::app {
 namespace {
 
 struct Options : TrainOptions {
-  std::string recipe, analyze_every;
+  std::string analyze_every;
   bool json = false;
 };
 
@@ -26,19 +25,14 @@ nlohmann::ordered_json or_null(const std::optional<double>& value) {
 
 void run(const Options& options) {
   sleep_at_barriers();
-  std::vector<Assignment> assignments = options.assignments();
-  const auto sets_recipe = [](const Assignment& assignment) { return assignment.key.starts_with("recipe."); };
-  if (!options.recipe.empty()) {
-    assignments.push_back({"recipe.base", {options.recipe}, "--recipe"});
-  } else if (std::none_of(assignments.begin(), assignments.end(), sets_recipe)) {
-    assignments.push_back({"recipe.base", {"ufp4"}, "default"});
-  }
+  std::vector<Assignment> assignments = with_default_recipe(options.assignments());
   if (!options.analyze_every.empty()) {
-    assignments.push_back({"train.analyze_every", {options.analyze_every}, "--analyze-every"});
+    assignments.push_back({"train.analyze_every", {options.analyze_every}, "--analyze-every", false});
   }
   const RunConfig config = make_run_config(assignments);
   TrainLog log;
   log.start(config, "");
+  log.info(describe_recipe(assignments, config.recipe));
   const TrainResult result = train(config, options.out, log.events(), stop_on_signal());
   if (!result.finished) {
     throw RunError(
@@ -70,8 +64,8 @@ void add_train(CLI::App& program) {
       program.add_subcommand("train", "Pretrains one model under one recipe; continues where it was stopped");
   options->add_to(*verb);
   verb->add_option("--recipe", options->recipe,
-                   "Recipe: a name or a TOML file; ufp4 unless recipe.* settings say otherwise")
-      ->type_name("NAME|FILE");
+                   "Recipe: a name or a TOML file, with changes of its own after colons; ufp4 if not given")
+      ->type_name("NAME|FILE[:KEY=VALUE..]");
   verb->add_option("--analyze-every", options->analyze_every,
                    "Measures the six operands of every linear each N steps (analysis.jsonl); changes no result")
       ->type_name("N");

@@ -174,6 +174,8 @@ def test_a_really_full_disk_leaves_the_last_good_checkpoint(program, small_disk,
     (["--set", "trian.batch=2"], ["trian.batch", "train.batch"]),
     (["--set", "nothing"], ["key=value"]),
     (["--recipe", "upf4"], ["upf4", "ufp4"]),
+    (["--recipe", "ufp4:dgrad.hadamrd=0"], ["--recipe", "dgrad.hadamrd", "dgrad.hadamard"]),
+    (["--recipe", "ufp4:dgrad.hadamard"], ["--recipe", "dgrad.hadamard", "key=value"]),
     (["--model", "tny"], ["tny", "tiny"]),
     (["--config", "missing.toml"], ["missing.toml"]),
     (["--set", "data.train=missing.txt"], ["missing.txt"]),
@@ -205,8 +207,49 @@ def test_files_of_settings(program, folder):
     assert steps_of(folder / "again") == steps_of(folder / "run")
 
 
+def recipe_of(run):
+    return json.loads((run / "run.json").read_text())["recipe"]
+
+
+def test_a_changed_recipe_without_a_base_is_ufp4(program, folder):
+    done = program.succeeds("train", *MICRO, "--steps", "2", "--set", "recipe.dgrad.hadamard=0", "--out", folder / "set")
+    recipe = recipe_of(folder / "set")
+    assert recipe["dgrad.hadamard"] == 0 and recipe["fprop.hadamard"] == 16 and recipe["fprop.x.format"] == "e1m2"
+    assert "recipe ufp4 with dgrad.hadamard=0" in done.stderr
+
+
+def test_a_recipe_takes_changes_after_colons(program, folder):
+    recipe = "ufp4:dgrad.hadamard=0"
+    done = program.succeeds("train", *MICRO, "--steps", "2", "--recipe", recipe, "--out", folder / "colon")
+    assert f"recipe {recipe}" in done.stderr
+    expected = recipe_of(folder / "colon")
+    assert expected["name"] == recipe and expected["dgrad.hadamard"] == 0 and expected["fprop.hadamard"] == 16
+    program.succeeds("compare", *MICRO, "--steps", "2", "--recipes", recipe, "--out", folder / "all")
+    assert recipe_of(folder / "all/runs/ufp4-dgrad.hadamard=0-seed1") == expected
+    # What --set says comes later.
+    later = ["--set", "recipe.dgrad.hadamard=32"]
+    program.succeeds("train", *MICRO, *later, "--steps", "2", "--recipe", recipe, "--out", folder / "later")
+    assert recipe_of(folder / "later")["dgrad.hadamard"] == 32
+
+
+def test_options_replace_what_a_file_of_a_run_names(program, folder):
+    program.succeeds("train", *MICRO, "--steps", "2", "--recipe", "e2m1", "--out", folder / "run")
+    command = ["--config", folder / "run/config.toml", "--out"]
+    program.succeeds("train", *command, folder / "other", "--recipe", "ufp4")
+    recipe = recipe_of(folder / "other")
+    assert recipe["name"] == "ufp4" and recipe["fprop.x.format"] == "e1m2" and recipe["fprop.hadamard"] == 16
+    program.succeeds("compare", *command, folder / "all", "--recipes", "bf16,ufp4")
+    assert recipe_of(folder / "all/runs/bf16-seed1")["fprop.x.format"] == "bf16"
+    assert recipe_of(folder / "all/runs/ufp4-seed1") == recipe
+    program.succeeds("train", *command, folder / "larger", "--model", "tiny", "--set", "model.context=64")
+    model = json.loads((folder / "larger/run.json").read_text())["model"]
+    assert (model["name"], model["d_model"], model["context"]) == ("tiny", 128, 64)
+
+
 def test_help_lists_every_setting(program):
     text = program.succeeds("train", "--help-config").stdout
+    assert "recipe.dgrad.dy.outer (one of tensor, row, 1x128, 128x128; default tensor)" in text
+    assert "| `GEMM.OPERAND.tau` | `auto`, `1`, `9/8` |" in program.succeeds("train", "--help-config-markdown").stdout
     for key in ["model.d_model", "recipe.dgrad.hadamard", "data.val", "optimizer.lr", "schedule.kind", "train.steps"]:
         assert f"  {key} (" in text
 
