@@ -5,6 +5,8 @@
 #include <span>
 
 #include "io/checksum.h"
+#include "io/json.h"
+#include "io/tensor_name.h"
 #include "ufp4/error.h"
 
 namespace ufp4::data {
@@ -24,25 +26,25 @@ std::string write_position(const Position& position, std::uint64_t fingerprint) 
 }
 
 Position read_position(std::string_view text, std::uint64_t fingerprint, std::int64_t sequences) {
-  const auto wrong = [](const std::string& what) { return InputError("position of the training data: " + what); };
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  const auto whole = [&json](const char* key, std::uint64_t limit) {
-    return json.contains(key) && json[key].is_number_unsigned() && json[key].get<std::uint64_t>() <= limit;
-  };
-  if (!json.is_object() || !json.contains("data") || !json["data"].is_string() ||
-      !whole("epoch", std::numeric_limits<std::uint32_t>::max()) ||
-      !whole("sequence", std::numeric_limits<std::int64_t>::max())) {
-    throw wrong("expected an object with \"data\", \"epoch\" and \"sequence\"");
+  const std::string where = "position of the training data";
+  const auto wrong = [&where](const std::string& what) { return InputError(where + ": " + what); };
+  const nlohmann::json json = io::parse_json(text, where);
+  const std::string saved = io::text_value(json, "data", where);
+  const std::int64_t epoch = io::whole_number(json, "epoch", where);
+  const std::int64_t sequence = io::whole_number(json, "sequence", where);
+  if (saved != hex(fingerprint)) {
+    throw wrong("it was taken on other data, or with another sequence length or seed (fingerprint " +
+                io::show_name(saved) + ", this data has '" + hex(fingerprint) + "')");
   }
-  if (const auto& saved = json["data"].get_ref<const std::string&>(); saved != hex(fingerprint)) {
-    throw wrong("it was taken on other data, or with another sequence length or seed (fingerprint " + saved +
-                ", this data has " + hex(fingerprint) + ")");
+  constexpr auto kMostEpochs = std::numeric_limits<std::uint32_t>::max();
+  if (epoch > kMostEpochs) {
+    throw wrong("epoch " + std::to_string(epoch) + ", expected at most " + std::to_string(kMostEpochs));
   }
-  const Position position{json["epoch"].get<std::uint32_t>(), json["sequence"].get<std::int64_t>()};
-  if (position.sequence > sequences) {
-    throw wrong("sequence " + std::to_string(position.sequence) + " of an epoch of " + std::to_string(sequences));
+  if (sequence > sequences) {
+    throw wrong("sequence " + std::to_string(sequence) + " of an epoch of " + std::to_string(sequences) +
+                ", expected a position within it");
   }
-  return position;
+  return {static_cast<std::uint32_t>(epoch), sequence};
 }
 
 std::uint64_t fingerprint_of(std::string_view text) {

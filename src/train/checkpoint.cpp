@@ -9,23 +9,21 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "io/checkpoint_folders.h"
 #include "io/checksum.h"
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "io/tensor_name.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 constexpr std::array<const char*, 4> kFiles{"config.toml", "model.safetensors", "optimizer.safetensors", "state.json"};
 constexpr const char* kManifest = "manifest.json";
-constexpr int kFormatVersion = 1;
 
 void sync_folder(const fs::path& folder) {
   const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -46,62 +44,44 @@ void save_tensors(const fs::path& file, const NamedTensors& tensors) {
   writer.commit();
 }
 
-Json describe_file(const fs::path& file) {
-  return {{"bytes", fs::file_size(file)}, {"xxh128", io::checksum_of_file(file)}};
+FileFacts describe_file(const fs::path& file) {
+  return {static_cast<std::int64_t>(fs::file_size(file)), io::checksum_of_file(file)};
 }
 
-Json make_manifest(const fs::path& checkpoint) {
-  Json files = Json::object();
+Manifest make_manifest(const fs::path& checkpoint) {
+  Manifest files;
   for (const char* name : kFiles) files[name] = describe_file(checkpoint / name);
-  return {{"format", kFormatVersion}, {"files", files}};
+  return files;
 }
 
-Json parse_json(const fs::path& file) {
-  try {
-    return Json::parse(io::read_text_file(file));
-  } catch (const Json::exception& error) {
-    throw InputError(file.string() + ": " + error.what());
-  }
-}
-
-RunState read_state(const fs::path& file) {
-  const Json json = parse_json(file);
-  try {
-    return {json.at("step"),           json.at("tokens"),      json.at("skipped"),
-            json.at("skipped_in_row"), json.at("data").dump(), json.at("data_fingerprint")};
-  } catch (const Json::exception& error) {
-    throw InputError(file.string() + ": " + error.what());
-  }
-}
-
-std::string state_text(const RunState& state) {
-  const Json json{{"step", state.step},
-                  {"tokens", state.tokens},
-                  {"skipped", state.skipped},
-                  {"skipped_in_row", state.skipped_in_row},
-                  {"data", Json::parse(state.data)},
-                  {"data_fingerprint", state.data_fingerprint}};
-  return json.dump(1) + "\n";
+std::string text_of(const FileFacts& facts) {
+  return std::to_string(facts.bytes) + " bytes of xxh128 " + io::show_name(facts.xxh128);
 }
 
 }  // namespace
 
 void verify_checkpoint(const fs::path& checkpoint) {
   const fs::path manifest_path = checkpoint / kManifest;
-  const Json manifest = parse_json(manifest_path);
+  const Manifest manifest = parse_manifest(io::MappedFile(manifest_path).text(), manifest_path.string());
   for (const char* name : kFiles) {
     const fs::path file = checkpoint / name;
     if (!fs::is_regular_file(file)) throw InputError(file.string() + " is missing");
-    const Json files = manifest.is_object() ? manifest.value("files", Json::object()) : Json::object();
-    const Json expected = files.is_object() ? files.value(name, Json()) : Json();
-    const Json found = describe_file(file);
-    if (found != expected) {
-      throw InputError(file.string() + " is damaged: found " + found.dump() + ", " + manifest_path.string() + " says " +
-                       expected.dump());
+    const FileFacts found = describe_file(file);
+    const auto expected = manifest.find(name);
+    if (expected == manifest.end() || found != expected->second) {
+      throw InputError(file.string() + " is damaged: found " + text_of(found) + ", " + manifest_path.string() +
+                       " says " + (expected == manifest.end() ? "nothing of it" : text_of(expected->second)));
     }
   }
-  if (manifest != make_manifest(checkpoint))
-    throw InputError(manifest_path.string() + " is not a manifest of this version");
+  if (manifest.size() != kFiles.size()) {
+    throw InputError(manifest_path.string() + " is not a manifest of this version: it names " +
+                     std::to_string(manifest.size()) + " files, expected " + std::to_string(kFiles.size()));
+  }
+}
+
+RunState read_state(const fs::path& checkpoint) {
+  const fs::path file = checkpoint / "state.json";
+  return parse_state(io::MappedFile(file).text(), file.string());
 }
 
 void load_tensors(const fs::path& file, const NamedTensors& tensors) {
@@ -154,7 +134,7 @@ void CheckpointStore::save(const RunState& state, const std::string& config_toml
     save_tensors(temporary / "model.safetensors", weights);
     save_tensors(temporary / "optimizer.safetensors", optimizer);
     io::atomic_write_file(temporary / "state.json", state_text(state));
-    io::atomic_write_file(temporary / kManifest, make_manifest(temporary).dump(1) + "\n");
+    io::atomic_write_file(temporary / kManifest, manifest_text(make_manifest(temporary)));
     sync_folder(temporary);
     if (fs::exists(target)) remove(target);  // a damaged one that was passed over
     fs::rename(temporary, target);
@@ -178,7 +158,7 @@ std::optional<RunState> CheckpointStore::load_newest(const NamedTensors& weights
     const fs::path checkpoint = path_of(step);
     try {
       verify_checkpoint(checkpoint);
-      RunState state = read_state(checkpoint / "state.json");
+      RunState state = read_state(checkpoint);
       load_tensors(checkpoint / "model.safetensors", weights);
       load_tensors(checkpoint / "optimizer.safetensors", optimizer);
       return state;

@@ -17,19 +17,11 @@
 #include <utility>
 #include <vector>
 
+#include "train/checkpoint_text.h"
+
 namespace ufp4 {
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
-
-// Where a run stands, but for its tensors. Random bits are functions of seed and step, so the step is their state.
-struct RunState {
-  std::int64_t step = 0;  // done
-  std::int64_t tokens = 0;
-  std::int64_t skipped = 0;         // steps without an update, in all
-  std::int64_t skipped_in_row = 0;  // just now
-  std::string data;                 // Dataset::state()
-  std::string data_fingerprint;
-};
 
 class CheckpointStore {
  public:
@@ -59,6 +51,8 @@ class CheckpointStore {
 
 // Throws InputError that names the first file that is missing or whose size or checksum is not the manifest's.
 void verify_checkpoint(const std::filesystem::path& checkpoint);
+
+RunState read_state(const std::filesystem::path& checkpoint);
 
 // Reads the tensors of a safetensors file into `tensors`, in place and on any device. Throws InputError for one that is
 // missing, unknown, or of another type or shape.

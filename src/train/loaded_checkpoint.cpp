@@ -3,10 +3,8 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "data/dataset.h"
-#include "io/file.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
 #include "ufp4/error.h"
@@ -47,7 +45,7 @@ LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings, std::span<cons
   const DeviceChoice choice = choose_device(settings.device, "--device", config_.model, recipes);
   device_ = choice.device;
   if (settings.log) settings.log(choice.note.empty() ? "on " + choice.name() : choice.note);
-  step_ = nlohmann::json::parse(io::read_text_file(folder_ / "state.json")).at("step");
+  step_ = read_state(folder_).step;
 
   DataConfig data;
   data.train_files = !settings.data.empty()      ? settings.data

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
+#include "io/json.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -96,16 +97,16 @@ std::optional<TrainResult> read_result(const fs::path& folder) {
   if (!fs::exists(file)) return std::nullopt;
   const auto loss = [](const Json& value) { return value.is_null() ? std::nullopt : std::optional<double>(value); };
   try {
-    const Json json = Json::parse(io::read_text_file(file));
+    const Json json = io::read_json(file);
     return TrainResult{true,
-                       json.at("steps"),
-                       json.at("tokens"),
-                       json.at("skipped"),
+                       io::whole_number(json, "steps", file.string()),
+                       io::whole_number(json, "tokens", file.string()),
+                       io::whole_number(json, "skipped", file.string()),
                        loss(json.at("train_loss")),
                        loss(json.at("val_loss")),
                        json.at("tokens_per_s")};
   } catch (const Json::exception& error) {
-    throw InputError(file.string() + ": " + error.what());
+    throw InputError(file.string() + ": " + io::json_reason(error.what()));
   }
 }
 

@@ -190,7 +190,7 @@ TEST(Dataset, RefusesWhatIsNoPosition) {
   const auto data = Dataset::open(config_for({folder.write("a.jsonl", documents(6, 10))}));
   std::string state = data->state();
   for (const char* wrong : {"", "nonsense", "[]", "{}", "{\"data\":1,\"epoch\":0,\"sequence\":0}"}) {
-    expect_input_error([&] { data->restore(wrong); }, {"position", "expected"});
+    expect_input_error([&] { data->restore(wrong); }, {"position of the training data"});
   }
   const auto with = [&state](const std::string& from, const std::string& to) {
     return std::string(state).replace(state.find(from), from.size(), to);

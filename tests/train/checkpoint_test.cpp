@@ -7,6 +7,7 @@
 
 #include <fstream>
 
+#include "io/checksum.h"
 #include "io/temporary_folder.h"
 #include "ufp4/error.h"
 
@@ -126,6 +127,38 @@ TEST(Checkpoint, CutAndMissingFilesAreRefused) {
   EXPECT_THROW(load(store), InputError);  // none is whole
   fs::remove(store.path_of(1) / "model.safetensors");
   EXPECT_THROW(verify_checkpoint(store.path_of(1)), InputError);
+}
+
+// Copying or printing this many levels would need more stack than there is.
+std::string deep_json() { return "{\"files\": " + std::string(200'000, '[') + std::string(200'000, ']') + "}"; }
+
+TEST(Checkpoint, DeepNestingIsDamageLikeAnyOther) {
+  const TemporaryFolder folder;
+  CheckpointStore store(folder.path(), 3);
+  save(store, 1);
+  save(store, 2);
+  std::ofstream(store.path_of(2) / "manifest.json") << deep_json();
+  Loaded loaded = load(store);
+  ASSERT_TRUE(loaded.state);
+  EXPECT_EQ(loaded.state->step, 1);
+  ASSERT_EQ(loaded.warnings.size(), 1U);
+  EXPECT_NE(loaded.warnings[0].find("nested more than"), std::string::npos) << loaded.warnings[0];
+
+  // A state with the checksum that the manifest tells.
+  save(store, 2);
+  const fs::path state = store.path_of(2) / "state.json";
+  std::ofstream(state) << deep_json();
+  Manifest manifest;
+  for (const char* name : {"config.toml", "model.safetensors", "optimizer.safetensors", "state.json"}) {
+    const fs::path file = store.path_of(2) / name;
+    manifest[name] = {static_cast<std::int64_t>(fs::file_size(file)), io::checksum_of_file(file)};
+  }
+  std::ofstream(store.path_of(2) / "manifest.json") << manifest_text(manifest);
+  verify_checkpoint(store.path_of(2));
+  loaded = load(store);
+  ASSERT_TRUE(loaded.state);
+  EXPECT_EQ(loaded.state->step, 1);
+  EXPECT_EQ(loaded.warnings.size(), 1U);
 }
 
 TEST(Checkpoint, RemainsOfAKilledSaveAreRemoved) {
