@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/foreign_file.h"
 #include "ufp4/error.h"
 
 namespace ufp4::data {
@@ -75,6 +76,9 @@ TokenShard::TokenShard(const std::filesystem::path& path) : file_(path) {
   const std::string name = path.string();
   const std::span<const std::byte> bytes = file_.bytes();
   if (bytes.empty()) throw InputError(name + ": the file is empty");
+  if (const std::string_view what = io::foreign_content(file_.text()); !what.empty()) {
+    throw InputError(name + ": it is " + std::string(what));
+  }
   if (bytes.size() < kMagic.size() || std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0) {
     throw InputError(name + ": no token shard: it does not begin with \"UFP4TOK\" and a zero byte");
   }

@@ -114,6 +114,72 @@ TEST(Jsonl, NestingTakesNoStack) {
   EXPECT_EQ(jsonl(folder.write("deep.jsonl", deep)), Texts{"b"});
 }
 
+TEST(Jsonl, IgnoresWhateverOtherFieldsHold) {
+  const TestFolder folder;
+  const std::string digits(5000, '9');
+  for (const std::string& value :
+       {std::string("1e999"), "-1E+" + digits, digits, "0." + digits, "[" + digits + ", {\"n\": -1e-999}]",
+        std::string(R"("\ud800")"), std::string(R"("\\\uDFFF and \uD83D\uDE00")")}) {
+    for (const std::string& line : {"{\"n\": " + value + R"(, "text": "\ud83d\ude00 1e999 \u00e9"})",
+                                    R"({"text": "\ud83d\ude00 1e999 \u00e9", "n": )" + value + "}"}) {
+      EXPECT_EQ(jsonl(folder.write("a.jsonl", line)), Texts{"😀 1e999 é"}) << line.substr(0, 100);
+    }
+  }
+  EXPECT_EQ(jsonl(folder.write("a.jsonl", R"({"text": "a", "\udc00": 1, "t\u0065xts": 2})")), Texts{"a"});
+  EXPECT_EQ(jsonl(folder.write("a.jsonl", R"({"\u0074\u0065xt": "a"})")), Texts{"a"});
+}
+
+TEST(Jsonl, IgnoredFieldsMustBeJsonAllTheSame) {
+  const TestFolder folder;
+  for (const char* value : {"01", "1.", "1e", "1e+", ".5", "+1", "--1", "1 2", "00000", "\"\\ud80\"", "\"\\udzzz\"",
+                            "\"\\x\"", "\"\xff\"", "\"\t\"", "nul", "[1,]", "{\"a\"}", "123456789 x"}) {
+    const std::string file = folder.write("a.jsonl", std::string("{\"n\": ") + value + ", \"text\": \"a\"}");
+    expect_input_error([&] { jsonl(file); }, {"a.jsonl:1: ", "no valid JSON"});
+  }
+  // The byte is the one of the line, whatever was passed over before it.
+  const std::string numbers = "{\"n\": 123456789, \"m\": 1e99999, x";
+  const std::string file = folder.write("a.jsonl", numbers);
+  expect_input_error([&] { jsonl(file); }, {"byte " + std::to_string(numbers.size())});
+  // Half of a surrogate pair in the text itself is no text.
+  folder.write("a.jsonl", R"({"m": 12345, "text": "\ud800"})");
+  expect_input_error([&] { jsonl(file); }, {"no valid JSON"});
+  folder.write("a.jsonl", std::string_view("{\"text\": \"a\"}\0{", 15));
+  expect_input_error([&] { jsonl(file); }, {"no valid JSON at byte 14", "zero byte"});
+}
+
+TEST(Jsonl, MessagesQuoteNoMoreThanALine) {
+  const TestFolder folder;
+  const std::string x(100'000, 'x');
+  for (const std::string& line :
+       {"{\"" + x + "\": 1}", "{\"text\": \"" + x + "\" " + x + "}", x, "{\"n\": \"" + x + "\\q\"}",
+        std::string("{\"text\\u001b[2J\": 1}"), "{\"n\": " + std::string(100'000, '1') + "x}"}) {
+    try {
+      jsonl(folder.write("a.jsonl", line));
+      ADD_FAILURE() << "accepted";
+    } catch (const InputError& error) {
+      EXPECT_LT(std::string_view(error.what()).size(), 400U);
+      EXPECT_EQ(std::string_view(error.what()).find('\x1b'), std::string_view::npos);
+    }
+  }
+}
+
+TEST(Foreign, PointersOfGitLfsAndCompanionsOfMacosAreNamed) {
+  const TestFolder folder;
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n";
+  const std::string companion("\0\5\x16\7\0\2\0\0Mac OS X        ", 24);
+  for (const auto& [read, name] : std::vector<std::pair<void (*)(const std::string&), std::string>>{
+           {[](const std::string& f) { text(f); }, "a.txt"},
+           {[](const std::string& f) { jsonl(f); }, "a.jsonl"},
+           {[](const std::string& f) { jsonl_zst(f); }, "a.jsonl.zst"}}) {
+    const std::string file = folder.write(name, pointer);
+    expect_input_error([&, &read = read] { read(file); }, {name, "Git LFS pointer", "git lfs pull"});
+    folder.write(name, companion);
+    expect_input_error([&, &read = read] { read(file); }, {name, "companion file of macOS"});
+  }
+  // A text that speaks of it is a text.
+  EXPECT_EQ(text(folder.write("a.txt", "It begins with: " + pointer)).size(), 1U);
+}
+
 TEST(Jsonl, BoundsTheLengthOfALine) {
   const TestFolder folder;
   const std::string line = "{\"text\": \"" + std::string(500000, 'x') + "\"}\n";
