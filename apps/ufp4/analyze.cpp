@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "analysis/tensor_file.h"
 #include "analyze_checkpoint.h"
 #include "io/checkpoint_folders.h"
+#include "io/safetensors_folder.h"
 #include "io/tensor_name.h"
 #include "progress.h"
 #include "ufp4/error.h"
@@ -27,7 +29,6 @@ namespace {
 
 using analysis::Figures;
 using analysis::FileAnalysis;
-using analysis::FileReport;
 using analysis::MatrixReport;
 using analysis::SchemeFigures;
 using analysis::TensorReport;
@@ -62,13 +63,11 @@ std::vector<std::filesystem::path> files_of(const std::filesystem::path& input) 
   if (!std::filesystem::is_directory(input, error)) return {input};
   if (std::filesystem::exists(input / "model.safetensors", error)) return {input / "model.safetensors"};
   if (std::filesystem::is_directory(input / "checkpoints", error)) return files_of(newest_in(input / "checkpoints"));
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(input)) {
-    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  io::SafetensorsFolder folder = io::list_safetensors(input);
+  for (const std::filesystem::path& companion : folder.companions) {
+    fmt::print(stderr, "ufp4: left out '{}': a companion file of macOS, which holds no tensors\n", companion.string());
   }
-  if (files.empty()) throw InputError("folder '" + input.string() + "' holds no .safetensors file");
-  std::sort(files.begin(), files.end());
-  return files;
+  return std::move(folder.files);
 }
 
 int threads_of(const Options& options) {
@@ -128,35 +127,50 @@ void print_bins(const MatrixReport& report, const BlockFormat& format) {
   }
 }
 
+// The document of the output, written piece by piece: a file may hold very many tensors.
+class JsonOutput {
+ public:
+  JsonOutput(const Options& options, const FileAnalysis& analysis) {
+    fmt::print("{{\"kind\": \"tensors\",\n\"source\": {},\n\"formats\": {},\n\"tensors\": [",
+               nlohmann::ordered_json(options.input).dump(), expected_bins_of(analysis.schemes).dump());
+  }
+  void add(const TensorReport& tensor, const std::string& file) {
+    fmt::print("{}\n{}", any_ ? "," : "", to_json(tensor, file).dump());
+    any_ = true;
+  }
+  void finish(const std::vector<std::string>& skipped) {
+    fmt::print("\n],\n\"skipped\": {}}}\n", nlohmann::ordered_json(skipped).dump());
+  }
+
+ private:
+  bool any_ = false;
+};
+
 void analyze_files(const Options& options) {
   FileAnalysis analysis{schemes_of(options), options.seed, threads_of(options), {}};
-  nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  nlohmann::ordered_json skipped = nlohmann::ordered_json::array();
-  for (const std::filesystem::path& path : files_of(options.input)) {
+  const std::vector<std::filesystem::path> files = files_of(options.input);
+  for (const std::filesystem::path& path : files) const io::SafetensorsReader checked(path);  // before any is measured
+  std::optional<JsonOutput> json;
+  if (options.json) json.emplace(options, analysis);
+  std::vector<std::string> skipped;
+  for (const std::filesystem::path& path : files) {
     const io::SafetensorsReader file(path);
     Progress progress("analyze " + path.filename().string(), analysis::bytes_to_read(file, analysis));
     analysis.progress = [&](std::uint64_t bytes) { progress.show(bytes); };
-    const FileReport report = analysis::analyze_file(file, analysis);
-    for (const std::string& what : report.skipped) {
-      fmt::print(stderr, "ufp4: skipped {}; F32, F16 and BF16 tensors of 2 dimensions and more are measured\n", what);
-      skipped.push_back(what);
-    }
-    for (const TensorReport& tensor : report.tensors) {
-      if (options.json) {
-        list.push_back(to_json(tensor, path.string()));
+    const auto measured = [&](const TensorReport& tensor) {
+      if (json) {
+        json->add(tensor, path.string());
       } else {
         print_figures(io::show_name(tensor.name) + " " + tensor.dtype, tensor, options.bins);
       }
-    }
+    };
+    const auto left_out = [&](const std::string& what) {
+      fmt::print(stderr, "ufp4: skipped {}; F32, F16 and BF16 tensors of 2 dimensions and more are measured\n", what);
+      if (json) skipped.push_back(what);
+    };
+    analysis::analyze_file(file, analysis, {measured, left_out});
   }
-  if (options.json) {
-    const nlohmann::ordered_json json{{"kind", "tensors"},
-                                      {"source", options.input},
-                                      {"formats", expected_bins_of(analysis.schemes)},
-                                      {"tensors", std::move(list)},
-                                      {"skipped", std::move(skipped)}};
-    fmt::print("{}\n", json.dump(2));
-  }
+  if (json) json->finish(skipped);
 }
 
 // An option that would be looked over is more likely a mistake than a wish.

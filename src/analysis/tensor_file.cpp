@@ -48,13 +48,12 @@ std::uint64_t bytes_to_read(const io::SafetensorsReader& file, const FileAnalysi
   return bytes * static_cast<std::uint64_t>(passes(analysis.schemes));
 }
 
-FileReport analyze_file(const io::SafetensorsReader& file, const FileAnalysis& analysis) {
-  FileReport report;
+void analyze_file(const io::SafetensorsReader& file, const FileAnalysis& analysis, const FileSink& sink) {
   std::uint64_t done = 0;
   std::mutex mutex;
   for (const io::TensorInfo& tensor : file.tensors()) {
     if (!is_float_matrix(tensor)) {
-      report.skipped.push_back(describe(tensor));
+      sink.skipped(describe(tensor));
       continue;
     }
     MatrixAnalysis matrix{analysis.schemes, {.seed = analysis.seed}, analysis.threads, {}};
@@ -65,10 +64,9 @@ FileReport analyze_file(const io::SafetensorsReader& file, const FileAnalysis& a
         analysis.progress(done);
       };
     }
-    report.tensors.push_back(
+    sink.measured(
         {analyze_matrix(source_of(file, tensor), matrix), tensor.name, std::string(io::name_of(tensor.type))});
   }
-  return report;
 }
 
 }  // namespace ufp4::analysis

@@ -17,11 +17,6 @@ struct TensorReport : MatrixReport {
   std::string dtype;
 };
 
-struct FileReport {
-  std::vector<TensorReport> tensors;
-  std::vector<std::string> skipped;  // "name: I64 [3]" of tensors that are no float matrices
-};
-
 struct FileAnalysis {
   std::vector<OperandSpec> schemes;
   std::uint64_t seed = 0;  // of the transform's signs
@@ -29,11 +24,17 @@ struct FileAnalysis {
   std::function<void(std::uint64_t bytes)> progress;  // called with the bytes of input done so far; may be empty
 };
 
+// What is told of each tensor, in the order of the file. Nothing is kept of it, since a file may hold very many.
+struct FileSink {
+  std::function<void(const TensorReport& tensor)> measured;
+  std::function<void(const std::string& tensor)> skipped;  // "name: I64 [3]" of one that is no float matrix
+};
+
 // Bytes that analyze_file will report as progress in the end.
 std::uint64_t bytes_to_read(const io::SafetensorsReader& file, const FileAnalysis& analysis);
 
 // Rounds to nearest. All schemes share one read of the file, and one more where a format has a second-level scale for
 // the tensor. Memory is bounded by the threads, not by the file.
-FileReport analyze_file(const io::SafetensorsReader& file, const FileAnalysis& analysis);
+void analyze_file(const io::SafetensorsReader& file, const FileAnalysis& analysis, const FileSink& sink);
 
 }  // namespace ufp4::analysis

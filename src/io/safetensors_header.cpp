@@ -45,7 +45,11 @@ class HeaderHandler {
 
   SafetensorsHeader take() { return std::move(header_); }
 
-  bool null() { refuse_value("null"); }
+  // The format's reference implementation reads null as no metadata.
+  bool null() {
+    if (place_ == Place::kTop && name_ == kMetadataKey) return true;
+    refuse_value("null");
+  }
   bool boolean(bool) { refuse_value("a boolean"); }
   bool number_integer(std::int64_t) { refuse_value("a negative number"); }
   bool number_float(double, const std::string& text) { refuse_value("the number " + text); }

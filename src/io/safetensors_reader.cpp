@@ -1,6 +1,7 @@
 #include <bit>
 #include <cstring>
 
+#include "io/foreign_file.h"
 #include "io/safetensors.h"
 #include "io/tensor_name.h"
 #include "numerics/near_name.h"
@@ -17,6 +18,7 @@ SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : file_(
   const std::span<const std::byte> bytes = file_.bytes();
   std::uint64_t length = 0;
   if (bytes.empty()) fail("it is empty");
+  if (const std::string_view what = foreign_content(file_.text()); !what.empty()) fail("it is " + std::string(what));
   if (bytes.size() < sizeof length)
     fail("it has " + std::to_string(bytes.size()) + " bytes, and the header's length takes 8");
   std::memcpy(&length, bytes.data(), sizeof length);

@@ -12,6 +12,25 @@
 
 namespace ufp4::io {
 
+namespace {
+
+std::string json_text(std::string_view text) { return nlohmann::json(text).dump(); }
+
+// "name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}
+void append_entry(const TensorInfo& tensor, std::string& text) {
+  text += json_text(tensor.name);
+  text += ":{\"dtype\":";
+  text += json_text(name_of(tensor.type));
+  text += ",\"shape\":[";
+  for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
+    if (i > 0) text += ',';
+    text += std::to_string(tensor.shape[i]);
+  }
+  text += "],\"data_offsets\":[" + std::to_string(tensor.begin) + "," + std::to_string(tensor.end) + "]}";
+}
+
+}  // namespace
+
 struct SafetensorsWriter::State {
   AtomicFile file;
   std::vector<TensorInfo> tensors;  // as declared, with their place in the data
@@ -36,24 +55,23 @@ SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<Ten
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return bits_of(tensors[a].type) > bits_of(tensors[b].type); });
 
-  nlohmann::json header = nlohmann::json::object();
-  if (!metadata.empty()) header[std::string(kMetadataKey)] = metadata;
+  // Written as text at once: as a value of the JSON library a header takes kilobytes a tensor.
+  std::string text;
+  try {
+    if (!metadata.empty()) text += json_text(kMetadataKey) + ":" + nlohmann::json(metadata).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw InputError(where + "its metadata are not UTF-8");
+  }
   std::uint64_t position = 0;
   state_->tensors.resize(tensors.size());
   for (const std::size_t i : order) {
     const std::uint64_t size = tensors[i].byte_size();
     state_->tensors[i] = TensorInfo{std::move(tensors[i]), position, position + size};
-    const TensorInfo& tensor = state_->tensors[i];
-    header[tensor.name] = {
-        {"dtype", name_of(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {tensor.begin, tensor.end}}};
     position += size;
+    if (!text.empty()) text += ',';
+    append_entry(state_->tensors[i], text);
   }
-  std::string text;
-  try {
-    text = header.dump();
-  } catch (const nlohmann::json::exception&) {
-    throw InputError(where + "its metadata are not UTF-8");
-  }
+  text = "{" + text + "}";
   text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data are aligned
   const std::uint64_t length = text.size();
   if (length > kMaxHeaderBytes) {

@@ -13,6 +13,11 @@
 namespace ufp4::analysis {
 namespace {
 
+struct FileReport {
+  std::vector<TensorReport> tensors;
+  std::vector<std::string> skipped;
+};
+
 class TensorFile : public ::testing::Test {
  protected:
   ~TensorFile() override { std::filesystem::remove(path_); }
@@ -23,7 +28,11 @@ class TensorFile : public ::testing::Test {
     writer.commit();
   }
   FileReport analyze(const FileAnalysis& analysis) const {
-    return analyze_file(io::SafetensorsReader(path_), analysis);
+    FileReport report;
+    analyze_file(io::SafetensorsReader(path_), analysis,
+                 {[&](const TensorReport& tensor) { report.tensors.push_back(tensor); },
+                  [&](const std::string& tensor) { report.skipped.push_back(tensor); }});
+    return report;
   }
 
   std::filesystem::path path_ =

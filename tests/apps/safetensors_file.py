@@ -19,12 +19,20 @@ def write(path, tensors):
     return path
 
 
+def header_of(path):
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    return json.loads(raw[8 : 8 + length])
+
+
 def read(path):
     raw = path.read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
     data = raw[8 + length:]
     tensors = {}
-    for name, entry in json.loads(raw[8 : 8 + length]).items():
+    for name, entry in header_of(path).items():
+        if name == "__metadata__":
+            continue
         begin, end = entry["data_offsets"]
         tensors[name] = np.frombuffer(data[begin:end], NUMPY[entry["dtype"]]).reshape(entry["shape"])
     return tensors

@@ -60,6 +60,29 @@ def test_a_run_stands_for_its_newest_checkpoint(program, folder):
     assert program.fails(2, "analyze", folder / "none").endswith("holds no checkpoint")
 
 
+def test_a_missing_shard_is_noticed(program, folder):
+    one = {"a": ("F32", np.ones((16, 16), np.float32))}
+    write(folder / "m-00001-of-00002.safetensors", one)
+    message = program.fails(2, "analyze", folder)
+    assert message == f"folder '{folder}': the shard 'm-00002-of-00002.safetensors' is missing: the names of 1 files announce 2"
+    program.succeeds("analyze", folder / "m-00001-of-00002.safetensors")  # one that is named stands for itself
+    write(folder / "m-00002-of-00002.safetensors", one)
+    (folder / "m.safetensors.index.json").write_text('{"weight_map": {"w": "more.safetensors"}}')
+    assert "the shard 'more.safetensors' is missing: 'm.safetensors.index.json'" in program.fails(2, "analyze", folder)
+
+
+def test_what_is_no_model_is_told(program, folder):
+    write(folder / "a.safetensors", {"a": ("F32", np.ones((16, 16), np.float32))})
+    (folder / "._a.safetensors").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        ")
+    done = program.succeeds("analyze", folder, "--json")
+    assert "left out" in done.stderr and "._a.safetensors" in done.stderr and "macOS" in done.stderr
+    assert [t["name"] for t in json.loads(done.stdout)["tensors"]] == ["a"]
+    assert "companion file of macOS" in program.fails(2, "analyze", folder / "._a.safetensors")
+    (folder / "b.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    done = program("analyze", folder, "--json")  # refused before anything is measured
+    assert done.returncode == 2 and done.stdout == "" and "Git LFS pointer" in done.stderr
+
+
 def test_bins_in_the_table_are_those_of_the_json(program, tensors):
     command = ["analyze", tensors, "--formats", "e2m1,int4_full"]
     table = program.succeeds(*command, "--bins").stdout

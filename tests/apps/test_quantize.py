@@ -52,6 +52,28 @@ def test_contract(program, source):
     assert "4 tensors in e1m2" in done.stdout
 
 
+def test_a_file_says_how_it_was_made(program, source):
+    out = source.parent / "out.safetensors"
+    program.succeeds("quantize", source, out, "--format", "e1m2")
+    plain = safetensors_file.header_of(out)["__metadata__"]
+    version = program.succeeds("--version").stdout.split()[1]
+    assert plain == {"ufp4.version": version, "ufp4.format": "e1m2", "ufp4.block": "16", "ufp4.axis": "row", "ufp4.hadamard": "0",
+                     "ufp4.rounding": "rtne", "ufp4.seed": "0", "ufp4.step": "0", "ufp4.stream": "0"}
+    program.succeeds("quantize", source, out, "--format", "int4_p2", "--block", "32", "--axis", "column", "--hadamard", "32", "--signs", "0xd7e8",
+                     "--hadamard-output", "bf16", "--outer", "1x128", "--rounding", "sr", "--seed", "18446744073709551615", "--step", "7", "--stream", "9")
+    full = safetensors_file.header_of(out)["__metadata__"]
+    assert full == {"ufp4.version": version, "ufp4.format": "int4_p2", "ufp4.block": "32", "ufp4.axis": "column", "ufp4.hadamard": "32",
+                    "ufp4.signs": "0x0000D7E8", "ufp4.hadamard_output": "bf16", "ufp4.outer": "1x128", "ufp4.tau": "1",
+                    "ufp4.rounding": "sr", "ufp4.seed": "18446744073709551615", "ufp4.step": "7", "ufp4.stream": "9"}
+    # Given back as options they make the same file, also where the mask came from the seed.
+    program.succeeds("quantize", source, out, "--format", "e2m1", "--hadamard", "128", "--seed", "5")
+    first = out.read_bytes()
+    made = safetensors_file.header_of(out)["__metadata__"]
+    program.succeeds("quantize", source, out, *(f"--{key}={made[f'ufp4.{key}']}" for key in
+                                                ("format", "block", "axis", "hadamard", "signs", "rounding", "seed", "step", "stream")))
+    assert out.read_bytes() == first
+
+
 def test_outer_scales_do_not_depend_on_how_a_file_is_cut(program, folder):
     # Larger than a tile of work, and with rows of very different sizes.
     w = normal(300, 5000) * np.logspace(-3, 3, 300, dtype=np.float32)[:, None]

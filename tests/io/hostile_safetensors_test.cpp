@@ -54,6 +54,12 @@ std::vector<HostileFile> hostile_files() {
        not_one + "its header would have 1099511627776 bytes, more than 100000000"},
       {"length_of_all_ones", std::string(64, '\xFF'),
        not_one + "its header would have 18446744073709551615 bytes, more than 100000000"},
+      {"git_lfs_pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 1000\n",
+       not_one + "it is a Git LFS pointer, which stands for a file that was not fetched; 'git lfs pull' fetches it"},
+      {"macos_companion", std::string("\0\5\x16\7\0\2\0\0Mac OS X        ", 24),
+       not_one +
+           "it is a companion file of macOS (AppleDouble), which holds attributes of another file and none of its "
+           "content"},
       {"no_header", length_prefix(0), not_one + "its header does not begin with '{'"},
       {"text", "This is plain text, and it is long enough.",
        not_one + "its header would have 2338328219631577172 bytes, more than 100000000"},
@@ -183,6 +189,8 @@ TEST(OddSafetensors, AreAccepted) {
            {file_of("{}", 0), 0},
            {file_of("{}    ", 0), 0},
            {file_of(R"({"__metadata__":{}})", 0), 0},
+           {file_of(R"({"__metadata__":null})", 0), 0},
+           {file_of(R"({"__metadata__":null,"a":)" + tensor("U8", "[1]", "[0,1]") + "}", 1), 1},
            {file_of(one("F64", "[0,1000000000]", "[0,0]"), 0), 1},
            {file_of(one("F32", "[]", "[0,4]"), 4), 1},
            {file_of(R"({"b":)" + tensor("U8", "[1]", "[1,2]") + R"(,"a":)" + tensor("BOOL", "[1]", "[0,1]") + "}", 2),

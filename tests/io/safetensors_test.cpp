@@ -73,6 +73,27 @@ TEST_F(SafetensorsTest, WiderElementsComeFirstAndAreAligned) {
   }
 }
 
+TEST_F(SafetensorsTest, HoldsAHundredThousandTensors) {
+  constexpr std::size_t kCount = 100'000;
+  std::vector<TensorSpec> specs;
+  specs.reserve(kCount);
+  for (std::size_t i = 0; i < kCount; ++i) specs.push_back({"w" + std::to_string(i), TensorType::kU8, {1, 1}});
+  SafetensorsWriter writer(path_, std::move(specs));
+  for (std::size_t i = 0; i < kCount; ++i) writer.write(i, bytes_of(i % 2 == 0 ? "a" : "b"));
+  writer.commit();
+  const SafetensorsReader reader(path_);
+  ASSERT_EQ(reader.tensors().size(), kCount);
+  EXPECT_EQ(text_of(reader.bytes(reader.at("w99999"))), "b");
+}
+
+TEST_F(SafetensorsTest, NamesThatJsonMustEscapeComeBack) {
+  const std::string name = "a\"b\\c/\xC3\xBC";
+  SafetensorsWriter(path_, {{name, TensorType::kU8, {0}}}, {{"k\"", "\x01"}}).commit();
+  const SafetensorsReader reader(path_);
+  EXPECT_EQ(reader.at(name).name, name);
+  EXPECT_EQ(reader.metadata(), (Metadata{{"k\"", "\x01"}}));
+}
+
 TEST_F(SafetensorsTest, PartialReads) {
   SafetensorsWriter writer(path_, {{"a", TensorType::kU8, {6}}});
   writer.write(0, bytes_of("abcdef"));
