@@ -1,11 +1,9 @@
 // ufp4 report: an HTML page from a run folder or a measurement, made by the Python package.
 #include <fmt/core.h>
-#include <fmt/ranges.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -13,7 +11,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -34,14 +31,18 @@ struct Options {
 // The folder that holds the Python package `ufp4`: beside the installed program, or in the source tree.
 fs::path package_folder() {
   std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  const std::array candidates{program.parent_path().parent_path() / UFP4_PYTHON_INSTALLED,
-                              fs::path(UFP4_PYTHON_SOURCE)};
+  std::vector<fs::path> candidates;
+  // Without /proc nothing is known of the program's place, and a relative path would name the current folder.
+  if (const fs::path program = fs::read_symlink("/proc/self/exe", error); !error) {
+    candidates.push_back(program.parent_path().parent_path() / UFP4_PYTHON_INSTALLED);
+  }
+  candidates.emplace_back(UFP4_PYTHON_SOURCE);
   for (const fs::path& candidate : candidates) {
     if (fs::exists(candidate / "ufp4" / "__main__.py", error)) return candidate;
   }
-  throw RunError(fmt::format("the Python package 'ufp4' was not found in '{}' or '{}'", candidates[0].string(),
-                             candidates[1].string()));
+  std::string places;
+  for (const fs::path& candidate : candidates) places += (places.empty() ? "'" : " or '") + candidate.string() + "'";
+  throw RunError("the Python package 'ufp4' was not found in " + places);
 }
 
 // The interpreter: the one asked for, the one of the build's virtual environment, or the first python3 of the path.
@@ -50,12 +51,12 @@ std::string interpreter(const Options& options) {
   return ::access(UFP4_PYTHON_PROGRAM, X_OK) == 0 ? UFP4_PYTHON_PROGRAM : "python3";
 }
 
-// Runs `arguments` with PYTHONPATH set, and gives the exit code.
-int run_child(std::vector<std::string> arguments, const std::string& python_path) {
-  std::vector<std::string> variables{"PYTHONPATH=" + python_path};
-  for (char** variable = environ; *variable != nullptr; ++variable) {
-    if (!std::string_view(*variable).starts_with("PYTHONPATH=")) variables.emplace_back(*variable);
-  }
+// What the interpreter runs: the package's program, with the package's folder as the first to import from.
+constexpr const char* kStart =
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from ufp4.__main__ import main; sys.exit(main())";
+
+// Runs `arguments`, and gives the exit code.
+int run_child(std::vector<std::string> arguments) {
   const auto pointers = [](std::vector<std::string>& strings) {
     std::vector<char*> list;
     list.reserve(strings.size() + 1);
@@ -64,8 +65,7 @@ int run_child(std::vector<std::string> arguments, const std::string& python_path
     return list;
   };
   pid_t child = 0;
-  const int error = ::posix_spawnp(&child, arguments[0].c_str(), nullptr, nullptr, pointers(arguments).data(),
-                                   pointers(variables).data());
+  const int error = ::posix_spawnp(&child, arguments[0].c_str(), nullptr, nullptr, pointers(arguments).data(), environ);
   if (error != 0) {
     throw RunError(fmt::format("cannot run the Python interpreter '{}': {}; name one with --python", arguments[0],
                                std::generic_category().message(error)));
@@ -87,11 +87,13 @@ void run(const Options& options) {
         "output of 'ufp4 analyze --json' or 'ufp4 formats --json'");
   }
   const fs::path package = package_folder();
-  std::vector<std::string> arguments{interpreter(options), "-m", "ufp4", "report"};
+  // -I: with -m alone the current folder comes first, and a json.py in it, such as that of a run from elsewhere, would
+  // be executed. What PYTHONPATH names and the user's own packages are not seen either.
+  std::vector<std::string> arguments{interpreter(options), "-I", "-c", kStart, package.string(), "report"};
   if (options.out) arguments.insert(arguments.end(), {"--out", *options.out});
   arguments.insert(arguments.end(), {"--", options.path});
   std::fflush(stdout);
-  if (const int code = run_child(std::move(arguments), package.string()); code != 0) {
+  if (const int code = run_child(std::move(arguments)); code != 0) {
     // The child has said why.
     throw CLI::RuntimeError(code == 2 ? 2 : 1);
   }

@@ -1,5 +1,6 @@
 """The program as a whole: verbs, help, exit codes, and what a mistyped name gets."""
 import json
+import os
 import subprocess
 
 import pytest
@@ -102,14 +103,36 @@ def test_report_without_python(program, folder):
 def test_report_runs_the_package(program, folder):
     """No shell lies between: a name full of its characters arrives as it is."""
     interpreter = folder / "interpreter"
-    interpreter.write_text('#!/bin/sh\nprintf "%s\\n" "$PYTHONPATH" "$@"\nexit 2\n')
+    interpreter.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 2\n')
     interpreter.chmod(0o755)
     odd = folder / "a $(touch b); 'c'"
     odd.mkdir()
     done = program("report", odd, "--out", "x y.html", "--python", interpreter, cwd=folder)
     assert done.returncode == 2
     assert done.stderr == ""
-    path, *arguments = done.stdout.splitlines()
+    isolated, code, program_text, path, *arguments = done.stdout.splitlines()
+    assert (isolated, code) == ("-I", "-c") and "ufp4.__main__" in program_text
     assert path.endswith("python")
-    assert arguments == ["-m", "ufp4", "report", "--out", "x y.html", "--", str(odd)]
+    assert arguments == ["report", "--out", "x y.html", "--", str(odd)]
     assert not (folder / "b").exists()
+
+
+@pytest.mark.parametrize("where", ["current folder", "PYTHONPATH", "PYTHONSTARTUP"])
+def test_report_runs_no_code_of_the_current_folder(program, folder, where):
+    """Whatever a folder from elsewhere holds: modules of the standard library, of the package, of what it needs."""
+    run = folder / "run"
+    run.mkdir()
+    (run / "run.json").write_text('{"recipe": "ufp4"}')
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    planted = folder / "planted"
+    planted.mkdir()
+    for name in ("json", "runpy", "sitecustomize", "usercustomize", "argparse", "re", "html", "plotly", "jinja2", "encodings"):
+        (planted / f"{name}.py").write_text(f"open({str(folder / 'executed')!r}, 'a').write('{name} ')\n")
+    (planted / "ufp4").mkdir()
+    for name in ("__init__", "__main__"):
+        (planted / "ufp4" / f"{name}.py").write_text(f"open({str(folder / 'executed')!r}, 'a').write('{name} ')\n")
+    variables = {"PYTHONPATH": planted, "PYTHONSTARTUP": planted / "json.py"}
+    done = program("report", run, cwd=planted, env=os.environ | {name: str(path) for name, path in variables.items() if name == where})
+    assert not (folder / "executed").exists(), (folder / "executed").read_text()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(run / "report.html")
