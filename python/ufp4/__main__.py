@@ -26,12 +26,15 @@ def main(arguments: list[str] | None = None) -> int:
     board.add_argument("folder", metavar="DIR", type=Path, help="the --out folder of ufp4 train or ufp4 compare")
     board.add_argument("--out", metavar="DIR", type=Path, help="where the event files go (DIR/tensorboard)")
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text
     try:
         # Imported here: one verb does not need what the other one does.
         if options.verb == "report":
             from ufp4.report import write_report
 
-            beside = options.path.with_suffix(".html") if options.path.is_file() else options.path / "report.html"
+            document = options.path.exists() and not options.path.is_dir()
+            beside = options.path.with_suffix(".html") if document else options.path / "report.html"
             print(write_report(options.path, options.out or beside))
         else:
             from ufp4.tensorboard_export import write_events
@@ -40,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"ufp4: {error}", file=sys.stderr)
         return 2
+    except ImportError as error:
+        print(f"ufp4: {error}; what pyproject.toml lists is needed", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"ufp4: {error}", file=sys.stderr)
         return 1

@@ -1,11 +1,12 @@
 """The sections of the report about measurements, and the page of a JSON document of `ufp4 analyze` or `ufp4 formats`."""
 
-import html
 from pathlib import Path
+
+from markupsafe import Markup
 
 from ufp4 import analysis_figures as figures
 from ufp4.measurements import Measurements, measurements_of, read_document
-from ufp4.page import figure_html, page, section, write_page
+from ufp4.page import Cell, figure_html, joined, page, pair, scroll, section, table, write_page
 
 
 def write_document_report(path: Path, out: Path) -> Path:
@@ -21,7 +22,7 @@ def write_document_report(path: Path, out: Path) -> Path:
 # ---- measurements ------------------------------------------------------------------------------------------------
 
 
-def measurement_sections(measurements: Measurements) -> str:
+def measurement_sections(measurements: Measurements) -> Markup:
     """Bins, arrows, map and table of one set of measurements."""
     names = measurements.format_names()
     palette = figures.format_colours(names)
@@ -32,7 +33,7 @@ def measurement_sections(measurements: Measurements) -> str:
             parts.append(figure_html(f"bins-{name}", figures.bins(expected, _heavy(measurements), palette[name])))
     text = []
     if parts:
-        pairs = "".join(f'<div class="pair">{"".join(parts[i:i + 2])}</div>' for i in range(0, len(parts), 2))
+        pairs = joined(pair(parts[i:i + 2]) for i in range(0, len(parts), 2))
         text.append(section("Bins and errors", f"Above, the density of |value| / scale; below, the mean rounding error of what falls into each bin, over {_heavy_words(measurements)}. "
                             "Bars: Eq. 2 of the paper, with a density constant inside the bin. Diamonds: exactly, for normal values. "
                             "Below zero the bin pulls toward zero.", pairs))
@@ -41,9 +42,9 @@ def measurement_sections(measurements: Measurements) -> str:
         text.append(section("SQNR before and after the transform", "The mean over all layers of a kind, in dB. To the right is better.", figure_html("arrows", arrow)))
     gain = figures.gain_map(measurements, names[:4])
     if gain:
-        text.append(section("Gain of the transform", "SQNR after RHT less SQNR without, in dB: blue gains, red loses.", f'<div class="scroll">{figure_html("gain", gain)}</div>'))
+        text.append(section("Gain of the transform", "SQNR after RHT less SQNR without, in dB: blue gains, red loses.", scroll(figure_html("gain", gain))))
     text.append(section("Figures", "B_eff is the exponential of the entropy of the codes' use over their number.", _table(measurements, names)))
-    return "".join(text)
+    return joined(text)
 
 
 def _heavy(measurements: Measurements) -> list:
@@ -56,10 +57,10 @@ def _heavy_words(measurements: Measurements) -> str:
     return "all matrices" if _heavy(measurements) is measurements.matrices else "linear_fc2's inputs of all layers"
 
 
-def _table(measurements: Measurements, names: list[str]) -> str:
+def _table(measurements: Measurements, names: list[str]) -> Markup:
     """Kind by kind: crest factor, and for each format SQNR and B_eff without and with the transform."""
-    head = "".join(f'<th scope="col" colspan="3">{html.escape(n)}</th>' for n in names)
-    sub = "<th>SQNR, dB</th><th>gain</th><th>B_eff</th>" * len(names)
+    head = ["", "", *(Cell(name, span=3) for name in names)]
+    sub = ["matrix", "crest", *["SQNR, dB", "gain", "B_eff"] * len(names)]
     rows = []
     for kind in figures.kinds_of(measurements):
         own = [m for m in measurements.matrices if m.kind == kind]
@@ -73,15 +74,14 @@ def _table(measurements: Measurements, names: list[str]) -> str:
             before, after = sum(a["sqnr_db"] for a, _ in pairs) / n, sum(b["sqnr_db"] for _, b in pairs) / n
             cells += [f"{before:.2f} → {after:.2f}", f"{after - before:+.2f}".replace("-", "\u2212"),
                       f"{sum(a['bucket_ratio'] for a, _ in pairs) / n:.2f} → {sum(b['bucket_ratio'] for _, b in pairs) / n:.2f}"]
-        rows.append(f'<tr><th scope="row">{html.escape(kind)}</th>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    return (f'<div class="scroll"><table><thead><tr><th></th><th></th>{head}</tr><tr><th>matrix</th><th>crest</th>{sub}</tr></thead>'
-            f'<tbody>{"".join(rows)}</tbody></table></div>')
+        rows.append([kind, *cells])
+    return table([head, sub], rows)
 
 
-def run_sections(series: list[Measurements]) -> str:
+def run_sections(series: list[Measurements]) -> Markup:
     """Of a run with analysis.jsonl: the last measurement, and how fc2's input changed over the steps."""
     if not series:
-        return ""
+        return Markup()
     last = series[-1]
     names = last.format_names()
     palette = figures.format_colours(names)
@@ -91,10 +91,10 @@ def run_sections(series: list[Measurements]) -> str:
         figure = figures.over_steps(series, names, palette, kind, key, title)
         if figure:
             parts.append(figure_html(f"steps-{key}", figure))
-    text = section(f"Operands at step {last.step}", "What the formats do to the operands of the linears before they are quantized.", "")
+    text = section(f"Operands at step {last.step}", "What the formats do to the operands of the linears before they are quantized.")
     text += measurement_sections(last)
     if parts:
-        text += section("Over the run", "Dotted: no transform. Solid: after RHT. The mean over all layers.", f'<div class="pair">{"".join(parts)}</div>')
+        text += section("Over the run", "Dotted: no transform. Solid: after RHT. The mean over all layers.", pair(parts))
     return text
 
 
@@ -105,7 +105,7 @@ def _tensors(document: dict):
     if measurements.skipped:
         notes.append(f"{len(measurements.skipped)} tensors are no float matrices and were left out, {measurements.skipped[0]} first.")
     if not measurements.matrices:
-        return facts, [*notes, "No matrix was measured."], ""
+        return facts, [*notes, "No matrix was measured."], Markup()
     return facts, notes, measurement_sections(measurements)
 
 
@@ -126,7 +126,7 @@ def _chain(document: dict):
     return facts, [], text + section("At the end", "Behind the last layer, and for the gradient at the first.", _chain_table(document))
 
 
-def _chain_table(document: dict) -> str:
+def _chain_table(document: dict) -> Markup:
     rows = []
     for recipe in document["recipes"]:
         if not recipe["stream"]:
@@ -135,10 +135,9 @@ def _chain_table(document: dict) -> str:
         coherent = [abs(entry[g]["coherence"]) for entry in recipe["linears"] for g in ("fprop", "dgrad", "wgrad")]
         cells = [f"{recipe['loss'] - document['loss_bf16']:+.4f}", f"{last['alpha']:.4f}", f"{recipe['linears'][-1]['fprop']['eta_product']:.4f}", f"{last['cosine']:.4f}",
                  f"{first['alpha']:.4f}", f"{recipe['linears'][0]['dgrad']['eta_product']:.4f}", f"{first['cosine']:.4f}", f"{sum(coherent) / len(coherent):.3f}", f"{max(coherent):.3f}"]
-        rows.append(f'<tr><th scope="row">{html.escape(recipe["name"])}</th>' + "".join(f"<td>{c}</td>".replace("-", "\u2212") for c in cells) + "</tr>")
-    return ('<div class="scroll"><table><thead><tr><th></th><th></th><th colspan="3">signal</th><th colspan="3">gradient</th><th colspan="2">|coherence|</th></tr>'
-            "<tr><th>recipe</th><th>loss − BF16</th><th>alpha</th><th>product</th><th>cosine</th><th>alpha</th><th>product</th><th>cosine</th><th>mean</th><th>largest</th></tr></thead>"
-            f'<tbody>{"".join(rows)}</tbody></table></div>')
+        rows.append([recipe["name"], *(cell.replace("-", "\u2212") for cell in cells)])
+    head = ["", "", Cell("signal", span=3), Cell("gradient", span=3), Cell("|coherence|", span=2)]
+    return table([head, ["recipe", "loss − BF16", *["alpha", "product", "cosine"] * 2, "mean", "largest"]], rows)
 
 
 # ---- theory ------------------------------------------------------------------------------------------------------
@@ -152,8 +151,8 @@ def _grid(document: dict):
     return facts, [], text
 
 
-def _decibel(figures: dict | None) -> str:
-    return f"{figures['sqnr_db']:.2f}" if figures else "–"
+def _decibel(figures: dict | None, digits: int = 2) -> str:
+    return f"{figures['sqnr_db']:.{digits}f}" if figures and figures["sqnr_db"] is not None else "–"
 
 
 def _sweep(document: dict):
@@ -162,10 +161,9 @@ def _sweep(document: dict):
     text = section("Rank and error", f"Grids in the order of their SQNR {document.get('ranked_by', 'before')} the transform, those listed; diamonds are named formats, the dotted line is the uniform grid 0 .. 7.",
                    figure_html("sweep", figures.sweep(document)))
     for name, entry in document["distributions"].items():
-        rows = "".join(f"<tr><td>{r['rank']}</td><td style='text-align:left'>{' '.join(f'{v:g}' for v in r['levels'])}</td><td>{r['figures']['sqnr_db']:.3f}</td>"
-                       f"<td>{_decibel(r.get('after_transform'))}</td>"
-                       f"<td>{r['figures']['alpha']:.5f}</td><td>{r['figures']['bucket_ratio']:.3f}</td><td>{html.escape(r['format'])}</td></tr>" for r in entry["ranked"][:20])
-        text += section(html.escape(name), f"The uniform grid has {entry['uniform']['sqnr_db']:.3f} dB, and {_decibel(entry.get('uniform_after_transform'))} dB after the transform.",
-                        '<div class="scroll"><table><thead><tr><th>rank</th><th style="text-align:left">levels</th><th>SQNR, dB</th><th>after RHT</th><th>alpha</th><th>B_eff</th><th>format</th></tr></thead>'
-                        f"<tbody>{rows}</tbody></table></div>")
+        rows = [[str(r["rank"]), Cell(" ".join(f"{v:g}" for v in r["levels"]), left=True), _decibel(r["figures"], 3), _decibel(r.get("after_transform")),
+                 f"{r['figures']['alpha']:.5f}", f"{r['figures']['bucket_ratio']:.3f}", r["format"]] for r in entry["ranked"][:20]]
+        head = ["rank", Cell("levels", left=True), "SQNR, dB", "after RHT", "alpha", "B_eff", "format"]
+        text += section(name, f"The uniform grid has {_decibel(entry['uniform'], 3)} dB, and {_decibel(entry.get('uniform_after_transform'))} dB after the transform.",
+                        table([head], rows, titles=False))
     return facts, [], text

@@ -1,20 +1,30 @@
 """`python -m ufp4 report`: one self-contained HTML page from a run folder or a compare folder."""
 
-import html
 from pathlib import Path
 from statistics import mean, median
 
+from markupsafe import Markup
+
 from ufp4 import InputError, figures
 from ufp4.analysis_report import run_sections, write_document_report
+from ufp4.checks import shown
 from ufp4.measurements import read_run_analysis
-from ufp4.page import figure_html, page, section, write_page
+from ufp4.page import Cell, details, figure_html, joined, page, pair, section, table, verdicts, write_page
 from ufp4.runs import Experiment, Run, load
 from ufp4.statistics import BASELINE, paired_percent, rows_of_runs, sem, verdict
 
 
 def write_report(path: Path, out: Path) -> Path:
     """Writes the page of a folder, or of a JSON document, and returns its path. Throws InputError for what cannot be read."""
-    if path.is_file():
+    try:
+        return _write(path, out)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # Each value by itself was what it must be: lists of different lengths, numbers whose squares overflow.
+        raise InputError(f"{path}: what it holds cannot be drawn together: {type(error).__name__}: {shown(str(error))}") from error
+
+
+def _write(path: Path, out: Path) -> Path:
+    if path.exists() and not path.is_dir():
         return write_document_report(path, out)
     experiment = load(path)
     if not any(run.steps for run in experiment.runs):
@@ -75,13 +85,13 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "\u2212")
 
 
-def _number(value: float | None, error: float | None = None, form: str = ".4f") -> str:
+def _number(value: float | None, error: float | None = None, form: str = ".4f") -> Cell:
     if value is None:
-        return "–"
-    return f"{value:{form}}" + (f' <span class="sem">± {error:{form.lstrip("+")}}</span>' if error is not None else "")
+        return Cell("–")
+    return Cell(f"{value:{form}}", f"± {error:{form.lstrip('+')}}" if error is not None else "")
 
 
-def _summary(experiment: Experiment, recipes: list[str], palette: dict) -> str:
+def _summary(experiment: Experiment, recipes: list[str], palette: dict) -> Markup:
     rows = rows_of_runs(experiment)
     given = {row["recipe"]: row for row in (experiment.comparison or {}).get("summary", [])}
     body = []
@@ -98,36 +108,25 @@ def _summary(experiment: Experiment, recipes: list[str], palette: dict) -> str:
         val_sem = row.get("val_loss_sem", sem(val))
         change = row.get("degradation_percent_mean", mean(percent) if percent else None)
         change_sem = row.get("degradation_percent_sem", sem(percent))
-        cells = [
+        skipped = sum(len(run.skipped) for run in experiment.runs if run.recipe == recipe)
+        body.append([
+            Cell(recipe, f"({skipped} steps skipped)" if skipped else "", palette[recipe]),
             str(len(own)), _number(mean(train) if train else None, sem(train)), _number(val_mean, val_sem),
             "baseline" if recipe == BASELINE else _number(change, change_sem, "+.3f"),
             f"{mean(rate):,.0f}" if rate else "–",
-        ]
-        skipped = sum(len(run.skipped) for run in experiment.runs if run.recipe == recipe)
-        mark = f' <span class="sem">({skipped} steps skipped)</span>' if skipped else ""
-        body.append(
-            f'<tr><th scope="row"><i style="background:{palette[recipe]}"></i>{html.escape(recipe)}{mark}</th>'
-            + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-        )
-    head = ("recipe", "seeds", "training loss", "validation loss", "against bf16, %", "tokens/s")
-    table = (
-        '<div class="scroll"><table><thead><tr>' + "".join(f'<th scope="col">{h}</th>' for h in head)
-        + f"</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
-    return table + _verdicts(rows, recipes)
+        ])
+    head = ["recipe", "seeds", "training loss", "validation loss", "against bf16, %", "tokens/s"]
+    return joined([table([head], body), _verdicts(rows, recipes)])
 
 
-def _verdicts(rows: list[dict], recipes: list[str]) -> str:
+def _verdicts(rows: list[dict], recipes: list[str]) -> Markup:
     items = []
     for i, recipe in enumerate(recipes):
         for other in recipes[:i]:
             percent = paired_percent(rows, recipe, other)
             if percent:
-                items.append(
-                    f"<li><b>{html.escape(recipe)}</b> against <b>{html.escape(other)}</b>: training loss "
-                    f"{_signed(mean(percent))} %, {verdict(percent)}</li>"
-                )
-    return f'<ul class="verdicts">{"".join(items)}</ul>' if items else ""
+                items.append({"recipe": recipe, "other": other, "change": _signed(mean(percent)), "verdict": verdict(percent)})
+    return verdicts(items)
 
 
 # ---- figures -----------------------------------------------------------------------------------------------------
@@ -137,7 +136,7 @@ def _entropy(run: Run) -> float | None:
     return float(rate) if isinstance(rate, (int, float)) and not isinstance(rate, bool) else None
 
 
-def _sections(experiment: Experiment, palette: dict) -> str:
+def _sections(experiment: Experiment, palette: dict) -> Markup:
     parts = []
     figure = figures.loss_curves(experiment, palette)
     if figure:
@@ -146,9 +145,9 @@ def _sections(experiment: Experiment, palette: dict) -> str:
                               "step as it was." + dashes, figure_html("loss", figure, True)))
     figure = figures.degradation(experiment, palette)
     if figure:
-        parts.append(section("Degradation against bf16", "(L − L<sub>bf16</sub>) / L<sub>bf16</sub> of the smoothed losses, "
+        parts.append(section("Degradation against bf16", Markup("(L − L<sub>bf16</sub>) / L<sub>bf16</sub> of the smoothed losses, "
                               "paired by seed: the same data in the same order from the same weights. The band is one standard "
-                              "error across seeds.", figure_html("degradation", figure)))
+                              "error across seeds."), figure_html("degradation", figure)))
     figure = figures.loss_curves(experiment, palette, _entropy)
     if figure:
         parts.append(section("Excess over the entropy rate", "The data's generator knows its own entropy: no model can "
@@ -156,25 +155,25 @@ def _sections(experiment: Experiment, palette: dict) -> str:
     figure = figures.validation(experiment, palette)
     if figure:
         parts.append(section("Validation loss", "On held-out text.", figure_html("validation", figure)))
-    pair = []
+    bars = []
     for key, title, scale, reduce, digits in (
         ("tokens_per_s", "tokens a second, median of the steps", 1, median, 0),
         ("memory_bytes", "peak memory, MiB", 1 / 2**20, max, 0),
     ):
         figure = figures.bars(experiment, palette, key, title, scale, reduce, digits)
         if figure:
-            pair.append(figure_html(key, figure))
-    if pair:
+            bars.append(figure_html(key, figure))
+    if bars:
         parts.append(section("Throughput and memory", "As this machine ran it, quantization emulated where it says so above.",
-                              f'<div class="pair">{"".join(pair)}</div>'))
+                             pair(bars)))
     for run in experiment.runs:
         measured = run.folder / "analysis.jsonl"
         if len(experiment.runs) == 1 and measured.exists():
             parts.append(run_sections(read_run_analysis(measured)))
-    return "".join(parts)
+    return joined(parts)
 
 
-def _details(experiment: Experiment) -> str:
+def _details(experiment: Experiment) -> Markup:
     """What all runs share, and what differs, from run.json."""
     flat = [_flatten(run.info) for run in experiment.runs]
     keys = list(dict.fromkeys(key for entry in flat for key in entry))
@@ -184,15 +183,13 @@ def _details(experiment: Experiment) -> str:
         (shared if all(value == values[0] for value in values) else differing).append(key)
 
     def rows(chosen, entry):
-        return "".join(f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(str(entry[k]))}</td></tr>"
-                       for k in chosen if k in entry)
+        return [(key, entry[key]) for key in chosen if key in entry]
 
-    text = f'<details><summary>Configuration and versions</summary><table class="keys">{rows(shared, flat[0])}</table></details>'
+    parts = [details("Configuration and versions", rows(shared, flat[0]))]
     for run, entry in zip(experiment.runs, flat, strict=True):
         if differing and len(flat) > 1:
-            text += (f"<details><summary>Of {html.escape(run.folder.name)} alone</summary>"
-                     f'<table class="keys">{rows(differing, entry)}</table></details>')
-    return text
+            parts.append(details(f"Of {run.folder.name} alone", rows(differing, entry)))
+    return joined(parts)
 
 
 def _flatten(value, prefix: str = "") -> dict[str, object]:

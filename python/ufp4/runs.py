@@ -3,11 +3,21 @@
 import json
 import math
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ufp4 import InputError
+from ufp4.checks import NUMBER, TEXT, WHOLE, check, maybe, shown
 
+# Files of a run are pages of text, its metrics a few hundred bytes a step.
+_MOST_BYTES = 1 << 30
+_MOST_LEVELS = 32
+_COMPARISON = {
+    "runs": [{"recipe": TEXT, "seed": WHOLE, "train_loss?": maybe(NUMBER), "val_loss?": maybe(NUMBER), "tokens_per_s?": maybe(NUMBER)}],
+    "summary": [{"recipe": TEXT, "val_loss_mean?": maybe(NUMBER), "val_loss_sem?": maybe(NUMBER),
+                 "degradation_percent_mean?": maybe(NUMBER), "degradation_percent_sem?": maybe(NUMBER)}],
+}
 STEP_KEYS = ("loss", "grad_norm", "lr", "tokens", "tokens_per_s", "tflops", "memory_bytes")
 
 
@@ -67,24 +77,13 @@ def _load_comparison(folder: Path) -> Experiment:
     order = {}
     path = folder / "compare.json"
     if path.exists():
-        experiment.comparison = _check_comparison(path, read_json(path))
+        experiment.comparison = read_json(path)
+        check(experiment.comparison, _COMPARISON, path)
         order = {row["recipe"]: i for i, row in enumerate(experiment.comparison["summary"])}
     else:
         experiment.notes.append("No compare.json yet: the comparison was interrupted. The table is of what has run.")
     experiment.runs.sort(key=lambda run: (order.get(run.recipe, len(order)), run.recipe, run.seed))
     return experiment
-
-
-def _check_comparison(path: Path, comparison: dict) -> dict:
-    for key, needed in (("runs", ("recipe", "seed")), ("summary", ("recipe",))):
-        rows = comparison.get(key)
-        if not isinstance(rows, list):
-            raise InputError(f"{path}: key '{key}' is missing or no list")
-        for i, row in enumerate(rows):
-            for name in needed:
-                if not isinstance(row, dict) or name not in row:
-                    raise InputError(f"{path}: {key}[{i}] has no '{name}'")
-    return comparison
 
 
 def read_run(folder: Path) -> Run:
@@ -93,11 +92,10 @@ def read_run(folder: Path) -> Run:
     name = recipe.get("name") if isinstance(recipe, dict) else recipe
     if not isinstance(name, str):
         raise InputError(f"{folder / 'run.json'}: key 'recipe' has no name")
+    check(info, {"seed?": WHOLE, "entropy_rate?": maybe(NUMBER)}, folder / "run.json")
     seed = info.get("seed", 0)
-    if not isinstance(seed, int):
-        raise InputError(f"{folder / 'run.json'}: key 'seed' is {seed!r}, expected a whole number")
     # The folder's seed is the place among the comparison's seeds.
-    match = re.search(r"-seed(\d+)$", folder.name)
+    match = re.search(r"-seed(\d{1,18})$", folder.name)
     run = Run(folder, name, int(match.group(1)) if match else seed, info)
     _read_metrics(folder / "metrics.jsonl", run)
     return run
@@ -107,7 +105,7 @@ def _read_metrics(path: Path, run: Run) -> None:
     if not path.exists():
         run.notes.append("no metrics.jsonl yet, no step was finished.")
         return
-    lines = _read_bytes(path).split(b"\n")
+    lines = read_bytes(path).split(b"\n")
     complete = lines.pop()  # what follows the last newline: nothing, or a line whose writing was interrupted
     if complete.strip():
         run.notes.append(f"the last line of metrics.jsonl (line {len(lines) + 1}) was cut and is left out.")
@@ -115,8 +113,8 @@ def _read_metrics(path: Path, run: Run) -> None:
         if not line.strip():
             continue
         try:
-            _add_record(run, json.loads(line))
-        except (ValueError, UnicodeDecodeError) as error:
+            _add_record(run, parse_json(line))
+        except ValueError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
     if not run.steps:
         run.notes.append("no step in metrics.jsonl yet.")
@@ -124,14 +122,14 @@ def _read_metrics(path: Path, run: Run) -> None:
 
 def _add_record(run: Run, record) -> None:
     """A step that comes twice was run again after a resume: the later line counts."""
-    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+    step = record.get("step") if isinstance(record, dict) else None
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 1 << 53:
         raise ValueError("expected a JSON object with a whole number 'step'")
-    step = record["step"]
     if "val_loss" in record:
         if _is_finite(record["val_loss"]):
             run.validation[step] = float(record["val_loss"])
     elif record.get("skipped"):
-        run.skipped[step] = str(record["skipped"])
+        run.skipped[step] = shown(record["skipped"])
         run.steps.pop(step, None)
     elif "loss" in record:
         run.steps[step] = {key: float(record[key]) for key in STEP_KEYS if _is_finite(record.get(key))}
@@ -143,24 +141,46 @@ def _is_finite(value) -> bool:
     if value is None:
         return False
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a number")
+        raise ValueError(f"{shown(value)} is not a number")
     return math.isfinite(value)
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Of a regular file: a pipe would wait for ever, a device may have no end."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path}: is not a regular file")
+        if status.st_size > _MOST_BYTES:
+            raise InputError(f"{path}: has {status.st_size} bytes, more than the {_MOST_BYTES} that such a file may have")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
 
 
+def parse_json(text: bytes):
+    """ValueError for what is no JSON, or is nested too deep."""
+    try:
+        # A whole number of any length is read as a number; Python's own of more than 4300 digits are refused.
+        return json.loads(text.decode(), parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except RecursionError:
+        raise ValueError("objects and lists are nested too deep") from None
+
+
 def read_json(path: Path) -> dict:
     try:
-        value = json.loads(_read_bytes(path).decode())
+        value = parse_json(read_bytes(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer) if isinstance(item, (dict, list))]
+    if level:
+        raise InputError(f"{path}: objects and lists are nested more than {_MOST_LEVELS} deep")
     return value

@@ -18,6 +18,10 @@ def write_events(folder: Path, out: Path) -> Path:
         points = [(step, f"train/{key}", run.steps[step][key]) for step in run.steps for key in STEP_KEYS if key in run.steps[step]]
         points += [(step, "validation/loss", loss) for step, loss in run.validation.items()]
         target = out / run.folder.name if len(experiment.runs) > 1 else out
+        # A run folder may come from elsewhere, with a link to a folder that is not its own.
+        for place in (out, target):
+            if place.is_symlink() and place.is_relative_to(folder):
+                raise InputError(f"{place}: is a link; name the folder of the event files with --out")
         # Event files only grow: those of an earlier export would show every point twice.
         for old in target.glob("events.out.tfevents.*"):
             old.unlink()
