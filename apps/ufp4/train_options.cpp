@@ -70,13 +70,17 @@ std::vector<Assignment> TrainOptions::assignments() const {
   const auto add = [&](const char* key, const char* option, const std::vector<std::string>& value) {
     if (!value.empty() && !value.front().empty()) list.push_back({key, value, option, false});
   };
+  // Each argument is one file, whose name may hold commas.
+  const auto add_files = [&](const char* key, const char* option, const std::vector<std::string>& files) {
+    if (!files.empty()) list.push_back({key, files, option, true});
+  };
   add("model.base", "--model", {model});
   if (!recipe.empty()) {
     const RecipeChoice choice = parse_recipe_choice(recipe, "--recipe");
     list.insert(list.end(), choice.assignments.begin(), choice.assignments.end());
   }
-  add("data.train", "--data", data);
-  add("data.val", "--val", val);
+  add_files("data.train", "--data", data);
+  add_files("data.val", "--val", val);
   add("train.steps", "--steps", {steps});
   add("train.device", "--device", {device});
   for (const std::string& text : set) list.push_back(parse_override(text, "--set"));

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "config/run_keys.h"
+#include "io/tensor_name.h"
 #include "numerics/near_name.h"
 #include "ufp4/error.h"
 #include "ufp4/format.h"
@@ -38,10 +39,12 @@ void assign(ModelConfig& model, std::string_view key, const Assignment& assignme
 }
 
 void assign(RunConfig& config, const Key<RunConfig>& key, const Assignment& assignment) {
-  const std::optional<Value> value = parse_value(key.domain, assignment.value);
+  // The items of an array are whole names, which may hold commas.
+  const bool whole_items = assignment.array && key.domain.kind == ValueKind::kList;
+  const std::optional<Value> value = whole_items ? Value(assignment.value) : parse_value(key.domain, assignment.value);
   if (value && in_range(key.domain, *value)) return key.write(config, *value);
-  throw InputError(assignment.where + ": " + std::string(key.name) + " is '" + joined(assignment.value, ", ") +
-                   "', expected " + expectation(key.domain));
+  throw InputError(assignment.where + ": " + std::string(key.name) + " is " +
+                   io::show_name(joined(assignment.value, ", ")) + ", expected " + expectation(key.domain));
 }
 
 // A base replaces the whole table; its other keys come after it whatever their order.

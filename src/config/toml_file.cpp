@@ -7,6 +7,7 @@
 #include "config/key.h"
 #include "config/toml_levels.h"
 #include "io/file.h"
+#include "io/tensor_name.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -15,12 +16,20 @@ namespace {
 // A configuration is a page of text; more is another file given by mistake.
 constexpr std::uint64_t kMaxConfigBytes = std::uint64_t{1} << 20;
 
+// Messages quote keys and values; neither has more in a configuration.
+constexpr std::size_t kMaxKeyBytes = 256;
+constexpr std::size_t kMaxValueBytes = 4096;  // the longest path
+
 std::string position(std::string_view source, const toml::source_position& at) {
   return std::string(source) + ":" + std::to_string(at.line);
 }
 
 std::string scalar_text(const toml::node& node, const std::string& key, const std::string& where) {
-  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* text = node.as_string()) {
+    if (text->get().size() <= kMaxValueBytes) return text->get();
+    throw InputError(where + ": the value of '" + key + "' has " + std::to_string(text->get().size()) +
+                     " bytes, expected at most " + std::to_string(kMaxValueBytes));
+  }
   if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
   if (const auto* real = node.as_floating_point()) return number_text(real->get());
   if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
@@ -33,6 +42,10 @@ void flatten(const toml::table& table, const std::string& prefix, std::string_vi
   for (const auto& [name, node] : table) {
     const std::string key = prefix + std::string(name.str());
     const std::string where = position(source, node.source().begin);
+    if (key.size() > kMaxKeyBytes) {
+      throw InputError(where + ": the key " + io::show_name(key) + " has " + std::to_string(key.size()) +
+                       " bytes, expected at most " + std::to_string(kMaxKeyBytes));
+    }
     if (const toml::table* inner = node.as_table()) {
       flatten(*inner, key + ".", source, out);
       continue;

@@ -189,6 +189,15 @@ def test_bad_input(program, folder, arguments, parts):
     assert not (folder / "run").exists()
 
 
+def test_the_name_of_a_file_may_hold_commas(program, folder):
+    for name in ("a,b.txt", "c,d.txt"):
+        (folder / name).write_text("words and more words " * 40)
+    rest = [argument for argument in MICRO if argument not in ("--data", "builtin")]
+    program.succeeds("train", *rest, "--data", folder / "a,b.txt", "--val", folder / "c,d.txt", "--steps", "1", "--out", folder / "run")
+    # What a run writes about itself names the same file.
+    program.succeeds("train", "--config", folder / "run/config.toml", "--out", folder / "again")
+
+
 def test_no_model(program, folder):
     message = program.fails(2, "train", "--data", "builtin", "--out", folder / "run")
     assert "--model" in message and "tiny" in message

@@ -80,6 +80,18 @@ TEST(RunConfig, SettingsThatFollowOthersAreResolved) {
   EXPECT_GT(config.optimizer.lr, 0);
 }
 
+TEST(RunConfig, ItemsOfAnArrayMayHoldCommas) {
+  std::vector<Assignment> list{{"model.base", {"tiny"}, "--model"}};
+  for (const Assignment& entry : parse_toml("[data]\ntrain = [\"a,b.txt\"]\nval = \"c.txt,d.txt\"\n", "t"))
+    list.push_back(entry);
+  const RunConfig config = make_run_config(list);
+  EXPECT_EQ(config.data.train, std::vector<std::string>{"a,b.txt"});
+  EXPECT_EQ(config.data.val, (std::vector<std::string>{"c.txt", "d.txt"}));
+  const RunConfig again = make_run_config(parse_toml(to_toml(config), "text"));
+  EXPECT_EQ(again.data.train, config.data.train);
+  EXPECT_FALSE(first_difference(config, again).has_value());
+}
+
 TEST(RunConfig, TomlReadsBackToTheSame) {
   const RunConfig config =
       make({"recipe.base=ufp4", "recipe.keep_bf16=layers.0.*,layers.1.*", "train.seed=9007199254740",

@@ -49,6 +49,15 @@ TEST(TomlFile, NestingBeyondTheLimitIsRefusedBeforeItIsParsed) {
   }
 }
 
+TEST(TomlFile, KeysAndValuesThatMessagesQuoteAreBounded) {
+  const std::string x(100'000, 'x');
+  for (const std::string& text : {x + " = 1", "a = \"" + x + "\"", "[" + x + "]\na = 1", "a = [\"" + x + "\"]"}) {
+    const std::string message = message_of<InputError>([&] { parse_toml(text, "t"); });
+    EXPECT_NE(message.find(" bytes, expected at most "), std::string::npos) << message.substr(0, 200);
+    EXPECT_LT(message.size(), 300U);
+  }
+}
+
 TEST(TomlFile, WhatOnlyLooksNestedIsRead) {
   const std::string brackets = repeat("[{a.", 100);
   const auto list = parse_toml("a = \"" + brackets + "\"\nb = '" + brackets + "'\nc = \"\"\"\\\"" + brackets +
