@@ -287,7 +287,7 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
       };
     });
   }
-  SafetensorsWriter writer(job.out, std::move(outputs), quantize_metadata(job.spec));
+  SafetensorsWriter writer(job.out, std::move(outputs), quantize_metadata(job.spec, job.place));
   for (const Operand& operand : operands) {  // one without elements has no tile that would write it
     const float none = job.spec.format->has_outer_scale() ? 0.0F : 1.0F;
     if (operand.shape.rows * operand.shape.columns == 0) {

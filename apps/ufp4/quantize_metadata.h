@@ -8,6 +8,6 @@ namespace ufp4::app {
 
 // Every choice that a bit of the tensors depends on, as the options of `ufp4 quantize` spell it; docs/formats.md lists
 // the keys.
-io::Metadata quantize_metadata(const QuantizeSpec& spec);
+io::Metadata quantize_metadata(const OperandSpec& spec, const Place& place);
 
 }  // namespace ufp4::app
