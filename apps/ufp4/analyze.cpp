@@ -20,6 +20,7 @@
 #include "io/safetensors_folder.h"
 #include "io/tensor_name.h"
 #include "progress.h"
+#include "say.h"
 #include "ufp4/error.h"
 #include "verbs.h"
 #include "whole_number.h"
@@ -61,11 +62,17 @@ std::filesystem::path newest_in(const std::filesystem::path& checkpoints) {
 std::vector<std::filesystem::path> files_of(const std::filesystem::path& input) {
   std::error_code error;
   if (!std::filesystem::is_directory(input, error)) return {input};
-  if (std::filesystem::exists(input / "model.safetensors", error)) return {input / "model.safetensors"};
+  if (std::filesystem::exists(input / "model.safetensors", error)) {
+    // A model of another program has neither of these beside it.
+    const bool checkpoint = std::filesystem::exists(input / io::kCheckpointManifest, error) ||
+                            std::filesystem::exists(input / "optimizer.safetensors", error);
+    if (checkpoint) io::verify_checkpoint(input);
+    return {input / "model.safetensors"};
+  }
   if (std::filesystem::is_directory(input / "checkpoints", error)) return files_of(newest_in(input / "checkpoints"));
   io::SafetensorsFolder folder = io::list_safetensors(input);
   for (const std::filesystem::path& companion : folder.companions) {
-    fmt::print(stderr, "ufp4: left out '{}': a companion file of macOS, which holds no tensors\n", companion.string());
+    say(fmt::format("ufp4: left out '{}': a companion file of macOS, which holds no tensors\n", companion.string()));
   }
   return std::move(folder.files);
 }
@@ -165,7 +172,7 @@ void analyze_files(const Options& options) {
       }
     };
     const auto left_out = [&](const std::string& what) {
-      fmt::print(stderr, "ufp4: skipped {}; F32, F16 and BF16 tensors of 2 dimensions and more are measured\n", what);
+      say(fmt::format("ufp4: skipped {}; F32, F16 and BF16 tensors of 2 dimensions and more are measured\n", what));
       if (json) skipped.push_back(what);
     };
     analysis::analyze_file(file, analysis, {measured, left_out});

@@ -3,12 +3,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "analysis/json.h"
 #include "analyze.h"
 #include "config/run_config.h"
+#include "say.h"
 #include "train/checkpoint_analysis.h"
 
 namespace ufp4::app {
@@ -17,10 +17,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 BatchSettings settings_of(const CheckpointRun& run) {
-  const auto log = [](const std::string& message) {
-    fmt::print(stderr, "ufp4: {}\n", message);
-    std::fflush(stderr);
-  };
+  const auto log = [](const std::string& message) { say(fmt::format("ufp4: {}\n", message)); };
   return {run.checkpoint, run.data, run.sequences, run.threads, run.device, log};
 }
 

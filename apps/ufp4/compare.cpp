@@ -2,12 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <exception>
 #include <memory>
 
 #include "compare_table.h"
 #include "io/file.h"
 #include "train_log.h"
 #include "train_options.h"
+#include "train_signals.h"
 #include "train_threads.h"
 #include "ufp4/error.h"
 #include "verbs.h"
@@ -35,11 +37,19 @@ void run(const Options& options) {
     log.start(config, contestant.label + " seed " + std::to_string(seed));
     log.info(fmt::format("run {} of {}", index + 1, count));
   };
-  const Comparison comparison = compare(contestants, options.seeds, assignments, options.out, events, stop_on_signal());
-  if (!comparison.finished) {
-    throw RunError(fmt::format("stopped after {} of {} runs; the same command continues", comparison.runs.size(),
-                               contestants.size() * static_cast<std::size_t>(options.seeds)));
-  }
+  const Comparison comparison = [&] {
+    try {
+      Comparison all = compare(contestants, options.seeds, assignments, options.out, events, stopped_by_signal());
+      if (!all.finished) {
+        throw RunError(fmt::format("stopped after {} of {} runs; the same command continues", all.runs.size(),
+                                   contestants.size() * static_cast<std::size_t>(options.seeds)));
+      }
+      return all;
+    } catch (const std::exception& error) {
+      log.error_in_file(error.what());
+      throw;
+    }
+  }();
   const std::string file = options.out + "/compare.json";
   if (options.json) {
     fmt::print("{}", io::read_text_file(file));
@@ -68,7 +78,8 @@ void add_compare(CLI::App& program) {
       "  ufp4 compare --model tiny --recipes bf16,e2m1,ufp4 --steps 300 --data builtin --out runs/demo\n"
       "  ufp4 compare --model 10m --recipes bf16,ufp4,ufp4:dgrad.hadamard=0 --seeds 3 --steps 2000 \\\n"
       "      --data books.jsonl.zst --out runs/ablation\n"
-      "Ctrl-C and SIGTERM save a checkpoint first; the same command then continues. Runs that are done are kept.");
+      "Ctrl-C, SIGTERM and SIGHUP save a checkpoint first; the same command then continues. Runs that are done are "
+      "kept.");
   verb->callback([options] { run(*options); });
 }
 

@@ -1,15 +1,21 @@
 // The program: finds the verb, runs it, and turns what it throws into a message and an exit code.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "io/file.h"
 #include "numerics/near_name.h"
 #include "ufp4/error.h"
 #include "verbs.h"
@@ -97,15 +103,27 @@ int run(int argc, char** argv) {
   return kDone;
 }
 
+// Takes the numbers of standard input, output and error where they are closed. Else the next file that is opened would
+// have one of them, and messages would be written into it. Reading and writing still fail, as they do when closed.
+void occupy_standard_descriptors() {
+  for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(number, F_GETFD) >= 0 || errno != EBADF) continue;
+    ::open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY);  // gets the lowest number that is free
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  occupy_standard_descriptors();
   // A file-size limit is then an error of the write that names the file, as a full disk is.
   std::signal(SIGXFSZ, SIG_IGN);
   try {
     return run(argc, argv);
   } catch (const ufp4::InputError& error) {
     return report(kWrongUsage, error.what());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(ufp4::io::path_is_wrong(error.code()) ? kWrongUsage : kFailed, error.what());
   } catch (const std::bad_alloc&) {
     return report(kFailed, "out of memory");
   } catch (const std::exception& error) {

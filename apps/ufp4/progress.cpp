@@ -3,8 +3,9 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <utility>
+
+#include "say.h"
 
 namespace ufp4::app {
 
@@ -16,7 +17,7 @@ Progress::Progress(std::string what, std::uint64_t total)
       next_(start_ + std::chrono::seconds(terminal_ ? 1 : 10)) {}
 
 Progress::~Progress() {
-  if (line_open_) fmt::print(stderr, "\r\x1b[K");
+  if (line_open_) say("\r\x1b[K");
 }
 
 void Progress::show(std::uint64_t done) {
@@ -30,12 +31,11 @@ void Progress::show(std::uint64_t done) {
                                        100.0 * static_cast<double>(done) / static_cast<double>(total_),
                                        static_cast<double>(total_) / 1e9, rate / 1e9, left);
   if (terminal_) {
-    fmt::print(stderr, "\r\x1b[K{}", line);
+    say("\r\x1b[K" + line);
     line_open_ = true;
   } else {
-    fmt::print(stderr, "{}\n", line);
+    say(line + "\n");
   }
-  std::fflush(stderr);
 }
 
 }  // namespace ufp4::app

@@ -15,6 +15,7 @@
 #include "format_names.h"
 #include "numerics/near_name.h"
 #include "quantize_file.h"
+#include "say.h"
 #include "ufp4/error.h"
 #include "verbs.h"
 #include "whole_number.h"
@@ -115,14 +116,14 @@ void run(const Options& options) {
   job.threads = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
 
   if (!job.backend->has_kernels(*job.spec.format)) {
-    fmt::print(stderr, "ufp4: backend {} has no kernels for {}: the reference quantizes it, which is slow\n",
-               job.backend->name(), job.spec.format->name);
+    say(fmt::format("ufp4: backend {} has no kernels for {}: the reference quantizes it, which is slow\n",
+                    job.backend->name(), job.spec.format->name));
   }
   const auto start = std::chrono::steady_clock::now();
   const QuantizeFileResult result = quantize_file(job);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (const std::string& skipped : result.skipped) {
-    fmt::print(stderr, "ufp4: skipped {}; only 2-D tensors of F32, F16 and BF16 are quantized\n", skipped);
+    say(fmt::format("ufp4: skipped {}; only 2-D tensors of F32, F16 and BF16 are quantized\n", skipped));
   }
   fmt::print("{}: {} tensor{} in {} by backend {}, {:.1f} MB read in {:.2f} s\n", options.out, result.tensors,
              result.tensors == 1 ? "" : "s", options.format, job.backend->name(),

@@ -2,11 +2,13 @@
 
 #include <fmt/core.h>
 
+#include <exception>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "train_log.h"
 #include "train_options.h"
+#include "train_signals.h"
 #include "train_threads.h"
 #include "ufp4/error.h"
 #include "verbs.h"
@@ -23,6 +25,18 @@ nlohmann::ordered_json or_null(const std::optional<double>& value) {
   return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
 }
 
+TrainResult train_logged(const RunConfig& config, const std::string& folder, TrainLog& log) try {
+  TrainResult result = train(config, folder, log.events(), stopped_by_signal());
+  if (!result.finished) {
+    throw RunError(
+        fmt::format("stopped at step {} of {}; the same command continues", result.step, config.train.steps));
+  }
+  return result;
+} catch (const std::exception& error) {
+  log.error_in_file(error.what());
+  throw;
+}
+
 void run(const Options& options) {
   sleep_at_barriers();
   std::vector<Assignment> assignments = with_default_recipe(options.assignments());
@@ -33,11 +47,7 @@ void run(const Options& options) {
   TrainLog log;
   log.start(config, "");
   log.info(describe_recipe(assignments, config.recipe));
-  const TrainResult result = train(config, options.out, log.events(), stop_on_signal());
-  if (!result.finished) {
-    throw RunError(
-        fmt::format("stopped at step {} of {}; the same command continues", result.step, config.train.steps));
-  }
+  const TrainResult result = train_logged(config, options.out, log);
   if (options.json) {
     const nlohmann::ordered_json json{{"out", options.out},
                                       {"steps", result.step},
@@ -73,7 +83,7 @@ void add_train(CLI::App& program) {
   verb->footer(
       "Example:\n"
       "  ufp4 train --model tiny --recipe ufp4 --data builtin --steps 300 --out runs/first\n"
-      "Ctrl-C and SIGTERM save a checkpoint first; the same command then continues.");
+      "Ctrl-C, SIGTERM and SIGHUP save a checkpoint first; the same command then continues.");
   verb->callback([options] { run(*options); });
 }
 

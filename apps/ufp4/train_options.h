@@ -1,8 +1,7 @@
-// What the verbs train and compare share: their options, the log of a run, and how a signal ends it.
+// What the verbs train and compare share: their options.
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <atomic>
 #include <string>
 #include <vector>
 
@@ -21,8 +20,5 @@ struct TrainOptions {
   void add_to(CLI::App& verb);
   std::vector<Assignment> assignments() const;
 };
-
-// From here on SIGINT and SIGTERM set this flag; another one more than a second later ends the program as usual.
-const std::atomic<bool>& stop_on_signal();
 
 }  // namespace ufp4::app

@@ -1,5 +1,6 @@
 """One self-contained HTML page. Every string gets into it through a template that escapes it."""
 
+import fcntl
 import json
 import os
 import re
@@ -25,14 +26,17 @@ def write_page(text: str, out: Path) -> Path:
         raise InputError(f"--out {out}: is a folder, expected the name of a file")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} does not exist")
+    # A name that nobody can have put a link at. The next start of the run removes one that is left and not locked.
     descriptor, temporary = tempfile.mkstemp(dir=out.parent, prefix=".ufp4-", suffix=".tmp")
     try:
         with open(descriptor, "w", encoding="utf-8", errors="replace") as file:  # JSON may hold half of a surrogate pair
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(text)
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(temporary, 0o666 & ~mask)  # mkstemp lets nobody else read it
-        os.replace(temporary, out)
+            file.flush()
+            os.replace(temporary, out)
     except BaseException:
         os.unlink(temporary)
         raise

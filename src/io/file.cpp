@@ -1,14 +1,16 @@
 #include "io/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
+#include <array>
 #include <cerrno>
-#include <cstring>
+#include <cstdio>
 #include <system_error>
 #include <utility>
 
@@ -19,13 +21,92 @@ namespace {
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
-// Whether the error says that the path itself is wrong, rather than that something failed underway.
-bool path_is_wrong(int error) {
-  return error == ENOENT || error == ENOTDIR || error == EACCES || error == EPERM || error == EISDIR ||
-         error == ENAMETOOLONG || error == ELOOP;
+constexpr std::string_view kTemporaryPrefix = ".ufp4-";
+constexpr std::string_view kTemporarySuffix = ".tmp";
+
+// In the same folder, for rename() does not cross file systems; short, for names have a limit; drawn at random, for
+// process numbers come again.
+std::filesystem::path temporary_beside(const std::filesystem::path& target) {
+  std::uint64_t number = 0;
+  if (::getrandom(&number, sizeof number, 0) != sizeof number) throw RunError("the system gives no random numbers");
+  std::array<char, 17> digits{};
+  std::snprintf(digits.data(), digits.size(), "%016llx", static_cast<unsigned long long>(number));
+  return target.parent_path() / (std::string(kTemporaryPrefix) + digits.data() + std::string(kTemporarySuffix));
 }
 
 }  // namespace
+
+bool path_is_wrong(const std::error_code& error) {
+  constexpr std::array kWrong{std::errc::no_such_file_or_directory,
+                              std::errc::not_a_directory,
+                              std::errc::permission_denied,
+                              std::errc::operation_not_permitted,
+                              std::errc::is_a_directory,
+                              std::errc::file_exists,
+                              std::errc::filename_too_long,
+                              std::errc::too_many_symbolic_link_levels,
+                              std::errc::read_only_file_system};
+  return std::any_of(kWrong.begin(), kWrong.end(), [&](std::errc wrong) { return error == wrong; });
+}
+
+void throw_file_error(const char* action, const std::filesystem::path& path, const std::error_code& error) {
+  const std::string message = std::string("cannot ") + action + " '" + path.string() + "': " + error.message();
+  if (path_is_wrong(error)) throw InputError(message);
+  throw RunError(message);
+}
+
+void throw_file_error(const std::filesystem::filesystem_error& error) {
+  throw_file_error("use", error.path1(), error.code());
+}
+
+bool exists_at(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto status = std::filesystem::symlink_status(path, error);
+  if (status.type() == std::filesystem::file_type::not_found) return false;
+  if (error) throw_file_error("use", path, error);
+  return true;
+}
+
+void check_type(const std::filesystem::path& path, std::filesystem::file_type type, const char* expected) {
+  using std::filesystem::file_type;
+  if (!exists_at(path)) return;
+  const file_type found = std::filesystem::symlink_status(path).type();
+  if (found == type) return;
+  const char* const what = found == file_type::symlink     ? "a symbolic link"
+                           : found == file_type::directory ? "a folder"
+                           : found == file_type::regular   ? "a file"
+                                                           : "no regular file";
+  throw InputError(path.string() + " is " + what + ", expected " + expected +
+                   " or nothing; move it away, or choose another folder");
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;  // a folder may be writable and not readable
+  const int result = ::fsync(descriptor);
+  const int error = errno;
+  ::close(descriptor);
+  if (result != 0 && error != EINVAL) {  // EINVAL: the file system has no such thing
+    throw_file_error("make durable", folder, std::error_code(error, std::generic_category()));
+  }
+}
+
+std::vector<std::filesystem::path> make_folder(const std::filesystem::path& folder) {
+  if (folder.empty()) throw InputError("the name of the folder is empty, expected one");
+  std::error_code error;
+  std::filesystem::path part;
+  std::vector<std::filesystem::path> made;
+  for (const std::filesystem::path& name : folder) {
+    part /= name;
+    if (std::filesystem::is_directory(part, error)) continue;
+    if (std::filesystem::create_directory(part, error)) {
+      made.push_back(part);
+      sync_folder(part.parent_path());
+    }
+    if (error) throw_file_error("make the folder", part, error);
+  }
+  return made;
+}
 
 MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
   const auto refuse = [this](const std::string& why) {
@@ -82,9 +163,12 @@ void MappedFile::check_unchanged() const {
   }
 }
 
-AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)) {
+AtomicFile::AtomicFile(std::filesystem::path target, Links links) : target_(std::move(target)) {
   std::error_code error;
   if (std::filesystem::is_symlink(target_, error)) {
+    if (links == Links::kRefuse) {
+      throw InputError("cannot write '" + target_.string() + "': it is a symbolic link, expected a file or nothing");
+    }
     const auto real = std::filesystem::weakly_canonical(target_, error);
     if (!error) target_ = real;
   }
@@ -95,12 +179,13 @@ AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)
   }
   if (!target_.has_filename()) throw InputError("cannot write '" + target_.string() + "': it names no file");
 
-  // In the same folder, for rename() does not cross file systems; short, for names have a limit.
-  static std::atomic<unsigned> counter{0};
-  const std::string name = ".ufp4-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".tmp";
-  temporary_ = target_.parent_path() / name;
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  do {
+    temporary_ = temporary_beside(target_);
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (descriptor_ < 0 && errno == EEXIST);
   if (descriptor_ < 0) fail("write", errno);
+  // Tells remove_left_temporaries() that the file is being written. Not all file systems have locks.
+  ::flock(descriptor_, LOCK_EX | LOCK_NB);
 }
 
 AtomicFile::~AtomicFile() {
@@ -111,9 +196,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::fail(const char* action, int error) const {
-  const std::string message = std::string("cannot ") + action + " '" + target_.string() + "': " + reason(error);
-  if (path_is_wrong(error)) throw InputError(message);
-  throw RunError(message);
+  throw_file_error(action, target_, std::error_code(error, std::generic_category()));
 }
 
 void AtomicFile::reserve(std::uint64_t size) {
@@ -142,25 +225,33 @@ void AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) fail("write", errno);
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("replace", errno);
   ::close(std::exchange(descriptor_, -1));
-
-  const auto folder = target_.has_parent_path() ? target_.parent_path() : std::filesystem::path(".");
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return;  // a folder may be writable and not readable
-  const int result = ::fsync(descriptor);
-  const int error = errno;
-  ::close(descriptor);
-  if (result != 0 && error != EINVAL) fail("make durable", error);  // EINVAL: the file system has no such thing
+  sync_folder(target_.parent_path());
 }
 
-void atomic_write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  AtomicFile file(path);
+void atomic_write_file(const std::filesystem::path& path, std::span<const std::byte> bytes, Links links) {
+  AtomicFile file(path, links);
   file.reserve(bytes.size());
   file.write_at(0, bytes);
   file.commit();
 }
 
-void atomic_write_file(const std::filesystem::path& path, std::string_view text) {
-  atomic_write_file(path, std::as_bytes(std::span(text)));
+void atomic_write_file(const std::filesystem::path& path, std::string_view text, Links links) {
+  atomic_write_file(path, std::as_bytes(std::span(text)), links);
+}
+
+bool is_temporary_name(std::string_view name) {
+  return name.starts_with(kTemporaryPrefix) && name.ends_with(kTemporarySuffix);
+}
+
+void remove_left_temporaries(const std::filesystem::path& folder) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (!is_temporary_name(entry.path().filename().string())) continue;
+    const int descriptor = ::open(entry.path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (descriptor < 0) continue;
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) ::unlink(entry.path().c_str());
+    ::close(descriptor);
+  }
 }
 
 std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes) {

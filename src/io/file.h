@@ -10,8 +10,32 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <vector>
 
 namespace ufp4::io {
+
+// Whether the error says that the path itself is wrong (missing, not allowed, too long), rather than that something
+// failed underway.
+bool path_is_wrong(const std::error_code& error);
+
+// "cannot ACTION 'PATH': REASON", an InputError where the path is wrong, else a RunError.
+[[noreturn]] void throw_file_error(const char* action, const std::filesystem::path& path, const std::error_code& error);
+// The same for what std::filesystem threw.
+[[noreturn]] void throw_file_error(const std::filesystem::filesystem_error& error);
+
+// Makes the folder and those above it that are missing, durably. Gives those that were made, the deepest last.
+std::vector<std::filesystem::path> make_folder(const std::filesystem::path& folder);
+
+// Whether there is something, be it a link to nothing. Throws as throw_file_error() where that cannot be told.
+bool exists_at(const std::filesystem::path& path);
+
+// Throws InputError if something is at `path` that is not of the type (symbolic links are not followed). `expected` is
+// for the message: "a file of the run".
+void check_type(const std::filesystem::path& path, std::filesystem::file_type type, const char* expected);
+
+// What is done where a file to be written is a symbolic link.
+enum class Links : std::uint8_t { kFollow, kRefuse };
 
 // A whole regular file, mapped for reading. An empty file gives an empty span. Movable.
 class MappedFile {
@@ -42,11 +66,11 @@ class MappedFile {
 };
 
 // A file that replaces `target` when commit() succeeds. Until then the bytes stand in a temporary file in the same
-// folder; without commit() the temporary is removed and the target stays as it was. A target that is a symbolic link is
-// followed; one that exists and is no regular file is refused.
+// folder, made under a name that nothing had; without commit() it is removed and the target stays as it was. A target
+// that exists and is no regular file is refused.
 class AtomicFile {
  public:
-  explicit AtomicFile(std::filesystem::path target);
+  explicit AtomicFile(std::filesystem::path target, Links links = Links::kFollow);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -69,8 +93,18 @@ class AtomicFile {
 };
 
 // Replaces `path` by `bytes`, as AtomicFile does.
-void atomic_write_file(const std::filesystem::path& path, std::span<const std::byte> bytes);
-void atomic_write_file(const std::filesystem::path& path, std::string_view text);
+void atomic_write_file(const std::filesystem::path& path, std::span<const std::byte> bytes,
+                       Links links = Links::kFollow);
+void atomic_write_file(const std::filesystem::path& path, std::string_view text, Links links = Links::kFollow);
+
+// Whether AtomicFile calls its temporary files so.
+bool is_temporary_name(std::string_view name);
+
+// Removes the temporary files that killed processes left in `folder`. Files that are being written stay.
+void remove_left_temporaries(const std::filesystem::path& folder);
+
+// Syncs the entries of a folder to the disk. Does nothing where the file system cannot.
+void sync_folder(const std::filesystem::path& folder);
 
 // The text of a file. Throws InputError if it is larger than `max_bytes` or not UTF-8 (with line and byte offset).
 std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes = std::uint64_t{1} << 30);

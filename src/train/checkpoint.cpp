@@ -2,36 +2,18 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstring>
 
 #include "io/checkpoint_folders.h"
-#include "io/checksum.h"
 #include "io/file.h"
 #include "io/safetensors.h"
-#include "io/tensor_name.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::array<const char*, 4> kFiles{"config.toml", "model.safetensors", "optimizer.safetensors", "state.json"};
-constexpr const char* kManifest = "manifest.json";
-
-void sync_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;
-  const int error = errno;
-  if (descriptor >= 0) ::close(descriptor);
-  if (!synced) throw RunError(folder.string() + ": cannot be synced to the disk: " + std::strerror(error));
-}
 
 void save_tensors(const fs::path& file, const NamedTensors& tensors) {
   std::vector<io::TensorSpec> specs;
@@ -44,40 +26,7 @@ void save_tensors(const fs::path& file, const NamedTensors& tensors) {
   writer.commit();
 }
 
-FileFacts describe_file(const fs::path& file) {
-  return {static_cast<std::int64_t>(fs::file_size(file)), io::checksum_of_file(file)};
-}
-
-Manifest make_manifest(const fs::path& checkpoint) {
-  Manifest files;
-  for (const char* name : kFiles) files[name] = describe_file(checkpoint / name);
-  return files;
-}
-
-std::string text_of(const FileFacts& facts) {
-  return std::to_string(facts.bytes) + " bytes of xxh128 " + io::show_name(facts.xxh128);
-}
-
 }  // namespace
-
-void verify_checkpoint(const fs::path& checkpoint) {
-  const fs::path manifest_path = checkpoint / kManifest;
-  const Manifest manifest = parse_manifest(io::MappedFile(manifest_path).text(), manifest_path.string());
-  for (const char* name : kFiles) {
-    const fs::path file = checkpoint / name;
-    if (!fs::is_regular_file(file)) throw InputError(file.string() + " is missing");
-    const FileFacts found = describe_file(file);
-    const auto expected = manifest.find(name);
-    if (expected == manifest.end() || found != expected->second) {
-      throw InputError(file.string() + " is damaged: found " + text_of(found) + ", " + manifest_path.string() +
-                       " says " + (expected == manifest.end() ? "nothing of it" : text_of(expected->second)));
-    }
-  }
-  if (manifest.size() != kFiles.size()) {
-    throw InputError(manifest_path.string() + " is not a manifest of this version: it names " +
-                     std::to_string(manifest.size()) + " files, expected " + std::to_string(kFiles.size()));
-  }
-}
 
 RunState read_state(const fs::path& checkpoint) {
   const fs::path file = checkpoint / "state.json";
@@ -103,17 +52,22 @@ void load_tensors(const fs::path& file, const NamedTensors& tensors) {
   }
 }
 
-CheckpointStore::CheckpointStore(fs::path folder, std::int64_t keep) : folder_(std::move(folder)), keep_(keep) {
-  fs::create_directories(folder_);
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
-    if (entry.path().filename().string().starts_with("." + std::string(io::kCheckpointPrefix)))
-      fs::remove_all(entry.path());
-  }
+CheckpointStore::CheckpointStore(fs::path folder, std::int64_t keep, Check check)
+    : folder_(std::move(folder)), keep_(keep), check_(std::move(check)) {}
+
+std::vector<std::int64_t> CheckpointStore::steps() const {
+  return io::exists_at(folder_) ? io::checkpoint_steps(folder_) : std::vector<std::int64_t>();
 }
 
-std::vector<std::int64_t> CheckpointStore::steps() const { return io::checkpoint_steps(folder_); }
-
 fs::path CheckpointStore::path_of(std::int64_t step) const { return io::checkpoint_path(folder_, step); }
+
+void CheckpointStore::remove_remains() const {
+  if (!io::exists_at(folder_)) return;
+  const std::string hidden = "." + std::string(io::kCheckpointPrefix);
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+    if (entry.path().filename().string().starts_with(hidden)) fs::remove_all(entry.path());
+  }
+}
 
 // Hidden first, so that a removal that is cut short leaves nothing that looks like a checkpoint.
 void CheckpointStore::remove(const fs::path& checkpoint) const {
@@ -123,54 +77,131 @@ void CheckpointStore::remove(const fs::path& checkpoint) const {
   fs::remove_all(hidden);
 }
 
+// Its state, once it is proved to be whole, called as its step, and of this run. Throws InputError, or what the file
+// system says.
+RunState CheckpointStore::examine(std::int64_t step) const {
+  const fs::path checkpoint = path_of(step);
+  io::verify_checkpoint(checkpoint);
+  RunState state = read_state(checkpoint);
+  if (state.step != step) {
+    throw InputError(checkpoint.string() + " is of step " + std::to_string(state.step) + ", expected " +
+                     std::to_string(step) + " as its name says");
+  }
+  if (check_) check_(checkpoint, state);
+  return state;
+}
+
+bool CheckpointStore::is_proved(std::int64_t step) {
+  if (proved_.contains(step)) return true;
+  if (refused_.contains(step)) return false;
+  try {
+    examine(step);
+    proved_.insert(step);
+    return true;
+  } catch (const InputError&) {
+    return false;
+  } catch (const fs::filesystem_error&) {
+    return false;
+  }
+}
+
+// For the checkpoint of a step whose name is taken. What was refused is good for nothing here if it is damaged, but may
+// be all that another run has.
+void CheckpointStore::make_room(std::int64_t step) const {
+  const fs::path taken = path_of(step);
+  if (!io::exists_at(taken)) return;
+  bool damaged = false;
+  if (fs::symlink_status(taken).type() == fs::file_type::directory && !proved_.contains(step)) {
+    try {
+      io::verify_checkpoint(taken);
+    } catch (const InputError&) {
+      damaged = true;
+    }
+  }
+  if (damaged || proved_.contains(step)) return remove(taken);
+  const std::string name = "refused-" + taken.filename().string();
+  fs::path aside = folder_ / name;
+  for (int number = 2; io::exists_at(aside); ++number) aside = folder_ / (name + "-" + std::to_string(number));
+  fs::rename(taken, aside);
+}
+
+void CheckpointStore::remove_old(std::int64_t newest) {
+  std::int64_t kept = 1;
+  std::vector<std::int64_t> all = steps();
+  std::reverse(all.begin(), all.end());
+  for (const std::int64_t step : all) {
+    if (step == newest || !is_proved(step) || kept++ < keep_) continue;
+    remove(path_of(step));
+    proved_.erase(step);
+  }
+}
+
 void CheckpointStore::save(const RunState& state, const std::string& config_toml, const NamedTensors& weights,
                            const NamedTensors& optimizer) {
   const fs::path target = path_of(state.step);
   const fs::path temporary = folder_ / ("." + target.filename().string() + ".new");
   try {
+    io::make_folder(folder_);
     fs::remove_all(temporary);
-    fs::create_directory(temporary);
-    io::atomic_write_file(temporary / "config.toml", config_toml);
+    io::make_folder(temporary);
+    io::atomic_write_file(temporary / "config.toml", config_toml, io::Links::kRefuse);
     save_tensors(temporary / "model.safetensors", weights);
     save_tensors(temporary / "optimizer.safetensors", optimizer);
-    io::atomic_write_file(temporary / "state.json", state_text(state));
-    io::atomic_write_file(temporary / kManifest, manifest_text(make_manifest(temporary)));
-    sync_folder(temporary);
-    if (fs::exists(target)) remove(target);  // a damaged one that was passed over
+    io::atomic_write_file(temporary / "state.json", state_text(state), io::Links::kRefuse);
+    io::atomic_write_file(temporary / io::kCheckpointManifest, io::checkpoint_manifest(temporary), io::Links::kRefuse);
+    io::sync_folder(temporary);
+    make_room(state.step);
     fs::rename(temporary, target);
-    sync_folder(folder_);
+    io::sync_folder(folder_);
   } catch (const std::exception& error) {
     std::error_code ignored;
     fs::remove_all(temporary, ignored);
-    const std::vector<std::int64_t> good = steps();
-    throw RunError("saving the checkpoint of step " + std::to_string(state.step) + " failed: " + error.what() +
-                   (good.empty() ? "; there is no earlier one" : "; the last one is " + path_of(good.back()).string()));
+    throw RunError(
+        "saving the checkpoint of step " + std::to_string(state.step) + " failed: " + error.what() +
+        (proved_.empty() ? "; there is no earlier one" : "; the last one is " + path_of(*proved_.rbegin()).string()));
   }
-  const std::vector<std::int64_t> all = steps();
-  for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < all.size(); ++i) remove(path_of(all[i]));
+  proved_.insert(state.step);
+  refused_.erase(state.step);
+  remove_old(state.step);
 }
 
 std::optional<RunState> CheckpointStore::load_newest(const NamedTensors& weights, const NamedTensors& optimizer,
-                                                     const std::function<void(const std::string&)>& warn) const {
+                                                     const Warn& warn,
+                                                     const std::function<void(const RunState&)>& adopt) {
+  const auto tell = [&](const std::string& message) {
+    if (warn) warn(message);
+  };
   std::vector<std::int64_t> all = steps();
+  if (io::exists_at(folder_)) {
+    for (const fs::path& stray : io::stray_checkpoints(folder_)) {
+      tell(stray.string() + " is passed over: a checkpoint is a folder called as " + path_of(123).filename().string());
+    }
+  }
   std::reverse(all.begin(), all.end());
+  std::string newest;  // why it was refused
+  const auto refuse = [&](std::int64_t step, const std::exception& error) {
+    refused_.insert(step);
+    if (newest.empty()) newest = error.what();
+    tell("checkpoint refused: " + std::string(error.what()));
+  };
   for (const std::int64_t step : all) {
     const fs::path checkpoint = path_of(step);
     try {
-      verify_checkpoint(checkpoint);
-      RunState state = read_state(checkpoint);
+      RunState state = examine(step);
       load_tensors(checkpoint / "model.safetensors", weights);
       load_tensors(checkpoint / "optimizer.safetensors", optimizer);
+      if (adopt) adopt(state);
+      proved_.insert(step);
       return state;
     } catch (const InputError& error) {
-      warn("checkpoint refused: " + std::string(error.what()));
+      refuse(step, error);
     } catch (const fs::filesystem_error& error) {
-      warn("checkpoint refused: " + std::string(error.what()));
+      refuse(step, error);
     }
   }
   if (all.empty()) return std::nullopt;
   throw InputError(folder_.string() + ": none of the " + std::to_string(all.size()) +
-                   " checkpoints is whole; remove the folder to start anew");
+                   " checkpoints can be used; of the newest: " + newest + "; move the folder away to start anew");
 }
 
 }  // namespace ufp4

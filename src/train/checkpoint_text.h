@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
+
+#include "io/checkpoint_manifest.h"
 
 namespace ufp4 {
 
@@ -23,19 +24,9 @@ std::string state_text(const RunState& state);
 // Throws InputError that starts with `where`, for any text that is no state.
 RunState parse_state(std::string_view text, std::string_view where);
 
-struct FileFacts {
-  std::int64_t bytes = 0;
-  std::string xxh128;
-
-  bool operator==(const FileFacts&) const = default;
-};
-
-// The files of a checkpoint by name.
-using Manifest = std::map<std::string, FileFacts>;
-
-std::string manifest_text(const Manifest& manifest);
-
-// Throws InputError that starts with `where`, for any text that is no manifest of this version.
-Manifest parse_manifest(std::string_view text, std::string_view where);
+using io::FileFacts;
+using io::Manifest;
+using io::manifest_text;
+using io::parse_manifest;
 
 }  // namespace ufp4

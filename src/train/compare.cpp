@@ -8,6 +8,7 @@
 #include <set>
 
 #include "io/file.h"
+#include "io/held_folder.h"
 #include "train/device.h"
 #include "ufp4/error.h"
 
@@ -61,7 +62,33 @@ void write_comparison(const std::filesystem::path& file, const Comparison& compa
                        {"degradation_percent_mean", or_null(s.degradation_percent.mean)},
                        {"degradation_percent_sem", or_null(s.degradation_percent.sem)}});
   }
-  io::atomic_write_file(file, Json{{"runs", runs}, {"summary", summary}}.dump(1) + "\n");
+  io::atomic_write_file(file, Json{{"runs", runs}, {"summary", summary}}.dump(1) + "\n", io::Links::kRefuse);
+}
+
+constexpr const char* kComparison = "compare.json";
+constexpr const char* kRuns = "runs";
+
+std::string run_name(const Contestant& contestant, std::int64_t seed) {
+  return contestant.folder + "-seed" + std::to_string(seed);
+}
+
+// Throws InputError for what would stop a comparison after its first runs.
+void check_comparison_folder(const std::filesystem::path& folder, const std::vector<std::string>& runs) {
+  if (folder.empty()) throw InputError("the name of the comparison's folder is empty, expected one (--out DIR)");
+  if (io::exists_at(folder) && !std::filesystem::is_directory(folder)) {
+    throw InputError(folder.string() + " is a file, expected a folder for the comparison");
+  }
+  constexpr std::size_t kLongestName = 255;
+  for (const std::string& run : runs) {
+    if (run.size() <= kLongestName) continue;
+    throw InputError("--recipes: the folder of a run would be called '" + run.substr(0, 40) + "..', a name of " +
+                     std::to_string(run.size()) + " bytes, too long by " + std::to_string(run.size() - kLongestName) +
+                     "; give it a short recipe.name in a TOML file");
+  }
+  using std::filesystem::file_type;
+  io::check_type(folder / kComparison, file_type::regular, "a file of the comparison");
+  io::check_type(folder / kRuns, file_type::directory, "a folder of the comparison");
+  for (const std::string& run : runs) io::check_type(folder / kRuns / run, file_type::directory, "a folder of a run");
 }
 
 }  // namespace
@@ -119,7 +146,8 @@ std::vector<RecipeSummary> summarize(const std::vector<ComparedRun>& runs) {
 }
 
 Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seeds, const std::vector<Assignment>& base,
-                   const std::filesystem::path& folder, const CompareEvents& events, const std::atomic<bool>& stop) {
+                   const std::filesystem::path& folder, const CompareEvents& events,
+                   const std::atomic<bool>& stop) try {
   // Everything is checked before the first run starts.
   const auto config_of = [&](const Contestant& contestant, std::int64_t k) {
     std::vector<Assignment> assignments = base;
@@ -141,6 +169,14 @@ Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seed
   const DeviceChoice choice = choose_device(device, "train.device", model, recipes);
   if (events.train.info && !choice.note.empty()) events.train.info(choice.note);
 
+  std::vector<std::string> names;
+  for (const Contestant& contestant : contestants) {
+    for (std::int64_t k = 0; k < seeds; ++k) names.push_back(run_name(contestant, config_of(contestant, k).train.seed));
+  }
+  check_comparison_folder(folder, names);
+  const io::HeldFolder held(folder);
+  io::remove_left_temporaries(folder);
+
   // Seed after seed, so that an early look has all recipes.
   Comparison comparison;
   const std::size_t count = contestants.size() * static_cast<std::size_t>(seeds);
@@ -151,8 +187,7 @@ Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seed
       config.train.device = choice.kind();
       const std::int64_t seed = config.train.seed;
       if (events.run) events.run(contestant, seed, index++, count);
-      const std::string name = contestant.folder + "-seed" + std::to_string(seed);
-      const TrainResult result = train(config, folder / "runs" / name, events.train, stop);
+      const TrainResult result = train(config, folder / kRuns / run_name(contestant, seed), events.train, stop);
       if (!result.finished) return comparison;
       comparison.runs.push_back({contestant.label, seed, result});
     }
@@ -167,8 +202,10 @@ Comparison compare(const std::vector<Contestant>& contestants, std::int64_t seed
   });
   comparison.summary = summarize(comparison.runs);
   comparison.finished = true;
-  write_comparison(folder / "compare.json", comparison);
+  write_comparison(folder / kComparison, comparison);
   return comparison;
+} catch (const std::filesystem::filesystem_error& error) {
+  io::throw_file_error(error);
 }
 
 }  // namespace ufp4

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "data/dataset.h"
+#include "io/checkpoint_folders.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
 #include "ufp4/error.h"
@@ -28,8 +29,8 @@ std::string hint_at_runs(const fs::path& path) {
 fs::path checkpoint_folder(const fs::path& path) {
   if (fs::exists(path / "model.safetensors")) return path;
   if (fs::is_directory(path / "checkpoints")) {
-    const CheckpointStore store(path / "checkpoints", 1);
-    if (const std::vector<std::int64_t> steps = store.steps(); !steps.empty()) return store.path_of(steps.back());
+    const std::vector<std::int64_t> steps = io::checkpoint_steps(path / "checkpoints");
+    if (!steps.empty()) return io::checkpoint_path(path / "checkpoints", steps.back());
   }
   throw InputError("'" + path.string() +
                    "' is no checkpoint (no model.safetensors in it) and no run folder with one (no checkpoints/)" +
@@ -40,7 +41,7 @@ fs::path checkpoint_folder(const fs::path& path) {
 
 LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings, std::span<const Recipe> recipes)
     : device_(at::kCPU), folder_(checkpoint_folder(settings.checkpoint)) {
-  verify_checkpoint(folder_);
+  io::verify_checkpoint(folder_);
   config_ = make_run_config(read_toml(folder_ / "config.toml"));
   const DeviceChoice choice = choose_device(settings.device, "--device", config_.model, recipes);
   device_ = choice.device;

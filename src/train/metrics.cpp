@@ -13,7 +13,35 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kSkipReason = "non-finite loss or gradient";
 
+// Throws what the library throws for an object that is no line of ours.
+void add_line(const Json& line, MetricsHistory& history) {
+  const std::int64_t step = line.at("step");
+  if (line.contains("val_loss")) {
+    // JSON knows no number that is not finite: such a loss stands as null, and is no result.
+    if (!line["val_loss"].is_null()) history.validations.push_back({step, line["val_loss"]});
+  } else if (line.contains("skipped")) {
+    history.steps.push_back({.step = step, .lr = line.at("lr"), .tokens = line.at("tokens"), .skipped = true});
+  } else {
+    history.steps.push_back({step, line.at("loss"), line.at("grad_norm"), line.at("lr"), line.at("tokens"),
+                             line.at("tokens_per_s"), line.at("tflops"), line.value("mfu", 0.0),
+                             line.at("memory_bytes"), line.value("requantized", std::int64_t{0})});
+  }
+}
+
+bool is_metrics_line(const Json& line) {
+  MetricsHistory history;
+  try {
+    add_line(line, history);
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
 }  // namespace
+
+MetricsWriter::MetricsWriter(const std::filesystem::path& path, std::int64_t step)
+    : lines_(path, step, is_metrics_line) {}
 
 void MetricsWriter::write(const StepMetrics& m) {
   if (m.skipped) {
@@ -44,17 +72,7 @@ MetricsHistory read_metrics(const std::filesystem::path& path) {
   for (int number = 1; begin < text.size(); ++number) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
     try {
-      const Json line = Json::parse(text.substr(begin, end - begin));
-      const std::int64_t step = line.at("step");
-      if (line.contains("val_loss")) {
-        history.validations.push_back({step, line["val_loss"]});
-      } else if (line.contains("skipped")) {
-        history.steps.push_back({.step = step, .lr = line.at("lr"), .tokens = line.at("tokens"), .skipped = true});
-      } else {
-        history.steps.push_back({step, line.at("loss"), line.at("grad_norm"), line.at("lr"), line.at("tokens"),
-                                 line.at("tokens_per_s"), line.at("tflops"), line.value("mfu", 0.0),
-                                 line.at("memory_bytes"), line.value("requantized", std::int64_t{0})});
-      }
+      add_line(Json::parse(text.substr(begin, end - begin)), history);
     } catch (const Json::exception& error) {
       throw InputError(path.string() + ":" + std::to_string(number) + ": not a line of metrics: " + error.what());
     }

@@ -34,11 +34,13 @@ struct Validation {
 // Appends to a metrics.jsonl. Throws RunError if a line cannot be written.
 class MetricsWriter {
  public:
-  // Continues after `step` (train/json_lines.h).
-  MetricsWriter(const std::filesystem::path& path, std::int64_t step) : lines_(path, step) {}
+  // Continues after `step` (train/json_lines.h). Lines that read_metrics() would refuse are dropped.
+  MetricsWriter(const std::filesystem::path& path, std::int64_t step);
 
   void write(const StepMetrics& metrics);
   void write(const Validation& validation);
+  // What was written survives a power cut.
+  void sync() { lines_.sync(); }
 
  private:
   JsonLines lines_;

@@ -11,7 +11,9 @@
 #include <thread>
 
 #include "data/dataset.h"
+#include "io/checksum.h"
 #include "io/file.h"
+#include "io/held_folder.h"
 #include "model/transformer.h"
 #include "torch/phase.h"
 #include "torch/products.h"
@@ -62,6 +64,34 @@ NamedTensors named_tensors(const std::vector<NamedParameter>& parameters) {
   return tensors;
 }
 
+// What is known of the text whatever its files are called.
+DataIdentity identity_of(const Dataset& data) {
+  std::string sums;
+  std::vector<std::int32_t> sequence(static_cast<std::size_t>(data.sequence_length()) + 1);
+  for (std::int64_t i = 0; i < data.val_sequences(); ++i) {
+    data.val_sequence(i, sequence);
+    sums += io::checksum(std::as_bytes(std::span(sequence)));
+  }
+  return {std::to_string(data.fingerprint()), io::checksum(std::as_bytes(std::span(sums)))};
+}
+
+// Blocks of wgrad run along the tokens of a micro-batch. One whose tokens do not fill its last block cuts the blocks
+// elsewhere than one large batch does.
+std::optional<std::string> warning_of_cut_blocks(const RunConfig& config) {
+  const std::int64_t tokens = config.train.micro_batch * config.model.context;
+  if (config.train.micro_batch == config.train.batch) return std::nullopt;
+  const GemmRecipe& wgrad = config.recipe[Gemm::kWgrad];
+  std::int64_t run = wgrad.quantized() ? wgrad.hadamard : 0;
+  for (const OperandRecipe& operand : wgrad.operand) {
+    if (operand.quantized()) run = std::max<std::int64_t>({run, operand.block, operand.format->block});
+  }
+  if (run == 0 || tokens % run == 0) return std::nullopt;
+  return "a micro-batch has " + std::to_string(tokens) + " tokens, no multiple of " + std::to_string(run) +
+         ": the blocks of wgrad are cut elsewhere than in a batch at once, and its results differ (train.micro_batch "
+         "is " +
+         std::to_string(config.train.micro_batch) + ", model.context " + std::to_string(config.model.context) + ")";
+}
+
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -96,20 +126,28 @@ class Run {
         optimizer_(model_.parameters(), config.optimizer),
         windows_(make_windows(config, model_, device)),
         training_step_(config, device, model_, optimizer_, windows_ ? &*windows_ : nullptr),
-        checkpoints_(folder / "checkpoints", config.train.keep_checkpoints) {
+        checkpoints_(folder / "checkpoints", config.train.keep_checkpoints,
+                     [this](const std::filesystem::path& checkpoint, const RunState& state) {
+                       check_same_run(checkpoint, state);
+                     }) {
     if (windows_) frozen_windows_ = windows_->frozen();
-    if (auto state = checkpoints_.load_newest(weights_, training_state(), events.warning)) resume(std::move(*state));
+    auto state = checkpoints_.load_newest(weights_, training_state(), events.warning,
+                                          [this](const RunState& found) { data_.restore(found.data); });
+    if (state) resume(std::move(*state));
   }
 
   TrainResult go(const std::atomic<bool>& stop) {
-    MetricsWriter metrics(folder_ / "metrics.jsonl", state_.step);
+    checkpoints_.remove_remains();
+    const bool had_metrics = std::filesystem::exists(folder_ / "metrics.jsonl");
+    metrics_.emplace(folder_ / "metrics.jsonl", state_.step);
+    tell_of_lost_metrics(had_metrics);
     start_analysis();
     while (state_.step < config_.train.steps && !stop) {
       const StepMetrics step = train_step();
-      metrics.write(step);
+      metrics_->write(step);
       if (events_.step) events_.step(step);
       guard_against_divergence(step);
-      if (due(config_.train.eval_every)) validate(metrics);
+      if (due(config_.train.eval_every)) validate();
       if (due(config_.train.checkpoint_every) || stop) save();
     }
     if (saved_step_ != state_.step) save();
@@ -135,12 +173,34 @@ class Run {
             .products = std::make_shared<const ChosenProducts>(products)};
   }
 
+  // A whole checkpoint may have been put here from elsewhere.
+  void check_same_run(const std::filesystem::path& checkpoint, const RunState& state) const {
+    const RunConfig found = make_run_config(read_toml(checkpoint / "config.toml"));
+    if (const auto difference = difference_of_runs(found, config_)) {
+      throw InputError(checkpoint.string() + " is of another run: " + difference->key + " is '" + difference->found +
+                       "' there and '" + difference->expected + "' here");
+    }
+    if (const std::string own = std::to_string(data_.fingerprint()); state.data_fingerprint != own) {
+      throw InputError(checkpoint.string() + " was trained on other data: its fingerprint is " +
+                       state.data_fingerprint + " there and " + own + " here");
+    }
+  }
+
+  void tell_of_lost_metrics(bool had_metrics) const {
+    if (state_.step == 0 || !events_.warning) return;
+    const std::filesystem::path file = folder_ / "metrics.jsonl";
+    const auto lines = static_cast<std::int64_t>(read_metrics(file).steps.size());
+    if (lines >= state_.step) return;
+    events_.warning(file.string() + (had_metrics ? " has lines of " + std::to_string(lines) : " is gone with those") +
+                    " of the " + std::to_string(state_.step) +
+                    " steps done; the rest of them is lost, weights and coming losses are not touched");
+  }
+
   void resume(RunState state) {
     if (state.step > config_.train.steps) {
       throw InputError(folder_.string() + ": the run is at step " + std::to_string(state.step) + ", train.steps is " +
-                       std::to_string(config_.train.steps));
+                       std::to_string(config_.train.steps) + "; give at least as many");
     }
-    data_.restore(state.data);
     state_ = std::move(state);
     saved_step_ = state_.step;
     if (events_.info) events_.info("continues after step " + std::to_string(state_.step));
@@ -214,7 +274,7 @@ class Run {
                    ") or lengthen schedule.warmup");
   }
 
-  void validate(MetricsWriter& metrics) {
+  void validate() {
     const std::int64_t count = data_.val_sequences();
     if (count == 0) return;
     const Phase phase("validation");
@@ -232,12 +292,15 @@ class Run {
       sum += loss.to(at::kDouble) * static_cast<double>(sequences);
     }
     const Validation validation{state_.step, sum.cpu().const_data_ptr<double>()[0] / static_cast<double>(count)};
-    metrics.write(validation);
+    metrics_->write(validation);
     if (events_.validation) events_.validation(validation);
   }
 
   void save() {
     const Phase phase("checkpoint");
+    // Else a power cut could leave a checkpoint without the lines before it.
+    metrics_->sync();
+    if (analysis_) analysis_->sync();
     state_.data = data_.state();
     state_.data_fingerprint = std::to_string(data_.fingerprint());
     checkpoints_.save(state_, to_toml(config_), weights_, training_state());
@@ -278,10 +341,28 @@ class Run {
   TrainingStep training_step_;
   CheckpointStore checkpoints_;
   RunState state_;
+  std::optional<MetricsWriter> metrics_;
   std::optional<JsonLines> analysis_;
   std::optional<OperandAnalysis> operands_;
   std::int64_t saved_step_ = -1;
 };
+
+// The result of a run that needs no more steps.
+std::optional<TrainResult> finished(const RunConfig& config, const std::filesystem::path& folder, const Warn& warn) {
+  auto done = read_result(folder, warn);
+  return done && done->step == config.train.steps ? done : std::nullopt;
+}
+
+// Of a process that was killed at the very end of its run.
+void remove_what_is_left(const std::filesystem::path& folder) {
+  if (!io::exists_at(folder / io::kLockName)) return;
+  try {
+    const io::HeldFolder held(folder);
+    io::remove_left_temporaries(folder);
+  } catch (const InputError&) {
+    return;  // it is ending just now
+  }
+}
 
 }  // namespace
 
@@ -295,10 +376,22 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   const std::unique_ptr<Dataset> data = Dataset::open(data_config(config));
   check_vocabulary(config, *data);
   check_memory(config, device);
-  check_run_folder(folder, config);
-  if (auto done = read_result(folder); done && done->step == config.train.steps) {
+  const DataIdentity identity = identity_of(*data);
+  // Nothing there changes before all is known to be right; once the folder is held no other process changes it.
+  check_run_folder(folder, config, identity);
+  if (const auto done = finished(config, folder, {})) {
     if (events.info) events.info(folder.string() + " is done already");
+    remove_what_is_left(folder);
     return *done;
+  }
+  const io::HeldFolder held(folder);
+  check_run_folder(folder, config, identity);
+  if (const auto done = finished(config, folder, events.warning)) return *done;
+  io::remove_left_temporaries(folder);
+  if (events.folder) events.folder(folder);
+  if (events.warning && !held.locked()) {
+    events.warning(folder.string() +
+                   " is on a file system without locks: see to it that no other process trains there");
   }
   const int threads = config.train.threads > 0 ? static_cast<int>(config.train.threads)
                                                : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
@@ -313,8 +406,8 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
                        peak_bf16_tflops(accelerator),
                        products.description,
                        std::string(default_backend().name()),
-                       data->entropy_rate()};
-  write_run_folder(folder, config, facts);
+                       data->entropy_rate(),
+                       identity};
   if (events.info) {
     events.info("recipe " + config.recipe.name + ", model " + config.model.name + " with " +
                 std::to_string(parameter_count(config.model)) + " parameters on " + facts.device +
@@ -325,15 +418,17 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
     events.info("MFU is the share of " + number_text(*facts.peak_tflops) +
                 " TFLOP/s, the dense BF16 peak that the maker states for this device");
   }
+  if (const auto warning = warning_of_cut_blocks(config); warning && events.warning) events.warning(*warning);
   begin_peak_memory(device);
   Run run(config, device, products, facts.peak_tflops, *data, folder, events);
+  write_run_folder(folder, config, facts);
   TrainResult result = run.go(stop);
   if (result.finished) write_result(folder, result);
   return result;
 } catch (const c10::Error& error) {
   throw_plain(error, ways_to_less_memory(config, config.train.device == DeviceKind::kCpu ? at::kCPU : at::kCUDA));
 } catch (const std::filesystem::filesystem_error& error) {
-  throw RunError(error.what());
+  io::throw_file_error(error);
 }
 
 }  // namespace ufp4

@@ -123,6 +123,82 @@ TEST_F(FileTest, RefusesTargetsThatCannotBe) {
   EXPECT_EQ(write_error(slash), "cannot write '" + slash + "': it names no file");
 }
 
+TEST_F(FileTest, ALinkIsNotFollowedWhereItMustNot) {
+  const auto victim = folder_.write("victim", "mine");
+  const auto link = folder_ / "link";
+  std::filesystem::create_symlink(victim, link);
+  EXPECT_EQ(message_of<InputError>([&] { atomic_write_file(link, "new", Links::kRefuse); }),
+            "cannot write '" + link.string() + "': it is a symbolic link, expected a file or nothing");
+  EXPECT_EQ(read_text_file(victim), "mine");
+}
+
+// Numbers of processes come again, in a container even those of the last start.
+TEST_F(FileTest, ALeftTemporaryFileStopsNobody) {
+  for (int i = 0; i < 1000; ++i) {
+    folder_.write(".ufp4-" + std::to_string(::getpid()) + "-" + std::to_string(i) + ".tmp", "left");
+  }
+  atomic_write_file(folder_ / "f", "text");
+  EXPECT_EQ(read_text_file(folder_ / "f"), "text");
+  remove_left_temporaries(folder_.path());
+  EXPECT_EQ(folder_.entries(), 1);
+}
+
+TEST_F(FileTest, OnlyTemporaryFilesThatNobodyWritesAreRemoved) {
+  folder_.write(".ufp4-0123.tmp", "left");
+  folder_.write(".ufp4-notes", "other");
+  std::filesystem::create_symlink(folder_ / ".ufp4-notes", folder_ / ".ufp4-link.tmp");
+  {
+    AtomicFile writing(folder_ / "f");
+    writing.write_at(0, std::as_bytes(std::span("half", 4)));
+    remove_left_temporaries(folder_.path());
+    EXPECT_FALSE(std::filesystem::exists(folder_ / ".ufp4-0123.tmp"));
+    writing.commit();
+  }
+  EXPECT_EQ(read_text_file(folder_ / "f"), "half");
+  EXPECT_EQ(read_text_file(folder_ / ".ufp4-notes"), "other");
+}
+
+TEST_F(FileTest, MakesFolders) {
+  EXPECT_EQ(make_folder(folder_ / "a" / "b"),
+            (std::vector<std::filesystem::path>{folder_ / "a", std::filesystem::path(folder_ / "a") / "b"}));
+  EXPECT_TRUE(make_folder(folder_ / "a").empty());
+  EXPECT_NE(message_of<InputError>([&] { make_folder(folder_ / std::string(300, 'x')); }).find("too long"),
+            std::string::npos);
+  const auto file = folder_.write("file", "x");
+  EXPECT_NE(message_of<InputError>([&] { make_folder(file); }).find("File exists"), std::string::npos);
+  EXPECT_NE(message_of<InputError>([&] { make_folder(file / "below"); }).find("file"), std::string::npos);
+  EXPECT_NE(message_of<InputError>([&] { make_folder(""); }).find("empty"), std::string::npos);
+}
+
+TEST(FileErrors, AFullDiskIsNoWrongPath) {
+  const auto thrown = [](std::errc error) {
+    try {
+      throw_file_error("write", "f", std::make_error_code(error));
+    } catch (const InputError&) {
+      return std::string("input");
+    } catch (const RunError&) {
+      return std::string("run");
+    }
+  };
+  EXPECT_EQ(thrown(std::errc::no_space_on_device), "run");
+  EXPECT_EQ(thrown(std::errc::io_error), "run");
+  EXPECT_EQ(thrown(std::errc::filename_too_long), "input");
+  EXPECT_EQ(thrown(std::errc::read_only_file_system), "input");
+}
+
+TEST_F(FileTest, TypesAreThoseOfTheEntriesThemselves) {
+  using std::filesystem::file_type;
+  const auto file = folder_.write("file", "x");
+  std::filesystem::create_symlink(file, folder_ / "link");
+  check_type(file, file_type::regular, "a file");
+  check_type(folder_ / "nothing", file_type::regular, "a file");
+  const auto message = [&](const char* name, file_type type) {
+    return message_of<InputError>([&] { check_type(folder_ / name, type, "one of these"); });
+  };
+  EXPECT_NE(message("link", file_type::regular).find("is a symbolic link, expected one of these"), std::string::npos);
+  EXPECT_NE(message("file", file_type::directory).find("is a file"), std::string::npos);
+}
+
 // A limit on the size of files stands for a full disk: both make a write fail half way.
 class FullDisk : public FileTest {
  protected:

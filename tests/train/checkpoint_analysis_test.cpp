@@ -1,8 +1,10 @@
 #include "train/checkpoint_analysis.h"
 
 #include <gtest/gtest.h>
-#include <filesystem>
 
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "gpu_usable.h"
@@ -95,6 +97,27 @@ TEST_F(CheckpointAnalysis, OperandsAreThoseOfBothPasses) {
   EXPECT_EQ(names.size(), 48u);
   EXPECT_EQ(names.front(), "layers.0.linear_qkv fprop.w");
   EXPECT_EQ(names.back().substr(0, 25), "layers.0.linear_qkv wgrad");
+}
+
+// A run in progress has a save under way.
+TEST_F(CheckpointAnalysis, ReadingARunChangesNothingInIt) {
+  namespace fs = std::filesystem;
+  const fs::path run = *folder_ / "run";
+  const fs::path saving = run / "checkpoints" / ".step-00000012.new";
+  fs::create_directory(saving);
+  std::ofstream(saving / "model.safetensors") << "half";
+  std::ofstream(run / ".ufp4-0123.tmp") << "half";
+  const auto listing = [&] {
+    std::map<std::string, fs::file_time_type> files;
+    for (const auto& entry : fs::recursive_directory_iterator(run)) files[entry.path()] = entry.last_write_time();
+    return files;
+  };
+  const auto before = listing();
+  analyze_operands(settings(), {}, [](const OperandReport&) {});
+  measure_chain(settings(), {});
+  EXPECT_EQ(listing(), before);
+  fs::remove_all(saving);
+  fs::remove(run / ".ufp4-0123.tmp");
 }
 
 TEST_F(CheckpointAnalysis, WhatCannotBeUsedIsNamed) {

@@ -7,6 +7,7 @@
 
 #include <fstream>
 
+#include "io/checkpoint_folders.h"
 #include "io/checksum.h"
 #include "io/temporary_folder.h"
 #include "ufp4/error.h"
@@ -42,7 +43,7 @@ struct Loaded {
   std::vector<std::string> warnings;
 };
 
-Loaded load(const CheckpointStore& store) {
+Loaded load(CheckpointStore& store) {
   Loaded loaded;
   const NamedTensors weights = tensors("w", -1);
   const NamedTensors moments = tensors("m", -1);
@@ -83,7 +84,7 @@ TEST_P(DamageTest, IsRefusedByNameAndTheLastGoodOneIsUsed) {
   save(store, 1);
   save(store, 2);
   flip_byte(store.path_of(2) / GetParam());
-  EXPECT_THROW(verify_checkpoint(store.path_of(2)), InputError);
+  EXPECT_THROW(io::verify_checkpoint(store.path_of(2)), InputError);
   const Loaded loaded = load(store);
   ASSERT_TRUE(loaded.state);
   EXPECT_EQ(loaded.state->step, 1);
@@ -115,7 +116,7 @@ TEST(Checkpoint, EveryByteOfTheManifestIsChecked) {
     std::string damaged = text;
     damaged[i] = static_cast<char>(damaged[i] ^ 1);
     std::ofstream(manifest) << damaged;
-    EXPECT_THROW(verify_checkpoint(store.path_of(1)), InputError) << i;
+    EXPECT_THROW(io::verify_checkpoint(store.path_of(1)), InputError) << i;
   }
 }
 
@@ -126,7 +127,7 @@ TEST(Checkpoint, CutAndMissingFilesAreRefused) {
   fs::resize_file(store.path_of(1) / "model.safetensors", 20);
   EXPECT_THROW(load(store), InputError);  // none is whole
   fs::remove(store.path_of(1) / "model.safetensors");
-  EXPECT_THROW(verify_checkpoint(store.path_of(1)), InputError);
+  EXPECT_THROW(io::verify_checkpoint(store.path_of(1)), InputError);
 }
 
 // Copying or printing this many levels would need more stack than there is.
@@ -154,7 +155,7 @@ TEST(Checkpoint, DeepNestingIsDamageLikeAnyOther) {
     manifest[name] = {static_cast<std::int64_t>(fs::file_size(file)), io::checksum_of_file(file)};
   }
   std::ofstream(store.path_of(2) / "manifest.json") << manifest_text(manifest);
-  verify_checkpoint(store.path_of(2));
+  io::verify_checkpoint(store.path_of(2));
   loaded = load(store);
   ASSERT_TRUE(loaded.state);
   EXPECT_EQ(loaded.state->step, 1);
@@ -165,8 +166,124 @@ TEST(Checkpoint, RemainsOfAKilledSaveAreRemoved) {
   const TemporaryFolder folder;
   fs::create_directories(folder / ".step-00000009.new");
   CheckpointStore store(folder.path(), 3);
+  store.remove_remains();
   EXPECT_FALSE(fs::exists(folder / ".step-00000009.new"));
   EXPECT_TRUE(store.steps().empty());
+}
+
+// The newest is damaged, and the run goes on from the one before.
+TEST(Checkpoint, ADamagedOneTakesNoGoodOnesPlace) {
+  for (const std::int64_t keep : {1, 2}) {
+    const TemporaryFolder folder;
+    {
+      CheckpointStore store(folder.path(), 3);
+      save(store, 10);
+      save(store, 20);
+      flip_byte(store.path_of(20) / "model.safetensors");
+    }
+    CheckpointStore store(folder.path(), keep);
+    ASSERT_EQ(load(store).state->step, 10);
+    save(store, 15);
+    CheckpointStore next(folder.path(), keep);
+    const Loaded loaded = load(next);
+    ASSERT_TRUE(loaded.state) << keep;
+    EXPECT_EQ(loaded.state->step, 15) << keep;
+    EXPECT_EQ(fs::exists(store.path_of(10)), keep == 2);
+    // Its place is taken again when the run comes by.
+    save(next, 20);
+    CheckpointStore last(folder.path(), keep);
+    EXPECT_EQ(load(last).weight, 20);
+  }
+}
+
+TEST(Checkpoint, WhatIsDamagedBeforeItIsReadCountsNeither) {
+  const TemporaryFolder folder;
+  {
+    CheckpointStore store(folder.path(), 3);
+    for (const int step : {5, 10, 15}) save(store, step);
+    flip_byte(store.path_of(10) / "state.json");
+  }
+  CheckpointStore store(folder.path(), 3);
+  ASSERT_EQ(load(store).state->step, 15);
+  save(store, 20);
+  // 10 is no third one beside 20 and 15: 5 is.
+  EXPECT_EQ(store.steps(), (std::vector<std::int64_t>{5, 10, 15, 20}));
+  save(store, 25);
+  EXPECT_EQ(store.steps(), (std::vector<std::int64_t>{10, 15, 20, 25}));
+}
+
+TEST(Checkpoint, StrayNamesAreToldAndDoNotCount) {
+  const TemporaryFolder folder;
+  {
+    CheckpointStore store(folder.path(), 2);
+    save(store, 4);
+    fs::copy(store.path_of(4), folder / "step-4", fs::copy_options::recursive);
+    fs::copy(store.path_of(4), folder / "step-9", fs::copy_options::recursive);
+  }
+  CheckpointStore store(folder.path(), 2);
+  const Loaded loaded = load(store);
+  EXPECT_EQ(loaded.state->step, 4);
+  ASSERT_EQ(loaded.warnings.size(), 2U);
+  EXPECT_NE(loaded.warnings[0].find("step-4 is passed over"), std::string::npos) << loaded.warnings[0];
+  EXPECT_NE(loaded.warnings[1].find("step-9 is passed over"), std::string::npos) << loaded.warnings[1];
+  save(store, 8);
+  save(store, 12);
+  EXPECT_EQ(store.steps(), (std::vector<std::int64_t>{8, 12}));
+  EXPECT_TRUE(fs::exists(folder / "step-9"));
+}
+
+TEST(Checkpoint, ARenamedOneIsRefused) {
+  const TemporaryFolder folder;
+  {
+    CheckpointStore store(folder.path(), 3);
+    save(store, 4);
+    save(store, 8);
+    fs::rename(store.path_of(8), store.path_of(99));
+  }
+  CheckpointStore store(folder.path(), 1);
+  const Loaded loaded = load(store);
+  EXPECT_EQ(loaded.state->step, 4);
+  ASSERT_EQ(loaded.warnings.size(), 1U);
+  EXPECT_NE(loaded.warnings[0].find("step-00000099 is of step 8"), std::string::npos) << loaded.warnings[0];
+  save(store, 8);
+  EXPECT_EQ(store.steps(), (std::vector<std::int64_t>{8, 99}));
+}
+
+TEST(Checkpoint, OneOfAnotherRunIsSetAsideNotDestroyed) {
+  const TemporaryFolder folder;
+  {
+    CheckpointStore store(folder.path(), 3);
+    save(store, 4);
+    save(store, 8);
+  }
+  const auto only_four = [](const fs::path& checkpoint, const RunState& state) {
+    if (state.step != 4) throw InputError(checkpoint.string() + " is of another run");
+  };
+  CheckpointStore store(folder.path(), 1, only_four);
+  const Loaded loaded = load(store);
+  EXPECT_EQ(loaded.state->step, 4);
+  ASSERT_EQ(loaded.warnings.size(), 1U);
+  EXPECT_NE(loaded.warnings[0].find("another run"), std::string::npos);
+  save(store, 8);
+  EXPECT_EQ(store.steps(), (std::vector<std::int64_t>{8}));
+  io::verify_checkpoint(folder / "refused-step-00000008");
+}
+
+// Through a link, what is elsewhere would be written and removed.
+TEST(Checkpoint, ALinkIsNoCheckpoint) {
+  const TemporaryFolder folder;
+  {
+    CheckpointStore store(folder / "elsewhere", 3);
+    save(store, 8);
+  }
+  CheckpointStore store(folder / "own", 1);
+  save(store, 4);
+  fs::create_directory_symlink(folder / "elsewhere" / "step-00000008", store.path_of(8));
+  EXPECT_EQ(load(store).state->step, 4);
+  save(store, 8);
+  save(store, 12);
+  EXPECT_EQ(store.steps(), (std::vector<std::int64_t>{12}));
+  io::verify_checkpoint(folder / "elsewhere" / "step-00000008");
 }
 
 TEST(Checkpoint, OfAnotherModelIsRefused) {

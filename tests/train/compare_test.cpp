@@ -5,8 +5,11 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file.h"
+#include "io/held_folder.h"
 #include "io/temporary_folder.h"
+#include "message_of.h"
 #include "train/micro_run.h"
+#include "ufp4/error.h"
 
 namespace ufp4 {
 namespace {
@@ -68,6 +71,26 @@ TEST(CompareRuns, TheFileIsTheContract) {
   EXPECT_TRUE(json["summary"][1]["degradation_percent_mean"].is_number());
   EXPECT_EQ(json["summary"][0]["degradation_percent_mean"], 0.0);
   EXPECT_TRUE(std::filesystem::exists(folder / "runs" / "ufp4-seed1" / "metrics.jsonl"));
+}
+
+TEST(CompareRuns, AFolderThatCannotBeUsedIsSaidBeforeTheFirstRun) {
+  const TemporaryFolder folder;
+  const auto refused = [&](const std::filesystem::path& out, const char* recipes, const char* part) {
+    const auto contestants = parse_contestants(recipes);
+    const std::string message = message_of<InputError>(
+        [&] { compare(contestants, 1, micro_settings("bf16", {"train.steps=1"}), out, {}, never()); });
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  };
+  refused("", "bf16", "empty");
+  refused(folder.write("file", "x"), "bf16", "is a file");
+  refused(folder / "all", ("bf16,bf16:name=" + std::string(300, 'x')).c_str(), "too long");
+  EXPECT_FALSE(std::filesystem::exists(folder / "all"));
+  std::filesystem::create_directories(folder / "links" / "elsewhere");
+  std::filesystem::create_symlink("elsewhere", folder / "links" / "runs");
+  refused(folder / "links", "bf16", "runs is a symbolic link");
+  std::filesystem::create_directories(folder / "held");
+  const io::HeldFolder held(folder / "held");
+  refused(folder / "held", "bf16", "is being written by process");
 }
 
 TEST(CompareRuns, RecipesOfASeedShareWeightsAndData) {

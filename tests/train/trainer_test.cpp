@@ -5,10 +5,12 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "io/file.h"
 #include "io/temporary_folder.h"
 #include "train/micro_run.h"
+#include "train/run_folder.h"
 #include "ufp4/error.h"
 #include "ufp4/format.h"
 
@@ -300,6 +302,196 @@ TEST(Train, ADamagedCheckpointIsPassedOver) {
   ASSERT_EQ(warnings.size(), 1U);
   EXPECT_NE(warnings[0].find("step-00000008/model.safetensors"), std::string::npos) << warnings[0];
   EXPECT_EQ(losses(folder / "whole"), losses(folder / "run"));
+}
+
+// Told of a run's warnings; the run itself, to its end.
+std::vector<std::string> warnings_of(const RunConfig& config, const fs::path& folder) {
+  std::vector<std::string> warnings;
+  TrainEvents events;
+  events.warning = [&](const std::string& message) { warnings.push_back(message); };
+  EXPECT_TRUE(train(config, folder, events, never()).finished);
+  return warnings;
+}
+
+TEST(Train, EveryStateThatACrashCanLeaveIsContinued) {
+  const TemporaryFolder folder;
+  const RunConfig config = micro_run("bf16", {"train.steps=4", "train.threads=1"});
+  train(config, folder / "whole", {}, never());
+  const std::string run_json = io::read_text_file(folder / "whole" / "run.json");
+  const std::string settings = io::read_text_file(folder / "whole" / "config.toml");
+  const std::vector<std::map<std::string, std::string>> states{
+      {},
+      {{".lock", ""}},
+      {{".lock", "{\"pid\":1}\n"}, {".ufp4-0011223344556677.tmp", "half a con"}},
+      {{".ufp4-17-3.tmp", ""}, {"run.json", run_json}},
+      {{"run.json", run_json}, {"train.log", "12:00:00 info\n"}},
+      {{"config.toml", settings}},
+      {{"config.toml", settings}, {"run.json", ""}, {"metrics.jsonl", "{\"step\": 1, \"lo"}},
+      {{"config.toml", settings}, {"run.json", run_json}, {"result.json", "{"}},
+  };
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    const fs::path run = folder / ("state" + std::to_string(i));
+    fs::create_directory(run);
+    for (const auto& [name, text] : states[i]) folder.write(run.filename().string() + "/" + name, text);
+    EXPECT_TRUE(train(config, run, {}, never()).finished) << i;
+    EXPECT_EQ(losses(folder / "whole"), losses(run)) << i;
+    for (const auto& entry : fs::directory_iterator(run)) {
+      EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry.path();
+    }
+  }
+}
+
+TEST(Train, WhatIsLeftInARunThatIsDoneIsRemoved) {
+  const TemporaryFolder folder;
+  const RunConfig config = micro_run("bf16", {"train.steps=1", "train.threads=1"});
+  train(config, folder / "run", {}, never());
+  folder.write("run/.lock", "");
+  folder.write("run/.ufp4-01.tmp", "half");
+  train(config, folder / "run", {}, never());
+  EXPECT_FALSE(fs::exists(folder / "run" / ".lock"));
+  EXPECT_FALSE(fs::exists(folder / "run" / ".ufp4-01.tmp"));
+}
+
+TEST(Train, NothingIsWrittenThroughALink) {
+  const TemporaryFolder folder;
+  const RunConfig config = micro_run("ufp4", {"train.analyze_every=4", "train.analyze_tokens=16"});
+  for (const char* name : {"config.toml", "run.json", "metrics.jsonl", "analysis.jsonl", "result.json", "train.log",
+                           ".lock", "checkpoints"}) {
+    const fs::path run = folder / (std::string("run-") + name);
+    fs::create_directory(run);
+    const fs::path victim = folder.write(std::string("victim-") + name, "mine");
+    fs::create_symlink(victim, run / name);
+    expect_refused(config, run, {name, "is a symbolic link"});
+    EXPECT_EQ(io::read_text_file(victim), "mine") << name;
+    fs::remove(run / name);
+    fs::create_symlink(folder / "nothing", run / name);
+    expect_refused(config, run, {name, "is a symbolic link"});
+    EXPECT_FALSE(fs::exists(folder / "nothing")) << name;
+  }
+}
+
+TEST(Train, OneProcessAtATime) {
+  const TemporaryFolder folder;
+  const RunConfig config = micro_run("ufp4", {"train.threads=1"});
+  TrainEvents events;
+  bool tried = false;
+  events.step = [&](const StepMetrics&) {
+    if (std::exchange(tried, true)) return;
+    expect_refused(config, folder / "run", {"is being written by process", "since"});
+  };
+  EXPECT_TRUE(train(config, folder / "run", events, never()).finished);
+  EXPECT_TRUE(tried);
+}
+
+TEST(Train, TheSameTextMayHaveAnotherName) {
+  const TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += "line " + std::to_string(i * i) + " of the text\n";
+  const auto config_of = [&](const char* name, const std::string& content, const char* steps) {
+    const std::string data = "data.train=" + folder.write(name, content).string();
+    return micro_run("ufp4", {"train.threads=1", data.c_str(), "schedule.steps=8", steps});
+  };
+  train(config_of("a.txt", text, "train.steps=8"), folder / "whole", {}, never());
+  train(config_of("a.txt", text, "train.steps=4"), folder / "run", {}, never());
+  expect_refused(config_of("b.txt", text + "more\n", "train.steps=8"), folder / "run", {"data.train", "b.txt"});
+  EXPECT_TRUE(train(config_of("moved.txt", text, "train.steps=8"), folder / "run", {}, never()).finished);
+  EXPECT_EQ(losses(folder / "whole"), losses(folder / "run"));
+  // The same name with another text is another run too.
+  fs::remove(folder / "whole" / "result.json");
+  expect_refused(config_of("a.txt", text + "more\n", "train.steps=8"), folder / "whole", {"other data", "fingerprint"});
+}
+
+TEST(Train, ACheckpointOfAnotherRunIsPassedOver) {
+  const TemporaryFolder folder;
+  const RunConfig config = micro_run("ufp4", {"train.threads=1", "train.steps=12"});
+  train(config, folder / "whole", {}, never());
+  const auto step8 = [](const fs::path& run) { return run / "checkpoints" / "step-00000008"; };
+  for (const char* setting : {"train.seed=7", "recipe.base=e2m1", "optimizer.lr=0.01"}) {
+    const fs::path run = folder / setting;
+    const fs::path other = folder / (std::string("other-") + setting);
+    train_until(config, run, 4);
+    train_until(micro_run("ufp4", {"train.threads=1", "train.steps=12", setting}), other, 8);
+    fs::copy(step8(other), step8(run), fs::copy_options::recursive);
+    const std::vector<std::string> warnings = warnings_of(config, run);
+    ASSERT_EQ(warnings.size(), 1U) << setting;
+    EXPECT_NE(warnings[0].find("step-00000008 is of another run"), std::string::npos) << warnings[0];
+    EXPECT_EQ(losses(folder / "whole"), losses(run)) << setting;
+  }
+}
+
+TEST(Train, LostMetricsAreTold) {
+  const TemporaryFolder folder;
+  const RunConfig config = micro_run("ufp4", {"train.threads=1", "train.steps=12"});
+  train_until(config, folder / "gone", 8);
+  fs::remove(folder / "gone" / "metrics.jsonl");
+  std::vector<std::string> warnings = warnings_of(config, folder / "gone");
+  ASSERT_EQ(warnings.size(), 1U);
+  EXPECT_NE(warnings[0].find("metrics.jsonl is gone"), std::string::npos) << warnings[0];
+  EXPECT_EQ(read_metrics(folder / "gone" / "metrics.jsonl").steps.size(), 4U);
+
+  train_until(config, folder / "damaged", 8);
+  std::string text = io::read_text_file(folder / "damaged" / "metrics.jsonl");
+  text.replace(text.find("\"loss\""), 6, "\"lo\xFFs\"");  // no UTF-8
+  text.replace(text.rfind("\"loss\""), 6, "\"lass\"");    // JSON, and no line of metrics
+  io::atomic_write_file(folder / "damaged" / "metrics.jsonl", text);
+  warnings = warnings_of(config, folder / "damaged");
+  ASSERT_EQ(warnings.size(), 1U);
+  EXPECT_NE(warnings[0].find("lines of 6 of the 8 steps"), std::string::npos) << warnings[0];
+}
+
+TEST(Train, ADamagedResultIsMadeAnew) {
+  const TemporaryFolder folder;
+  const TrainResult first = train(micro_run("ufp4", {"train.threads=1"}), folder / "run", {}, never());
+  for (const char* damage : {"", "{\"steps\": 8}", "\xFF", "null"}) {
+    folder.write("run/result.json", damage);
+    const std::vector<std::string> warnings = warnings_of(micro_run("ufp4", {"train.threads=1"}), folder / "run");
+    ASSERT_EQ(warnings.size(), 1U) << damage;
+    EXPECT_NE(warnings[0].find("result.json is damaged"), std::string::npos) << warnings[0];
+    EXPECT_EQ(read_result(folder / "run", {})->train_loss, first.train_loss) << damage;
+  }
+}
+
+TEST(Train, AFolderThatCannotBeUsedIsSaidBeforeAnythingChanges) {
+  const TemporaryFolder folder;
+  const RunConfig config = micro_run("ufp4", {"train.threads=1"});
+  expect_refused(config, "", {"empty", "--out"});
+  expect_refused(config, folder / std::string(300, 'x'), {"too long"});
+  expect_refused(config, folder.write("file", "x") / "run", {"file"});
+  train_until(config, folder / "run", 4);
+  const std::string settings = io::read_text_file(folder / "run" / "config.toml");
+  folder.write("run/config.toml", "");
+  expect_refused(config, folder / "run", {"run/config.toml", "checkpoint has a copy"});
+  folder.write("run/config.toml", settings);
+  fs::remove_all(folder / "run" / "checkpoints");
+  folder.write("run/checkpoints", "x");
+  expect_refused(config, folder / "run", {"run/checkpoints is a file", "expected a folder"});
+  EXPECT_FALSE(fs::exists(folder / "run" / ".lock"));
+}
+
+TEST(Train, ALongerRunIsToldHowToGoOn) {
+  const TemporaryFolder folder;
+  train(micro_run("ufp4", {"train.steps=4"}), folder / "run", {}, never());
+  expect_refused(micro_run("ufp4", {"train.steps=8"}), folder / "run",
+                 {"schedule.steps", "ends with step 4", "choose another folder"});
+  expect_refused(micro_run("ufp4", {"train.steps=2"}), folder / "run", {"--set schedule.steps=4"});
+}
+
+TEST(Train, CutBlocksOfWgradAreWarnedOf) {
+  const TemporaryFolder folder;
+  const auto cut = [&](std::initializer_list<const char*> settings) {
+    static int number = 0;
+    const std::vector<std::string> warnings =
+        warnings_of(micro_run("ufp4", settings), folder / ("run" + std::to_string(++number)));
+    for (const std::string& warning : warnings) {
+      EXPECT_NE(warning.find("24 tokens, no multiple of 16"), std::string::npos) << warning;
+    }
+    return warnings.size();
+  };
+  EXPECT_EQ(cut({"train.threads=1", "model.context=24", "train.micro_batch=1", "train.steps=1"}), 1U);
+  EXPECT_EQ(cut({"train.threads=1", "model.context=24", "train.micro_batch=2", "train.steps=1"}), 0U);
+  EXPECT_EQ(cut({"train.threads=1", "model.context=24", "train.batch=1", "train.steps=1"}), 0U);
+  EXPECT_EQ(cut({"train.threads=1", "model.context=24", "train.micro_batch=1", "train.steps=1", "recipe.base=bf16"}),
+            0U);
 }
 
 }  // namespace
