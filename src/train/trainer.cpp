@@ -81,9 +81,9 @@ std::optional<std::string> warning_of_cut_blocks(const RunConfig& config) {
   const std::int64_t tokens = config.train.micro_batch * config.model.context;
   if (config.train.micro_batch == config.train.batch) return std::nullopt;
   const GemmRecipe& wgrad = config.recipe[Gemm::kWgrad];
-  std::int64_t run = wgrad.quantized() ? wgrad.hadamard : 0;
-  for (const OperandRecipe& operand : wgrad.operand) {
-    if (operand.quantized()) run = std::max<std::int64_t>({run, operand.block, operand.format->block});
+  std::int64_t run = 0;
+  for (const OperandSpec& operand : wgrad.operand) {
+    if (operand.quantized()) run = std::max<std::int64_t>({run, operand.block_size(), operand.hadamard.size});
   }
   if (run == 0 || tokens % run == 0) return std::nullopt;
   return "a micro-batch has " + std::to_string(tokens) + " tokens, no multiple of " + std::to_string(run) +
