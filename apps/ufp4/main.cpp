@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "io/file.h"
+#include "io/tensor_name.h"
 #include "numerics/near_name.h"
 #include "ufp4/error.h"
 #include "verbs.h"
@@ -44,7 +45,7 @@ enum ExitCode : int { kDone = 0, kFailed = 1, kWrongUsage = 2 };
 
 int report(ExitCode code, std::string_view message) {
   std::fflush(stdout);
-  std::fprintf(stderr, "ufp4: error: %.*s\n", static_cast<int>(message.size()), message.data());
+  std::fprintf(stderr, "ufp4: error: %s\n", ufp4::io::printable(message).c_str());
   return code;
 }
 

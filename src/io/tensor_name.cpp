@@ -16,7 +16,9 @@ bool control_at(std::string_view text, std::size_t i) {
   return byte == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0;
 }
 
-std::string escaped(std::string_view text) {
+}  // namespace
+
+std::string printable(std::string_view text) {
   constexpr std::array<char, 17> kDigits{"0123456789abcdef"};
   std::string result;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -30,8 +32,6 @@ std::string escaped(std::string_view text) {
   }
   return result;
 }
-
-}  // namespace
 
 std::string why_bad_name(std::string_view name) {
   if (name.empty()) return "is empty";
@@ -49,14 +49,14 @@ std::string why_bad_name(std::string_view name) {
 std::string show_name(std::string_view name) {
   constexpr std::size_t kHead = 48;
   constexpr std::size_t kTail = 24;
-  if (name.size() <= kHead + kTail + 8) return "'" + escaped(name) + "'";
+  if (name.size() <= kHead + kTail + 8) return "'" + printable(name) + "'";
   // Cut between characters, not inside one.
   const auto inside = [&](std::size_t i) { return (static_cast<unsigned char>(name[i]) & 0xC0) == 0x80; };
   std::size_t head = kHead;
   std::size_t tail = name.size() - kTail;
   while (head > 0 && inside(head)) --head;
   while (tail < name.size() && inside(tail)) ++tail;
-  return "'" + escaped(name.substr(0, head)) + "..." + escaped(name.substr(tail)) + "'";
+  return "'" + printable(name.substr(0, head)) + "..." + printable(name.substr(tail)) + "'";
 }
 
 }  // namespace ufp4::io

@@ -15,4 +15,7 @@ std::string why_bad_name(std::string_view name);
 // 'name', with control characters spelled out and a long middle left out: safe to print, whatever the name holds.
 std::string show_name(std::string_view name);
 
+// The text with control characters spelled out, line breaks among them: what a file holds cannot steer a terminal.
+std::string printable(std::string_view text);
+
 }  // namespace ufp4::io

@@ -176,6 +176,11 @@ def test_bad_input(program, folder, arguments, parts):
     assert not (folder / "run").exists()
 
 
+def test_a_key_cannot_steer_the_terminal(program, folder):
+    (folder / "a.toml").write_text('"\\u001b[2J" = 1\n')
+    assert r"\x1b[2J" in program.fails(2, "train", *MICRO, "--config", folder / "a.toml", "--out", folder / "run")
+
+
 def test_the_name_of_a_file_may_hold_commas(program, folder):
     for name in ("a,b.txt", "c,d.txt"):
         (folder / name).write_text("words and more words " * 40)

@@ -187,6 +187,10 @@ TEST(TensorTypes, NamesAndSizes) {
   EXPECT_EQ(float_type(TensorType::kF64), std::nullopt);
 }
 
+TEST(TensorNames, TextIsPrintedWithoutControlCharacters) {
+  EXPECT_EQ(printable("a\x1b[2J\n\xC2\x9B \xC3\xA9"), "a\\x1b[2J\\x0a\\xc2\\x9b \xC3\xA9");
+}
+
 TEST(TensorNames, AreShownSafely) {
   EXPECT_EQ(show_name("plain"), "'plain'");
   EXPECT_EQ(show_name("a\x1b[31m\x7f"), "'a\\x1b[31m\\x7f'");
