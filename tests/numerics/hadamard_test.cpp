@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "ufp4/dtype.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -18,9 +19,10 @@ constexpr std::array<int, 4> kSizes{16, 32, 64, 128};
 // Row x times S H_n / sqrt(n) by the definition: H_n[i][j] = (-1)^popcount(i & j), in FP64.
 std::vector<double> matrix_product(const std::vector<float>& x, const Hadamard& hadamard) {
   const std::size_t n = x.size();
+  const Signs& signs = hadamard.signs.value();
   std::vector<double> y(n, 0.0);
   for (std::size_t i = 0; i < n; ++i) {
-    const bool flip = ((hadamard.signs[i / 32] >> (i % 32)) & 1u) != 0;
+    const bool flip = ((signs[i / 32] >> (i % 32)) & 1u) != 0;
     const double v = flip ? -static_cast<double>(x[i]) : static_cast<double>(x[i]);
     for (std::size_t j = 0; j < n; ++j) y[j] += std::popcount(i & j) % 2 == 0 ? v : -v;
   }
@@ -34,7 +36,7 @@ void expect_product(const std::vector<float>& x, const Hadamard& hadamard, doubl
   const std::vector<double> expected = matrix_product(x, hadamard);
   for (std::size_t j = 0; j < x.size(); ++j) {
     ASSERT_NEAR(static_cast<double>(y[j]), expected[j], tolerance)
-        << "size " << x.size() << ", signs " << hadamard.signs[0] << ", output " << j;
+        << "size " << x.size() << ", signs " << hadamard.signs.value()[0] << ", output " << j;
   }
 }
 
@@ -44,7 +46,7 @@ TEST(Hadamard, EveryMaskOf16EqualsTheMatrixProduct) {
   std::vector<float> x(16);
   for (std::uint32_t mask = 0; mask < 65536; ++mask) {
     for (float& value : x) value = static_cast<float>(integer(random));
-    expect_product(x, {16, {mask, 0, 0, 0}}, 0);  // sums of small integers, times 1/4: exact
+    expect_product(x, {16, Signs{mask, 0, 0, 0}}, 0);  // sums of small integers, times 1/4: exact
   }
 }
 
@@ -54,9 +56,9 @@ TEST(Hadamard, ManyMasksOfEverySizeEqualTheMatrixProduct) {
   for (const int size : kSizes) {
     std::vector<float> x(static_cast<std::size_t>(size));
     for (int trial = 0; trial < 500; ++trial) {
-      Hadamard hadamard{size, {}};
+      Signs signs{};
       for (int i = 0; i < size; i += 32) {
-        hadamard.signs[static_cast<std::size_t>(i / 32)] = static_cast<std::uint32_t>(random());
+        signs[static_cast<std::size_t>(i / 32)] = static_cast<std::uint32_t>(random());
       }
       double norm = 0;
       for (float& value : x) {
@@ -64,7 +66,7 @@ TEST(Hadamard, ManyMasksOfEverySizeEqualTheMatrixProduct) {
         norm += static_cast<double>(value) * static_cast<double>(value);
       }
       // log2(n) sums and a product, each with a relative error of 2^-24 of at most the vector's norm.
-      expect_product(x, hadamard, std::sqrt(norm) * 9 * 0x1p-24);
+      expect_product(x, {size, signs}, std::sqrt(norm) * 9 * 0x1p-24);
     }
   }
 }
@@ -76,7 +78,7 @@ TEST(Hadamard, UnitVectorsGiveTheSignedRows) {
       std::vector<float> x(static_cast<std::size_t>(size), 0.0F);
       x[static_cast<std::size_t>(i)] = 1;
       apply_hadamard(x, hadamard);
-      const bool flip = ((hadamard.signs[static_cast<std::size_t>(i / 32)] >> (i % 32)) & 1u) != 0;
+      const bool flip = ((hadamard.signs.value()[static_cast<std::size_t>(i / 32)] >> (i % 32)) & 1u) != 0;
       for (int j = 0; j < size; ++j) {
         const bool negative = (std::popcount(static_cast<unsigned>(i & j)) % 2 != 0) != flip;
         const float magnitude = static_cast<float>(1 / std::sqrt(static_cast<double>(size)));
@@ -101,7 +103,25 @@ TEST(Hadamard, MaskIsTheLowBitsOfPhilox) {
   EXPECT_EQ(make_hadamard(64, 1).signs, (std::array<std::uint32_t, 4>{words[0], words[1], 0, 0}));
   EXPECT_NE(make_hadamard(128, 1).signs, make_hadamard(128, 2).signs);
   EXPECT_NE(make_hadamard(128, 1).signs, make_hadamard(128, std::uint64_t{1} << 32 | 1).signs);
-  EXPECT_EQ(make_hadamard(0, 1).signs, (std::array<std::uint32_t, 4>{}));
+  EXPECT_EQ(hadamard_signs(0, 1), (std::array<std::uint32_t, 4>{}));
+  EXPECT_EQ(make_hadamard(0, 1), Hadamard{});
+}
+
+// A transform without signs of its own takes those of the seed of its place.
+TEST(Hadamard, SignsThatAreNotGivenAreThoseOfTheSeed) {
+  for (const int size : kSizes) {
+    const OperandSpec spec{.hadamard = {.size = size}};
+    EXPECT_EQ(signs_of(spec, {.seed = 9}), make_hadamard(size, 9).signs);
+    EXPECT_EQ(hadamard_signs(size, 9), make_hadamard(size, 9).signs);
+    const OperandSpec own{.hadamard = make_hadamard(size, 4)};
+    EXPECT_EQ(signs_of(own, {.seed = 9}), make_hadamard(size, 4).signs);
+    std::vector<float> x(static_cast<std::size_t>(size));
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i + 1);
+    std::vector<float> y = x;
+    apply_hadamard(x, {.size = size}, 9);
+    apply_hadamard(y, make_hadamard(size, 9), 4);
+    EXPECT_EQ(x, y);
+  }
 }
 
 TEST(Hadamard, RefusesOtherSizes) {
@@ -111,7 +131,7 @@ TEST(Hadamard, RefusesOtherSizes) {
 // TransformerEngine's transform for NVFP4: its signs as it writes them, and the result in BF16.
 TEST(Hadamard, HasAPeersSignsAndRoundsToBf16) {
   constexpr std::array<int, 16> kSigns{1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1};
-  Hadamard hadamard{16, {0xD7E8}, true};
+  Hadamard hadamard{16, Signs{0xD7E8}, true};
   std::array<float, 16> run{};
   for (std::size_t i = 0; i < 16; ++i) run[i] = static_cast<float>((i * 37 + 11) % 97) * 4;
   std::array<float, 16> expected{};

@@ -32,14 +32,14 @@ TEST(Philox, KnownAnswers) {
 TEST(Philox, SeedGivesTheKeyLowWordFirst) { EXPECT_EQ(make_key(0x299F31D0A4093822u), (Key{0xA4093822, 0x299F31D0})); }
 
 TEST(Philox, DrawsAreHalvesOfTheWordsOfTheirGroup) {
-  const RandomBits random{
+  const Place random{
       .seed = 0x299F31D0A4093822u, .step = 0x13198A2E, .stream = 0x03707344, .row_offset = 0, .column_offset = 0};
   const Counter words = generate({0x043F6A88, 0x85A308D3, random.step, random.stream}, make_key(random.seed));
   for (std::uint32_t lane = 0; lane < 8; ++lane) {
     const std::uint32_t half = (words[lane / 2] >> (lane % 2 == 0 ? 0 : 16)) & 0xFFFFu;
     EXPECT_EQ(draw16(random, 0x85A308D3, 0x043F6A88u * 8 + lane), half) << lane;
   }
-  const RandomBits zero{};
+  const Place zero{};
   const std::array<std::uint32_t, 8> of_zero{0xE8D5, 0x6627, 0xC58D, 0xE169, 0xAC4C, 0xBC57, 0xDBD8, 0x9B00};
   for (std::uint32_t lane = 0; lane < 8; ++lane) EXPECT_EQ(draw16(zero, 0, lane), of_zero[lane]) << lane;
 }

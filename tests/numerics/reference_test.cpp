@@ -33,7 +33,7 @@ std::vector<float> scales_of(const ElementFormat& e) {
 
 Block one_level_block(std::span<const float> values, const ElementFormat& element, std::span<const std::uint32_t> n16) {
   const BlockFormat format{element.name, element, 16, ScaleEncoding::kFp32, ""};
-  QuantizeSpec spec;
+  OperandSpec spec;
   spec.format = &format;
   return quantize_block(values, spec, n16, 0);
 }
@@ -163,7 +163,7 @@ TEST(Reference, NonFiniteAndTinyBlocks) {
 TEST(Reference, StochasticRoundingIsUnbiasedInEveryGap) {
   constexpr std::uint32_t kGroups = 1'250'000;  // of 8 draws: 10^7
   std::vector<std::int64_t> histogram(65536, 0);
-  const RandomBits random{.seed = 2026, .step = 3, .stream = 4, .row_offset = 0, .column_offset = 0};
+  const Place random{.seed = 2026, .step = 3, .stream = 4, .row_offset = 0, .column_offset = 0};
   for (std::uint32_t group = 0; group < kGroups; ++group) {
     const philox::Counter words =
         philox::generate({group % 512, group / 512, random.step, random.stream}, philox::make_key(random.seed));

@@ -15,8 +15,8 @@
 namespace ufp4::reference {
 namespace {
 
-QuantizeSpec spec_of(const BlockFormat& format) {
-  QuantizeSpec spec;
+OperandSpec spec_of(const BlockFormat& format) {
+  OperandSpec spec;
   spec.format = &format;
   return spec;
 }
@@ -56,7 +56,7 @@ TEST(ScaleRules, Nvfp4ScalesRelativeToTheTensor) {
   EXPECT_EQ(block.codes[1], 8 + 5);
   EXPECT_EQ(block.codes[2], 2);
   EXPECT_EQ(block.codes[3], 1);
-  EXPECT_EQ(global_scale(find_format("nvfp4"), 6), 6.0F / 2688);
+  EXPECT_EQ(outer_scale(find_format("nvfp4"), 6), 6.0F / 2688);
 }
 
 TEST(ScaleRules, Nvfp4KeepsTheCodesOfABlockWhoseScaleUnderflows) {
@@ -144,7 +144,7 @@ TEST(ScaleRules, Int4P2ScalesArePowersOfTwoAndOperandsExactE4m3) {
   }
   EXPECT_EQ(quantize("int4_p2", {16, -14}, outer_amax).scale, -2);  // 16 is -8 * -2
   EXPECT_EQ(quantize("int4_p2", {16, -14}, outer_amax).codes[0], 8);
-  EXPECT_EQ(global_scale(format, 0x1p-111F), 0);
+  EXPECT_EQ(outer_scale(format, 0x1p-111F), 0);
 }
 
 TEST(ScaleRules, Hif4UsesTheExponentsOfItsParts) {
@@ -170,14 +170,21 @@ TEST(ScaleRules, FinerOuterScalesAreInTheBlockScales) {
   QuantizeTask task;
   task.spec.format = &find_format("int4_p2");
   for (const OuterScale outer : {OuterScale::kRow, OuterScale::k1x128, OuterScale::k128x128}) {
-    task.spec.outer = outer;
+    task.spec.outer.each = outer;
     std::vector<float> scales(values.size() / 16);
     std::vector<float> image(values.size());
     std::vector<std::uint8_t> codes(values.size() / 2);
-    float global = 0;
-    task.out = {codes.data(), scales.data(), image.data(), DType::kF32, &global, nullptr, nullptr, nullptr};
+    const OuterShape shape = outer_shape(quantized_shape(2, 256, task.spec, Axis::kRow), outer);
+    std::vector<float> outer_scales(static_cast<std::size_t>(shape.rows * shape.columns));
+    task.out = {.codes = codes.data(), .scales = scales.data(), .dequantized = image.data()};
+    task.out.dequantized_dtype = DType::kF32;
+    task.out.outer_scales = outer_scales.data();
     reference::quantize({values.data(), DType::kF32, 2, 256, 256}, task);
-    EXPECT_EQ(global, 1);
+    for (std::int64_t block = 0; block < std::ssize(scales); ++block) {
+      const float second = outer_scales[static_cast<std::size_t>(shape.index(block / 16, block % 16 * 16))];
+      int exponent = 0;
+      EXPECT_EQ(std::fabs(std::frexp(scales[static_cast<std::size_t>(block)] / second, &exponent)), 0.5F);
+    }
     double error = 0;
     double square = 0;
     for (std::size_t i = 0; i < values.size(); ++i) {

@@ -9,12 +9,11 @@
 namespace ufp4 {
 namespace {
 
-QuantizeSpec spec_of(int block, int hadamard, Axis axis = Axis::kRow) {
-  QuantizeSpec spec;
+OperandSpec spec_of(int block, int hadamard) {
+  OperandSpec spec;
   spec.format = &find_format("e1m2");
   spec.block = block;
   spec.hadamard.size = hadamard;
-  spec.axis = axis;
   return spec;
 }
 
@@ -22,7 +21,7 @@ TEST(Shape, PadsToBlockAndTransform) {
   for (const int block : kBlockSizes) {
     for (const int hadamard : {0, 16, 32, 64, 128}) {
       for (const int columns : {0, 1, 15, 16, 17, 127, 128, 129, 1000}) {
-        const QuantizedShape shape = quantized_shape(3, columns, spec_of(block, hadamard));
+        const QuantizedShape shape = quantized_shape(3, columns, spec_of(block, hadamard), Axis::kRow);
         EXPECT_EQ(shape.rows, 3);
         EXPECT_EQ(shape.valid_columns, columns);
         EXPECT_EQ(shape.columns % block, 0);
@@ -37,21 +36,21 @@ TEST(Shape, PadsToBlockAndTransform) {
 }
 
 TEST(Shape, ColumnIsTheTransposed) {
-  const QuantizedShape shape = quantized_shape(17, 5, spec_of(0, 0, Axis::kColumn));
+  const QuantizedShape shape = quantized_shape(17, 5, spec_of(0, 0), Axis::kColumn);
   EXPECT_EQ(shape.rows, 5);
   EXPECT_EQ(shape.columns, 32);
   EXPECT_EQ(shape.valid_columns, 17);
 }
 
 TEST(Shape, RefusesWhatDoesNotFit) {
-  EXPECT_THROW(quantized_shape(1, 1, QuantizeSpec{}), InputError);
-  EXPECT_THROW(quantized_shape(1, 1, spec_of(8, 0)), InputError);
-  EXPECT_THROW(quantized_shape(1, 1, spec_of(-16, 0)), InputError);
-  EXPECT_THROW(quantized_shape(1, 1, spec_of(0, 8)), InputError);
-  EXPECT_THROW(quantized_shape(-1, 1, spec_of(0, 0)), InputError);
-  EXPECT_THROW(quantized_shape(1, -1, spec_of(0, 0)), InputError);
-  EXPECT_THROW(quantized_shape(std::int64_t{1} << 33, 1, spec_of(0, 0)), InputError);
-  EXPECT_THROW(quantized_shape(1, std::int64_t{1} << 33, spec_of(0, 0)), InputError);
+  EXPECT_THROW(quantized_shape(1, 1, OperandSpec{}, Axis::kRow), InputError);
+  EXPECT_THROW(quantized_shape(1, 1, spec_of(8, 0), Axis::kRow), InputError);
+  EXPECT_THROW(quantized_shape(1, 1, spec_of(-16, 0), Axis::kRow), InputError);
+  EXPECT_THROW(quantized_shape(1, 1, spec_of(0, 8), Axis::kRow), InputError);
+  EXPECT_THROW(quantized_shape(-1, 1, spec_of(0, 0), Axis::kRow), InputError);
+  EXPECT_THROW(quantized_shape(1, -1, spec_of(0, 0), Axis::kRow), InputError);
+  EXPECT_THROW(quantized_shape(std::int64_t{1} << 33, 1, spec_of(0, 0), Axis::kRow), InputError);
+  EXPECT_THROW(quantized_shape(1, std::int64_t{1} << 33, spec_of(0, 0), Axis::kRow), InputError);
 }
 
 }  // namespace
