@@ -2,32 +2,53 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "analysis/distribution.h"
+#include "numerics/hadamard.h"
+#include "quantization/cases.h"
+#include "quantization/matrix.h"
+#include "quantization/results.h"
 #include "ufp4/backend.h"
 
 namespace ufp4::analysis {
 namespace {
 
-// alpha and NMSE of one quantization of the whole matrix by the library, transform and random bits included. With the
-// transform the image is compared in the transformed domain, whose values the identity of norms gives.
+using testing::Matrix;
+using testing::quantize;
+
+// Sums over one quantization of the whole matrix by the library, transform and random bits included: of the values x as
+// they are quantized and of their image q.
 struct Direct {
-  double xx = 0, qq = 0, zeros = 0;
+  double xx = 0, xq = 0, qq = 0, zeros = 0;
+
+  double alpha() const { return xq / xx; }
+  double nmse() const { return (qq - 2 * xq + xx) / xx; }
 };
 
-Direct quantize_whole(const ConstMatrix& matrix, const QuantizeSpec& spec) {
-  const QuantizedShape shape = quantized_shape(matrix.rows, matrix.columns, spec);
-  std::vector<float> image(static_cast<std::size_t>(shape.rows * shape.columns));
-  QuantizeTask task{spec, {}};
-  task.out.dequantized = image.data();
-  task.out.dequantized_dtype = DType::kF32;
-  default_backend().quantize(matrix, {&task, 1});
+Direct quantize_whole(const Matrix& matrix, const OperandSpec& spec, const Place& place) {
+  const testing::Results image = quantize(default_backend(), matrix.view(), {spec, place, {}, nullptr});
   Direct direct;
-  for (std::int64_t r = 0; r < shape.rows; ++r) {
-    for (std::int64_t c = 0; c < shape.columns; ++c) {
-      const double q = static_cast<double>(image[static_cast<std::size_t>(r * shape.columns + c)]);
+  std::vector<float> row(static_cast<std::size_t>(image.shape.columns));
+  for (std::int64_t r = 0; r < image.shape.rows; ++r) {
+    std::fill(row.begin(), row.end(), 0.0F);
+    for (std::int64_t c = 0; c < image.shape.valid_columns; ++c) {
+      row[static_cast<std::size_t>(c)] = place.axis == Axis::kRow ? matrix.get(r, c) : matrix.get(c, r);
+    }
+    const auto size = static_cast<std::size_t>(spec.hadamard.size);
+    for (std::size_t c = 0; size != 0 && c < row.size(); c += size) {
+      apply_hadamard(std::span(row).subspan(c, size), spec.hadamard, place.seed);
+    }
+    for (std::int64_t c = 0; c < image.shape.columns; ++c) {
+      const auto x = static_cast<double>(row[static_cast<std::size_t>(c)]);
+      const auto q = static_cast<double>(image.value(r, c));
+      direct.xx += x * x;
+      direct.xq += x * q;
       direct.qq += q * q;
       if (q == 0) direct.zeros += 1;
     }
@@ -35,41 +56,38 @@ Direct quantize_whole(const ConstMatrix& matrix, const QuantizeSpec& spec) {
   return direct;
 }
 
-struct Case {
-  Scheme scheme;
-  Axis axis;
-};
+// Draws in the order of the rows.
+Matrix drawn(const char* distribution, std::int64_t rows, std::int64_t columns, std::uint64_t seed) {
+  std::vector<float> values(static_cast<std::size_t>(rows * columns));
+  Distribution(distribution).sample(values, seed, 0);
+  Matrix matrix(rows, columns);
+  matrix.fill([&, at = std::size_t{0}]() mutable { return values[at++]; });
+  return matrix;
+}
 
-class EverySchemeTest : public testing::TestWithParam<std::string> {};
+class EverySchemeTest : public ::testing::TestWithParam<std::string> {};
 
 // Tiles, threads and a transform shared by all formats give the codes of one quantization of the whole.
 TEST_P(EverySchemeTest, HasTheImageOfOneQuantization) {
   constexpr std::int64_t kRows = 12;
   constexpr std::int64_t kColumns = 8320;  // beyond a tile's width
-  std::vector<float> values(kRows * kColumns);
-  Distribution("student4").sample(values, 5, 0);
-  const ConstMatrix matrix{values.data(), DType::kF32, kRows, kColumns, kColumns};
+  const Matrix matrix = drawn("student4", kRows, kColumns, 5);
   const BlockFormat& format = find_format(GetParam());
   for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
     for (const int hadamard : {0, 16, 128}) {
       MatrixAnalysis analysis;
-      analysis.schemes = {{.format = &format, .hadamard = hadamard}};
+      analysis.schemes = {{.format = &format, .hadamard = make_hadamard(hadamard, 3)}};
       if (format.rule == ScaleRule::kAmax) {
-        analysis.schemes.push_back({&format, hadamard, 64, Rounding::kStochastic});
+        analysis.schemes.push_back({.format = &format,
+                                    .block = 64,
+                                    .rounding = Rounding::kStochastic,
+                                    .hadamard = make_hadamard(hadamard, 3)});
       }
-      analysis.hadamard_seed = 3;
-      analysis.random = {9, 2, 1, 16, 32};
+      analysis.place = {.axis = axis, .seed = 9, .step = 2, .stream = 1, .row_offset = 16, .column_offset = 32};
       analysis.threads = 3;
-      const MatrixReport report = analyze_matrix(source_of(matrix, axis), analysis);
+      const MatrixReport report = analyze_matrix(source_of(matrix.view(), axis), analysis);
       for (const SchemeFigures& entry : report.schemes) {
-        QuantizeSpec spec;
-        spec.format = &format;
-        spec.block = entry.scheme.block;
-        spec.axis = axis;
-        spec.rounding = entry.scheme.rounding;
-        spec.hadamard = make_hadamard(hadamard, 3);
-        spec.random = analysis.random;
-        const Direct direct = quantize_whole(matrix, spec);
+        const Direct direct = quantize_whole(matrix, entry.scheme, analysis.place);
         const Figures& f = entry.figures;
         // |q|^2 / |x|^2 = NMSE - 1 + 2 alpha.
         const double xx = report.rms * report.rms * kRows * kColumns;
@@ -89,8 +107,89 @@ std::vector<std::string> names() {
   return list;
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, EverySchemeTest, testing::ValuesIn(names()),
+INSTANTIATE_TEST_SUITE_P(Formats, EverySchemeTest, ::testing::ValuesIn(names()),
                          [](const auto& test) { return test.param; });
+
+// Schemes whose second-level scales are finer than the tensor's, or whose tau is given, have the figures of one
+// quantization of the whole by the library: in rows beyond a tile's width and in more rows than a tile has.
+class OuterScaleTest : public ::testing::TestWithParam<OuterScale> {};
+
+struct OuterCase {
+  std::int64_t rows, columns;
+  Axis axis;
+  Rounding rounding;
+  int hadamard;
+};
+
+TEST_P(OuterScaleTest, HasTheFiguresOfOneQuantization) {
+  const BlockFormat& format = find_format("int4_p2");
+  for (const OuterCase& c : {OuterCase{301, 8325, Axis::kRow, Rounding::kNearest, 0},
+                             OuterCase{301, 8325, Axis::kRow, Rounding::kStochastic, 16},
+                             OuterCase{16600, 131, Axis::kColumn, Rounding::kNearest, 16},
+                             OuterCase{16600, 131, Axis::kRow, Rounding::kNearest, 128},
+                             OuterCase{1, 17, Axis::kRow, Rounding::kNearest, 0}}) {
+    const Matrix matrix = testing::make_matrix(c.rows, c.columns, DType::kBF16, testing::Values::kUneven, 6);
+    OperandSpec spec{.format = &format, .rounding = c.rounding, .hadamard = {.size = c.hadamard}};
+    MatrixAnalysis analysis;
+    for (const float tau : {1.0F, 1.125F}) {
+      spec.options.tau = tau;
+      spec.outer.each = GetParam();
+      analysis.schemes.push_back(spec);
+    }
+    spec.block = 64;
+    analysis.schemes.push_back(spec);
+    analysis.place = {.axis = c.axis, .seed = 9, .step = 2, .stream = 1, .row_offset = 3, .column_offset = 40};
+    analysis.threads = 2;
+    const MatrixReport report = analyze_matrix(source_of(matrix.view(), c.axis), analysis);
+    ASSERT_EQ(report.schemes.size(), analysis.schemes.size());
+    for (std::size_t i = 0; i < report.schemes.size(); ++i) {
+      const Direct direct = quantize_whole(matrix, analysis.schemes[i], analysis.place);
+      const Figures& f = report.schemes[i].figures;
+      SCOPED_TRACE(testing::describe(matrix.view(), {analysis.schemes[i], analysis.place, {}, nullptr}));
+      EXPECT_EQ(report.schemes[i].scheme, analysis.schemes[i]);
+      // All sums are in FP64: what is left is the order in which they are added.
+      EXPECT_NEAR(f.alpha, direct.alpha(), 1e-12);
+      EXPECT_NEAR(f.nmse, direct.nmse(), 1e-12);
+    }
+    if (c.rows == 1) continue;
+    // The choices matter, so that figures of others would not pass.
+    EXPECT_GT(std::fabs(report.schemes[0].figures.nmse - report.schemes[1].figures.nmse), 1e-6);
+    OperandSpec tensor = analysis.schemes[0];
+    tensor.outer.each = OuterScale::kTensor;
+    const double by_tensor = quantize_whole(matrix, tensor, analysis.place).nmse();
+    if (GetParam() != OuterScale::kTensor) {
+      EXPECT_GT(std::fabs(by_tensor - report.schemes[0].figures.nmse), 1e-7);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, OuterScaleTest, ::testing::ValuesIn(kOuterScales),
+                         [](const auto& test) { return "each_" + std::string(name_of(test.param)); });
+
+// Schemes of all kinds share tiles and passes, and none takes another's scales.
+TEST(Matrix, SchemesTogetherHaveTheFiguresOfEachAlone) {
+  const Matrix matrix = testing::make_matrix(200, 8300, DType::kF32, testing::Values::kUneven, 7);
+  MatrixAnalysis together;
+  for (const char* name : {"int4_p2", "nvfp4", "e1m2", "int4_p2"}) {
+    for (const OuterScale each : kOuterScales) {
+      OperandSpec spec{.format = &find_format(name), .outer = {.each = each}};
+      if (each != OuterScale::kTensor && !spec.format->outer_scales.has(each)) continue;
+      if (together.schemes.size() > 6) spec.hadamard = {.size = 32};
+      together.schemes.push_back(spec);
+    }
+  }
+  EXPECT_EQ(passes(together.schemes), 2);
+  const MatrixReport report = analyze_matrix(source_of(matrix.view(), Axis::kRow), together);
+  for (std::size_t i = 0; i < together.schemes.size(); ++i) {
+    MatrixAnalysis alone = together;
+    alone.schemes = {together.schemes[i]};
+    const Figures one = analyze_matrix(source_of(matrix.view(), Axis::kRow), alone).schemes[0].figures;
+    EXPECT_NEAR(report.schemes[i].figures.nmse, one.nmse, 1e-12) << i;
+    EXPECT_NEAR(report.schemes[i].figures.alpha, one.alpha, 1e-12) << i;
+  }
+  const OperandSpec tiles{.format = &find_format("int4_p2"), .outer = {.each = OuterScale::k1x128}};
+  EXPECT_EQ(passes({&tiles, 1}), 1);
+}
 
 TEST(Matrix, TheGainIsThatOverTheSameSchemeWithoutTransform) {
   std::vector<float> values(std::size_t{64} * 512);
@@ -115,7 +214,7 @@ TEST(Matrix, ExactAndHugeValuesHaveDefinedFigures) {
   analysis.schemes = schemes_of(formats, 16);
   for (const SchemeFigures& s :
        analyze_matrix(source_of({constant.data(), DType::kF32, 1, 32, 32}, Axis::kRow), analysis).schemes) {
-    if (s.scheme.hadamard != 0) continue;  // whose signs leave values of several sizes
+    if (s.scheme.hadamard.size != 0) continue;  // whose signs leave values of several sizes
     EXPECT_NEAR(s.figures.nmse, 0, 1e-12) << s.scheme.format->name;
     EXPECT_NEAR(s.figures.alpha, 1, 1e-6);
   }

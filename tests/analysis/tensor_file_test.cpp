@@ -42,8 +42,8 @@ class TensorFile : public ::testing::Test {
 FileAnalysis all_schemes() {
   FileAnalysis analysis;
   for (const BlockFormat& format : formats()) {
-    analysis.schemes.push_back({&format, 0});
-    analysis.schemes.push_back({&format, 16});
+    analysis.schemes.push_back({.format = &format});
+    analysis.schemes.push_back({.format = &format, .hadamard = {.size = 16}});
   }
   return analysis;
 }
@@ -75,8 +75,11 @@ TEST_F(TensorFile, TheTransformReversesTheOrderOnSwigluData) {
   for (std::size_t i = 0; i < a.size(); ++i) a[i] = a[i] / (1 + std::exp(-a[i])) * b[i];
   write({{"fc2.x", io::TensorType::kF32, {2000, 512}}}, {a});
   FileAnalysis analysis;
-  analysis.schemes = {
-      {&find_format("e2m1"), 0}, {&find_format("e2m1"), 16}, {&find_format("e1m2"), 0}, {&find_format("e1m2"), 16}};
+  for (const char* name : {"e2m1", "e1m2"}) {
+    for (const int size : {0, 16}) {
+      analysis.schemes.push_back({.format = &find_format(name), .hadamard = {.size = size}});
+    }
+  }
   const TensorReport report = analyze(analysis).tensors.at(0);
   const std::vector<double> expected{21.13, 20.06, 18.71, 22.73};
   for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(report.schemes[i].figures.sqnr_db(), expected[i], 0.03);

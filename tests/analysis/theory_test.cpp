@@ -70,7 +70,7 @@ TEST_P(QuadratureTest, AgreesWithSamples) {
   const Grid odd = make_grid("odd", std::vector<double>{0, 1, 2.5, 3, 7});  // no format, and no kernels
   const BlockFormat odd_format = format_of(odd);
   std::vector<Grid> grids{odd};
-  std::vector<QuantizeSpec> specs(1);
+  std::vector<OperandSpec> specs(1);
   specs[0].format = &odd_format;
   for (const char* name : {"e1m2", "e2m1", "e2m1_max3"}) {
     grids.push_back(grid_of(find_format(name)));
@@ -95,7 +95,7 @@ INSTANTIATE_TEST_SUITE_P(Distributions, QuadratureTest, testing::Values("uniform
                          [](const auto& test) { return test.param; });
 
 TEST(Sampling, ThreadsChangeNoBit) {
-  QuantizeSpec spec;
+  OperandSpec spec;
   spec.format = &find_format("e2m1");
   const Distribution laplace("laplace");
   const std::int64_t draws = 5 << 18;
@@ -108,7 +108,7 @@ TEST(Sampling, ThreadsChangeNoBit) {
 
 // After the transform any block is near a normal one: nearer than it was.
 TEST(Sampling, TheTransformBringsBlocksNearNormalOnes) {
-  QuantizeSpec spec;
+  OperandSpec spec;
   spec.format = &find_format("e1m2");
   spec.hadamard = make_hadamard(16, 1);
   const Figures after = sampled_figures({&spec, 1}, Distribution("laplace"), 1 << 20, 1, 2)[0];
@@ -152,7 +152,7 @@ TEST(SortedDraws, HaveTheErrorOfTheQuantizer) {
   for (const int size : {0, 16, 64}) {
     const SortedDraws draws(laplace, make_hadamard(size, 3), 32, kCount, 5);
     for (const char* name : {"e1m2", "e2m1", "e2m1_max3"}) {
-      QuantizeSpec spec;
+      OperandSpec spec;
       spec.format = &find_format(name);
       spec.block = 32;
       spec.hadamard = make_hadamard(size, 3);

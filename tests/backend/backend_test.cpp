@@ -4,8 +4,9 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
-#include "backend/operand.h"
+#include "backend/every_backend.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -45,23 +46,23 @@ UFP4_EVERY_BACKEND(Arguments);
 
 TEST_P(Arguments, EmptyMatricesGiveEmptyOperands) {
   for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
-    const QuantizeSpec spec = spec_of("e1m2", Rounding::kNearest, 16, axis);
-    float global_scale = -1;
-    const QuantizeTask task{spec, {nullptr, nullptr, nullptr, DType::kF32, &global_scale}};
+    float outer_scale = -1;
+    QuantizeTask task = testing::task_of("e1m2", Rounding::kNearest, 16, axis);
+    task.out.outer_scales = &outer_scale;
     for (const auto& [rows, columns] : {std::pair{0, 5}, {5, 0}, {0, 0}}) {
-      global_scale = -1;
+      outer_scale = -1;
       backend().quantize({nullptr, DType::kF32, rows, columns, columns}, std::span(&task, 1));
-      EXPECT_EQ(global_scale, 1);
+      EXPECT_EQ(outer_scale, 1);
     }
   }
-  const ConstQuantized empty{&find_format("e1m2"), 0, 0, 16, nullptr, nullptr, 1};
+  const ConstQuantized empty{.format = &find_format("e1m2"), .columns = 16};
   EXPECT_NO_THROW(backend().dequantize(empty, nullptr, DType::kF32));
 }
 
 TEST_P(Arguments, BadOnesAreRefused) {
-  const Matrix m(4, 16);
-  Operand out(m.view(), spec_of("e1m2"));
-  QuantizeTask task{spec_of("e1m2"), out.arrays()};
+  const testing::Matrix m(4, 16);
+  testing::Results out(m.view(), testing::task_of("e1m2"));
+  QuantizeTask task = out.writing();
   ConstMatrix view = m.view();
   view.row_stride = 15;
   EXPECT_THROW(backend().quantize(view, std::span(&task, 1)), InputError);
@@ -74,9 +75,9 @@ TEST_P(Arguments, BadOnesAreRefused) {
   task.spec.format = nullptr;
   EXPECT_THROW(backend().quantize(m.view(), std::span(&task, 1)), InputError);
 
-  const BlockFormat* format = &find_format("e1m2");
-  float* dequantized = out.dequantized.data();
-  const ConstQuantized good{format, 0, 4, 16, out.codes.data(), out.scales.data(), 1};
+  std::vector<float> memory(64);
+  float* const dequantized = memory.data();
+  const ConstQuantized good = out.operand();
   ConstQuantized bad = good;
   bad.columns = 15;
   EXPECT_THROW(backend().dequantize(bad, dequantized, DType::kF32), InputError);

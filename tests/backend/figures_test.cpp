@@ -3,14 +3,18 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <bit>
 #include <cmath>
-#include <map>
 #include <random>
+#include <vector>
 
-#include "backend/operand.h"
+#include "backend/every_backend.h"
 
 namespace ufp4 {
 namespace {
+
+using testing::Matrix;
+using testing::quantize;
 
 UFP4_EVERY_BACKEND(Figures);
 
@@ -21,7 +25,7 @@ Matrix normal_data() {
   std::mt19937 random(21);
   std::normal_distribution<float> normal;
   Matrix m(kRows, kColumns);
-  for (float& value : m.f32) value = normal(random);
+  m.fill([&] { return normal(random); });
   return m;
 }
 
@@ -30,10 +34,10 @@ Matrix swiglu_data() {
   std::mt19937 random(22);
   std::normal_distribution<float> normal;
   Matrix m(kRows, kColumns);
-  for (float& value : m.f32) {
+  m.fill([&] {
     const float a = normal(random);
-    value = a / (1 + std::exp(-a)) * normal(random);
-  }
+    return a / (1 + std::exp(-a)) * normal(random);
+  });
   return m;
 }
 
@@ -44,8 +48,9 @@ struct Figure {
 };
 
 Figure measure(const Backend& backend, const Matrix& m, std::string_view format, int hadamard) {
-  const QuantizeSpec spec = spec_of(format, Rounding::kNearest, hadamard);
-  const Operand found = quantize(backend, m.view(), spec);
+  const QuantizeTask task = testing::task_of(format, Rounding::kNearest, hadamard);
+  const testing::Results found = quantize(backend, m.view(), task);
+  const Signs signs = signs_of(task.spec, task.place);
   // The transform is orthogonal: noise and products are measured against the transformed values.
   std::array<double, 16> count{};
   double energy = 0;
@@ -58,7 +63,7 @@ Figure measure(const Backend& backend, const Matrix& m, std::string_view format,
       if (hadamard != 0) {
         std::vector<double> signed_values;
         for (std::size_t i = 0; i < run.size(); ++i) {
-          const bool flip = ((spec.hadamard.signs[i / 32] >> (i % 32)) & 1u) != 0;
+          const bool flip = ((signs[i / 32] >> (i % 32)) & 1u) != 0;
           signed_values.push_back(static_cast<double>(flip ? -run[i] : run[i]));
         }
         for (std::size_t j = 0; j < run.size(); ++j) {

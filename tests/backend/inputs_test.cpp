@@ -1,10 +1,15 @@
 // Every value of the small input types, every tie and every code, through every format on every backend.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <random>
+#include <vector>
 
-#include "backend/operand.h"
+#include "backend/every_backend.h"
 #include "numerics/oracle.h"
 #include "numerics/philox.h"
 #include "one_level_formats.h"
@@ -14,10 +19,19 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+using testing::Matrix;
+using testing::quantize;
+using testing::Results;
+using testing::task_of;
+
 UFP4_EVERY_BACKEND(Inputs);
 
+// The bits of a float; every NaN counts as the same.
+std::uint32_t bits_of(float value) { return std::isnan(value) ? 0x7FC00000u : std::bit_cast<std::uint32_t>(value); }
+
 // Compares one operand without a transform with the oracle.
-void expect_oracle(const Matrix& m, const QuantizeSpec& spec, const Operand& found) {
+void expect_oracle(const Matrix& m, const Results& found) {
+  const OperandSpec& spec = found.task.spec;
   const ElementFormat& e = spec.format->element;
   const std::int64_t block = spec.block_size();
   std::vector<float> t;
@@ -41,7 +55,8 @@ void expect_oracle(const Matrix& m, const QuantizeSpec& spec, const Operand& fou
           code = oracle::nearest(e, at);
         } else {
           code = oracle::stochastic(
-              e, at, philox::draw16(spec.random, static_cast<std::uint32_t>(r), static_cast<std::uint32_t>(first + i)));
+              e, at,
+              philox::draw16(found.task.place, static_cast<std::uint32_t>(r), static_cast<std::uint32_t>(first + i)));
         }
         ASSERT_EQ(found.code(r, first + i), code)
             << spec.format->name << " [" << r << ", " << first + i << "] = " << values[static_cast<std::size_t>(i)];
@@ -55,10 +70,9 @@ void expect_oracle(const Matrix& m, const QuantizeSpec& spec, const Operand& fou
 TEST_P(Inputs, EveryHalfInABlockOfItsNeighbours) {
   for (const DType dtype : {DType::kBF16, DType::kF16}) {
     Matrix m(64, 1024, dtype);
-    for (std::size_t i = 0; i < m.halves.size(); ++i) m.halves[i] = static_cast<std::uint16_t>(i);
+    for (std::uint32_t i = 0; i < 65536; ++i) m.set_bits(i / 1024, i % 1024, i);
     for (const BlockFormat& format : one_level_formats()) {
-      const QuantizeSpec spec = spec_of(format.name);
-      expect_oracle(m, spec, quantize(backend(), m.view(), spec));
+      expect_oracle(m, quantize(backend(), m.view(), task_of(format)));
     }
   }
 }
@@ -74,13 +88,12 @@ TEST_P(Inputs, EveryHalfBesideAnExtreme) {
         const auto bits = static_cast<std::uint16_t>(r * 14 + c - 1);
         const float value = dtype == DType::kBF16 ? bf16_to_float(bits) : f16_to_float(bits);
         // Beyond the extreme a value would take its place; the test above has those.
-        if (std::fabs(value) <= 1) m.halves[static_cast<std::size_t>(r * 16 + c)] = bits;
+        if (std::fabs(value) <= 1) m.set_bits(r, c, bits);
       }
     }
     for (const BlockFormat& format : one_level_formats()) {
       for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
-        const QuantizeSpec spec = spec_of(format.name, rounding);
-        expect_oracle(m, spec, quantize(backend(), m.view(), spec));
+        expect_oracle(m, quantize(backend(), m.view(), task_of(format, rounding)));
       }
     }
   }
@@ -117,8 +130,7 @@ TEST_P(Inputs, EveryTieAndCodeAtManyScales) {
       }
     }
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
-      const QuantizeSpec spec = spec_of(format.name, rounding);
-      expect_oracle(m, spec, quantize(backend(), m.view(), spec));
+      expect_oracle(m, quantize(backend(), m.view(), task_of(format, rounding)));
     }
   }
 }
@@ -127,12 +139,12 @@ TEST_P(Inputs, NoFormatGivesANegativeZeroOrACodeBeyondItsOwn) {
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
   Matrix m(64, 256);
-  for (float& value : m.f32) value = normal(random) * 0.1F;
+  m.fill([&] { return normal(random) * 0.1F; });
   for (const BlockFormat& format : one_level_formats()) {
     std::array<bool, 16> allowed{};
     for (const std::uint8_t code : oracle::codes_of(format.element)) allowed[code] = true;
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
-      const Operand operand = quantize(backend(), m.view(), spec_of(format.name, rounding));
+      const Results operand = quantize(backend(), m.view(), task_of(format, rounding));
       for (std::int64_t r = 0; r < m.rows; ++r) {
         for (std::int64_t c = 0; c < m.columns; ++c) {
           ASSERT_TRUE(allowed[operand.code(r, c)]) << format.name << " code " << operand.code(r, c);

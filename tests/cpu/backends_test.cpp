@@ -1,11 +1,16 @@
 // Every SIMD backend of this machine against the scalar reference, bit for bit.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
+#include <random>
+#include <vector>
 
 #include "cpu/backends.h"
 #include "cpu/job.h"
-#include "operand_cases.h"
+#include "quantization/cases.h"
+#include "quantization/matrix.h"
+#include "quantization/results.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -13,11 +18,13 @@ namespace {
 
 using testing::describe;
 using testing::first_difference;
+using testing::has_block;
 using testing::make_matrix;
-using testing::make_result;
-using testing::make_task;
-using testing::OwnedMatrix;
-using testing::OwnedResult;
+using testing::Matrix;
+using testing::quantize;
+using testing::random_dtype;
+using testing::random_task;
+using testing::Results;
 using testing::Values;
 using testing::Wanted;
 
@@ -35,36 +42,25 @@ class BackendTest : public ::testing::TestWithParam<std::string> {
  protected:
   const Backend& backend() const { return find_backend(GetParam()); }
 
-  void expect_same(const ConstMatrix& in, const QuantizeSpec& spec, const Wanted& wanted = {}) const {
-    OwnedResult got = make_result(in, spec, wanted);
-    OwnedResult want = make_result(in, spec, wanted);
-    const QuantizeTask got_task = make_task(spec, got);
-    const QuantizeTask want_task = make_task(spec, want);
-    backend().quantize(in, {&got_task, 1});
-    scalar().quantize(in, {&want_task, 1});
-    ASSERT_EQ(first_difference(got, want), "") << describe(in, spec);
+  void expect_same(const ConstMatrix& in, const QuantizeTask& task, const Wanted& wanted = {}) const {
+    const Results want = quantize(scalar(), in, task, wanted);
+    ASSERT_EQ(first_difference(quantize(backend(), in, task, wanted), want), "") << describe(in, task);
   }
 };
 
-// Formats whose blocks choose something have blocks of their own size only.
-bool has_block(const BlockFormat& format, int block) { return format.selector_block == 0 || format.block == block; }
-
-QuantizeSpec random_spec(std::mt19937& random) {
-  QuantizeSpec spec;
-  spec.format = &formats()[random() % formats().size()];
-  if (spec.format->outer_is_free()) spec.outer = kOuterScales[random() % kOuterScales.size()];
-  if (spec.format->outer_is_free()) spec.tau = std::array{0.0F, 1.0F, 1.125F}[random() % 3];
-  const int block = kBlockSizes[random() % 4];
-  if (has_block(*spec.format, block)) spec.block = block;
-  spec.axis = random() % 2 == 0 ? Axis::kRow : Axis::kColumn;
-  spec.rounding = random() % 2 == 0 ? Rounding::kNearest : Rounding::kStochastic;
-  spec.hadamard = make_hadamard(std::array{0, 16, 32, 64, 128}[random() % 5], random());
-  spec.random = {random() * 0x100000001ull, static_cast<std::uint32_t>(random()), static_cast<std::uint32_t>(random()),
-                 static_cast<std::uint32_t>(random() % 1000), static_cast<std::uint32_t>(random() % 1000)};
-  return spec;
+// A task whose bits are of none of the places that tests of single formats have.
+QuantizeTask task_of(const BlockFormat& format, int block, Axis axis, Rounding rounding, int hadamard,
+                     std::uint64_t seed) {
+  QuantizeTask task{.spec = {.format = &format, .block = block, .rounding = rounding},
+                    .place = {.axis = axis, .seed = seed, .step = 7, .stream = 3, .row_offset = 5, .column_offset = 16},
+                    .out = {},
+                    .outer_amax = nullptr};
+  task.spec.hadamard = make_hadamard(hadamard, seed);
+  return task;
 }
 
-DType random_dtype(std::mt19937& random) { return std::array{DType::kF32, DType::kBF16, DType::kF16}[random() % 3]; }
+// Rows that are not dense, from an odd element of their memory on.
+constexpr testing::Layout kApart{.padding = 1, .shift = 1};
 
 TEST_P(BackendTest, EveryKindOfOperand) {
   std::uint32_t seed = 1;
@@ -74,12 +70,11 @@ TEST_P(BackendTest, EveryKindOfOperand) {
         if (!has_block(format, block)) continue;
         for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
           for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
-            const DType dtype = std::array{DType::kF32, DType::kBF16, DType::kF16}[seed % 3];
-            const Values values = std::array{Values::kNormal, Values::kHostile, Values::kTies}[seed / 3 % 3];
-            const OwnedMatrix matrix = axis == Axis::kRow ? make_matrix(2, 1100, 1101, dtype, values, seed)
-                                                          : make_matrix(270, 19, 20, dtype, values, seed);
-            QuantizeSpec spec{&format, block, axis, rounding, make_hadamard(hadamard, seed), {seed, 7, 3, 5, 16}};
-            expect_same(matrix.view, spec);
+            const DType dtype = testing::kTypes[seed % 3];
+            const Values values = std::array{Values::kUneven, Values::kHostile, Values::kTies}[seed / 3 % 3];
+            const Matrix matrix = axis == Axis::kRow ? make_matrix(2, 1100, dtype, values, seed, kApart)
+                                                     : make_matrix(270, 19, dtype, values, seed, kApart);
+            expect_same(matrix.view(), task_of(format, block, axis, rounding, hadamard, seed));
             if (HasFatalFailure()) return;
             ++seed;
           }
@@ -92,14 +87,16 @@ TEST_P(BackendTest, EveryKindOfOperand) {
 TEST_P(BackendTest, RandomShapesOffsetsAndOutputs) {
   std::mt19937 random(2);
   for (int i = 0; i < 250; ++i) {
-    const QuantizeSpec spec = random_spec(random);
+    const QuantizeTask task = random_task(random);
     const std::int64_t rows = static_cast<std::int64_t>(random() % 40);
     const std::int64_t columns = static_cast<std::int64_t>(random() % 400);
-    const auto kind = static_cast<Values>(random() % 3);
-    const OwnedMatrix matrix = make_matrix(rows, columns, columns + static_cast<std::int64_t>(random() % 3),
-                                           random_dtype(random), kind, static_cast<std::uint32_t>(i));
-    const bool f32 = random() % 2 == 0;
-    expect_same(matrix.view, spec, {random() % 4 != 0, random() % 4 != 0, f32, !f32});
+    const auto kind = static_cast<Values>(random() % 5);
+    const Matrix matrix = make_matrix(rows, columns, random_dtype(random), kind, static_cast<std::uint64_t>(i),
+                                      {.padding = static_cast<std::int64_t>(random() % 3), .shift = 1});
+    expect_same(matrix.view(), task,
+                {.codes = random() % 4 != 0,
+                 .scales = random() % 4 != 0,
+                 .values = random() % 2 == 0 ? DType::kF32 : DType::kBF16});
     if (HasFatalFailure()) return;
   }
 }
@@ -108,8 +105,8 @@ TEST_P(BackendTest, SmallestShapes) {
   std::mt19937 random(3);
   for (const auto& [rows, columns] : {std::pair{0, 5}, {5, 0}, {1, 1}, {1, 16}, {16, 1}, {17, 3}, {3, 17}, {257, 2}}) {
     for (int i = 0; i < 8; ++i) {
-      const OwnedMatrix matrix = make_matrix(rows, columns, columns + 1, random_dtype(random), Values::kNormal, 4);
-      expect_same(matrix.view, random_spec(random));
+      const Matrix matrix = make_matrix(rows, columns, random_dtype(random), Values::kUneven, 4, kApart);
+      expect_same(matrix.view(), random_task(random));
       if (HasFatalFailure()) return;
     }
   }
@@ -118,9 +115,11 @@ TEST_P(BackendTest, SmallestShapes) {
 TEST_P(BackendTest, HostileValuesInEveryInputType) {
   std::mt19937 random(4);
   for (int i = 0; i < 90; ++i) {
-    const DType dtype = std::array{DType::kF32, DType::kBF16, DType::kF16}[static_cast<std::size_t>(i) % 3];
-    const OwnedMatrix matrix = make_matrix(40, 300, 300, dtype, Values::kHostile, static_cast<std::uint32_t>(i));
-    expect_same(matrix.view, random_spec(random), {true, true, false, true});
+    const DType dtype = testing::kTypes[static_cast<std::size_t>(i) % 3];
+    for (const Values kind : {Values::kHostile, Values::kPatches}) {
+      const Matrix matrix = make_matrix(40, 300, dtype, kind, static_cast<std::uint64_t>(i), {.shift = 1});
+      expect_same(matrix.view(), random_task(random), {.values = DType::kBF16});
+    }
     if (HasFatalFailure()) return;
   }
 }
@@ -137,8 +136,7 @@ TEST_P(BackendTest, EveryMagnitudeOfABlock) {
           for (int i = 0; i < 64; ++i) values.push_back(std::ldexp(normal(random) / 3, exponent));
         }
         const auto size = static_cast<std::int64_t>(values.size());
-        const QuantizeSpec spec{&format, 0, Axis::kRow, rounding, make_hadamard(hadamard, 9), {1, 2, 3, 4, 5}};
-        expect_same({values.data(), DType::kF32, 1, size, size}, spec);
+        expect_same({values.data(), DType::kF32, 1, size, size}, task_of(format, 0, Axis::kRow, rounding, hadamard, 9));
         if (HasFatalFailure()) return;
       }
     }
@@ -160,10 +158,11 @@ TEST_P(BackendTest, EveryMagnitudeBelowASecondLevelScale) {
           for (int i = 0; i < 16; ++i) values.push_back(std::ldexp(static_cast<float>(i % 9), exponent - 3));
         }
         const auto size = static_cast<std::int64_t>(values.size());
-        QuantizeSpec spec{&format, 16, Axis::kRow, rounding, make_hadamard(largest == 0 ? 16 : 0, 9), {1, 2, 3, 4, 5}};
-        expect_same({values.data(), DType::kF32, 1, size, size}, spec);
-        spec.tensor_amax = 0;  // smaller than it is
-        expect_same({values.data(), DType::kF32, 1, size, size}, spec);
+        QuantizeTask task = task_of(format, 16, Axis::kRow, rounding, largest == 0 ? 16 : 0, 9);
+        expect_same({values.data(), DType::kF32, 1, size, size}, task);
+        const float amax = 0;  // smaller than it is
+        task.outer_amax = &amax;
+        expect_same({values.data(), DType::kF32, 1, size, size}, task);
         if (HasFatalFailure()) return;
       }
     }
@@ -184,9 +183,9 @@ TEST_P(BackendTest, EveryE4m3Boundary) {
   const auto size = static_cast<std::int64_t>(values.size());
   for (const char* name : {"nvfp4", "nvint4"}) {
     for (const float amax : {2688.0F, 3136.0F, 1.0F, 7.7F}) {
-      QuantizeSpec spec{&find_format(name), 16, Axis::kRow, Rounding::kNearest, {}, {}};
-      spec.tensor_amax = amax;
-      expect_same({values.data(), DType::kF32, 1, size, size}, spec);
+      QuantizeTask task = task_of(find_format(name), 16, Axis::kRow, Rounding::kNearest, 0, 0);
+      task.outer_amax = &amax;
+      expect_same({values.data(), DType::kF32, 1, size, size}, task);
       if (HasFatalFailure()) return;
     }
   }
@@ -214,45 +213,39 @@ TEST_P(BackendTest, EveryMiddleOfHif4) {
   }
   const auto size = static_cast<std::int64_t>(values.size());
   expect_same({values.data(), DType::kF32, 1, size, size},
-              {&find_format("hif4"), 0, Axis::kRow, Rounding::kNearest, {}, {}});
+              task_of(find_format("hif4"), 0, Axis::kRow, Rounding::kNearest, 0, 0));
 }
 
 TEST_P(BackendTest, OuterMagnitudesOfAnyRange) {
   std::mt19937 random(16);
   for (int i = 0; i < 60; ++i) {
-    const OwnedMatrix matrix =
-        make_matrix(150, 300, 301, random_dtype(random), static_cast<Values>(i % 3), static_cast<std::uint32_t>(i));
-    QuantizeSpec spec = random_spec(random);
+    const Matrix matrix =
+        make_matrix(150, 300, random_dtype(random), static_cast<Values>(i % 5), static_cast<std::uint64_t>(i), kApart);
+    QuantizeTask task = random_task(random);
+    OperandSpec& spec = task.spec;
     spec.format = &find_format(i % 4 == 0 ? "nvfp4" : "int4_p2");
-    spec.tau = 0;
-    spec.outer = i % 4 == 0 ? OuterScale::kTensor : kOuterScales[random() % 4];
-    const OuterShape shape = outer_shape(quantized_shape(150, 300, spec), spec.outer);
+    spec.options.tau = 0;
+    spec.outer.each = i % 4 == 0 ? OuterScale::kTensor : kOuterScales[random() % 4];
+    const OuterShape shape = outer_shape(quantized_shape(150, 300, spec, task.place.axis), spec.outer.each);
     std::vector<float> got(static_cast<std::size_t>(shape.rows * shape.columns), 0.0F);
     std::vector<float> want(got.size(), 0.0F);
-    scalar().raise_outer_amax(matrix.view, spec, {0, 150}, want.data());
-    backend().raise_outer_amax(matrix.view, spec, {128, 150}, got.data());
-    backend().raise_outer_amax(matrix.view, spec, {0, 128}, got.data());
-    ASSERT_EQ(first_difference("amax", got, want, shape.rows), "") << describe(matrix.view, spec);
+    scalar().raise_outer_amax(matrix.view(), spec, task.place, {0, 150}, want.data());
+    backend().raise_outer_amax(matrix.view(), spec, task.place, {128, 150}, got.data());
+    backend().raise_outer_amax(matrix.view(), spec, task.place, {0, 128}, got.data());
+    ASSERT_EQ(first_difference("amax", got, want, shape.rows), "") << describe(matrix.view(), task);
   }
 }
 
 TEST_P(BackendTest, OperandsOfAnFp8Product) {
-  const OwnedMatrix matrix = make_matrix(20, 300, 300, DType::kBF16, Values::kNormal, 17);
-  QuantizeSpec spec{&find_format("int4_p2"), 16, Axis::kColumn, Rounding::kNearest, {}, {}};
-  spec.tensor_amax = 2;  // less than it is, so that blocks are clipped
-  const auto run = [&](const Backend& which) {
-    std::vector<std::uint8_t> e4m3(std::size_t{300} * 32);
-    float amax = 0;
-    std::uint32_t clipped = 0;
-    QuantizeTask task{spec, {}};
-    task.out.e4m3 = e4m3.data();
-    task.out.amax = &amax;
-    task.out.clipped = &clipped;
-    which.quantize(matrix.view, {&task, 1});
-    return std::tuple{e4m3, amax, clipped};
-  };
-  EXPECT_EQ(run(backend()), run(scalar()));
-  EXPECT_GT(std::get<2>(run(backend())), 0U);
+  const Matrix matrix = make_matrix(20, 300, DType::kBF16, Values::kUneven, 17);
+  QuantizeTask task = task_of(find_format("int4_p2"), 16, Axis::kColumn, Rounding::kNearest, 0, 0);
+  const float amax = 2;  // less than it is, so that blocks are clipped
+  task.outer_amax = &amax;
+  const Wanted wanted{.e4m3 = true, .window = true};
+  const Results got = quantize(backend(), matrix.view(), task, wanted);
+  EXPECT_EQ(first_difference(got, quantize(scalar(), matrix.view(), task, wanted)), "");
+  EXPECT_GT(got.clipped(), 0U);
+  EXPECT_EQ(got.amax(), scalar().tensor_amax(matrix.view(), task.spec, task.place));
 }
 
 TEST_P(BackendTest, AllBf16AndF16Bits) {
@@ -262,7 +255,7 @@ TEST_P(BackendTest, AllBf16AndF16Bits) {
     for (const std::int64_t columns : {65536, 256}) {
       const ConstMatrix in{bits.data(), dtype, 65536 / columns, columns, columns};
       for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
-        expect_same(in, {&find_format("e1m2"), 16, axis, Rounding::kNearest, {}, {}});
+        expect_same(in, task_of(find_format("e1m2"), 16, axis, Rounding::kNearest, 0, 0));
         if (HasFatalFailure()) return;
       }
     }
@@ -272,55 +265,43 @@ TEST_P(BackendTest, AllBf16AndF16Bits) {
 TEST_P(BackendTest, RowsAndColumnsAtOnceAreEachAlone) {
   std::mt19937 random(6);
   for (int i = 0; i < 4; ++i) {
-    const OwnedMatrix matrix =
-        make_matrix(150 + i * 47, 2300 - i * 297, 2400, random_dtype(random), Values::kNormal, 8);
-    std::vector<OwnedResult> got;
-    std::vector<OwnedResult> want;
-    std::vector<QuantizeSpec> specs;
+    const Matrix matrix =
+        make_matrix(150 + i * 47, 2300 - i * 297, random_dtype(random), Values::kUneven, 8, {.padding = 100});
+    std::vector<Results> got;
     for (int t = 0; t < 3; ++t) {
-      specs.push_back(random_spec(random));
-      if (t < 2) specs.back().axis = t == 0 ? Axis::kRow : Axis::kColumn;
-      got.push_back(make_result(matrix.view, specs.back(), {true, true, true, false}));
-      want.push_back(got.back());
+      QuantizeTask task = random_task(random);
+      if (t < 2) task.place.axis = t == 0 ? Axis::kRow : Axis::kColumn;
+      got.emplace_back(matrix.view(), task);
     }
     std::vector<QuantizeTask> tasks;
-    for (std::size_t t = 0; t < specs.size(); ++t) tasks.push_back(make_task(specs[t], got[t]));
-    backend().quantize(matrix.view, tasks);
-    for (std::size_t t = 0; t < specs.size(); ++t) {
-      const QuantizeTask task = make_task(specs[t], want[t]);
-      backend().quantize(matrix.view, {&task, 1});
-      ASSERT_EQ(first_difference(got[t], want[t]), "") << describe(matrix.view, specs[t]);
+    tasks.reserve(got.size());
+    for (Results& results : got) tasks.push_back(results.writing());
+    backend().quantize(matrix.view(), tasks);
+    for (const Results& results : got) {
+      const Results alone = quantize(backend(), matrix.view(), results.task);
+      ASSERT_EQ(first_difference(results, alone), "") << describe(matrix.view(), results.task);
     }
   }
 }
 
 TEST_P(BackendTest, ShardsGiveTheBitsOfTheWhole) {
-  const OwnedMatrix whole = make_matrix(64, 640, 640, DType::kBF16, Values::kNormal, 10);
-  for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
-    QuantizeSpec spec{&find_format("e1m2"),          16, axis, Rounding::kStochastic, make_hadamard(16, 3),
-                      {11, 12, 13, 100, 0xFFFFFF00u}};  // the columns pass 2^32
-    OwnedResult all = make_result(whole.view, spec, {});
-    const QuantizeTask task = make_task(spec, all);
-    backend().quantize(whole.view, {&task, 1});
+  const Matrix whole = make_matrix(64, 640, DType::kBF16, Values::kUneven, 10);
+  for (const Axis axis : testing::kAxes) {
+    QuantizeTask task = task_of(find_format("e1m2"), 16, axis, Rounding::kStochastic, 16, 3);
+    task.place = {.axis = axis, .seed = 11, .step = 12, .stream = 13, .row_offset = 100, .column_offset = 0xFFFFFF00u};
+    const Results all = quantize(backend(), whole.view(), task);  // the columns pass 2^32
 
     const std::int64_t row = 32;
     const std::int64_t column = 160;
-    ConstMatrix shard = whole.view;
-    shard.data = static_cast<const std::uint8_t*>(shard.data) + (row * shard.row_stride + column) * 2;
-    shard.rows -= row;
-    shard.columns -= column;
-    spec.random.row_offset += static_cast<std::uint32_t>(axis == Axis::kRow ? row : column);
-    spec.random.column_offset += static_cast<std::uint32_t>(axis == Axis::kRow ? column : row);
-    OwnedResult part = make_result(shard, spec, {});
-    const QuantizeTask part_task = make_task(spec, part);
-    backend().quantize(shard, {&part_task, 1});
     const std::int64_t first_row = axis == Axis::kRow ? row : column;
     const std::int64_t first_column = axis == Axis::kRow ? column : row;
+    task.place.row_offset += static_cast<std::uint32_t>(first_row);
+    task.place.column_offset += static_cast<std::uint32_t>(first_column);
+    const Results part = quantize(backend(), whole.view(row, column, 64 - row, 640 - column), task);
     for (std::int64_t r = 0; r < part.shape.rows; ++r) {
       for (std::int64_t c = 0; c < part.shape.columns; ++c) {
-        const auto at = static_cast<std::size_t>(r * part.shape.columns + c);
-        const auto from = static_cast<std::size_t>((r + first_row) * all.shape.columns + c + first_column);
-        ASSERT_EQ(part.f32[at], all.f32[from]) << "element [" << r << ", " << c << "] of the shard";
+        ASSERT_EQ(part.value(r, c), all.value(r + first_row, c + first_column))
+            << "element [" << r << ", " << c << "] of the shard";
       }
     }
   }
@@ -328,6 +309,7 @@ TEST_P(BackendTest, ShardsGiveTheBitsOfTheWhole) {
 
 TEST_P(BackendTest, Dequantize) {
   std::mt19937 random(7);
+  const auto bits = [](std::mt19937& from) { return std::uint64_t{from()} << 32 | from(); };
   for (const BlockFormat& format : formats()) {
     for (const int block : kBlockSizes) {
       if (!has_block(format, block)) continue;
@@ -337,13 +319,16 @@ TEST_P(BackendTest, Dequantize) {
       for (auto& byte : codes) byte = static_cast<std::uint8_t>(random());
       std::vector<float> scales(static_cast<std::size_t>(rows * columns / block));
       for (float& scale : scales) {
-        scale = random() % 4 == 0 ? testing::hostile_value(random) : testing::draw_value(Values::kNormal, random);
+        scale = random() % 4 == 0 ? testing::hostile_value(random()) : testing::normal_value(bits(random));
       }
-      const float global_scale = format.has_outer_scale() ? 0.37F : 1.0F;
+      const float outer_scale = format.has_outer_scale() ? 0.37F : 1.0F;
       std::vector<std::uint8_t> selectors(static_cast<std::size_t>(rows * columns / 4));
       for (auto& selector : selectors) selector = static_cast<std::uint8_t>(random() % (format.block == 16 ? 2 : 3));
-      ConstQuantized in{&format, block, rows, columns, codes.data(), scales.data(), global_scale};
+      ConstQuantized in{.format = &format, .block = block, .rows = rows, .columns = columns};
+      in.codes = codes.data();
+      in.scales = scales.data();
       in.selectors = selectors.data();
+      in.outer_scales = &outer_scale;
       std::vector<float> got(static_cast<std::size_t>(rows * columns));
       std::vector<float> want(got.size());
       backend().dequantize(in, got.data(), DType::kF32);
