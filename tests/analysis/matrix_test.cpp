@@ -25,10 +25,11 @@ using testing::quantize;
 // Sums over one quantization of the whole matrix by the library, transform and random bits included: of the values x as
 // they are quantized and of their image q.
 struct Direct {
-  double xx = 0, xq = 0, qq = 0, zeros = 0;
+  long double xx = 0, xq = 0, qq = 0;
+  double zeros = 0;
 
-  double alpha() const { return xq / xx; }
-  double nmse() const { return (qq - 2 * xq + xx) / xx; }
+  double alpha() const { return static_cast<double>(xq / xx); }
+  double nmse() const { return static_cast<double>((qq - 2 * xq + xx) / xx); }
 };
 
 Direct quantize_whole(const Matrix& matrix, const OperandSpec& spec, const Place& place) {
@@ -45,8 +46,8 @@ Direct quantize_whole(const Matrix& matrix, const OperandSpec& spec, const Place
       apply_hadamard(std::span(row).subspan(c, size), spec.hadamard, place.seed);
     }
     for (std::int64_t c = 0; c < image.shape.columns; ++c) {
-      const auto x = static_cast<double>(row[static_cast<std::size_t>(c)]);
-      const auto q = static_cast<double>(image.value(r, c));
+      const auto x = static_cast<long double>(row[static_cast<std::size_t>(c)]);
+      const auto q = static_cast<long double>(image.value(r, c));
       direct.xx += x * x;
       direct.xq += x * q;
       direct.qq += q * q;
@@ -91,7 +92,7 @@ TEST_P(EverySchemeTest, HasTheImageOfOneQuantization) {
         const Figures& f = entry.figures;
         // |q|^2 / |x|^2 = NMSE - 1 + 2 alpha.
         const double xx = report.rms * report.rms * kRows * kColumns;
-        EXPECT_NEAR(f.nmse - 1 + 2 * f.alpha, direct.qq / xx, 2e-6) << hadamard;
+        EXPECT_NEAR(f.nmse - 1 + 2 * f.alpha, static_cast<double>(direct.qq) / xx, 2e-6) << hadamard;
         if (axis == Axis::kRow) {  // whose rows need no padding
           const double count = static_cast<double>(kRows * kColumns);
           EXPECT_NEAR(f.zero_share, direct.zeros / count, 1e-9) << hadamard;

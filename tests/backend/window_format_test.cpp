@@ -68,7 +68,8 @@ Expected expected_block(std::span<const float> v, float amax, float tau, std::sp
   block.scale = a < b ? -power : power;
   const float reciprocal = 1 / block.scale;  // exact
   for (std::size_t i = 0; i < v.size(); ++i) {
-    const float t = (v[i] * inverse) * reciprocal;
+    // A value beyond the ends has the code of the end; far beyond, the search would find all codes equally far.
+    const float t = std::clamp((v[i] * inverse) * reciprocal, -8.0F, 7.0F);
     block.codes[i] = n16.empty() ? oracle::nearest(kNarrow.element, t) : oracle::stochastic(kNarrow.element, t, n16[i]);
   }
   return block;
