@@ -2,9 +2,11 @@
 """Times training steps of a plain PyTorch model under torch.compile: what one would run without this project.
 
 The model has the shapes of `ufp4 train --model` (docs/training.md): FP32 master weights, BF16 products, fused AdamW. Mode
-`fp8` has the linears of the blocks trained in FP8 by torchao (tensor-wise scales), which must be installed for it.
+`fp8` has the linears of the blocks trained in FP8 by torchao (tensor-wise scales), which must be installed for it. Every
+other mode is a recipe of this project, under which ufp4.convert puts the linears of the blocks: the Python package, which
+must be installed for it, or found with PYTHONPATH and --ops-library.
 
-    benchmarks/torch_compile_step.py models/1.5b.toml --set vocab_size=32000 --batch 4 --modes bf16,fp8
+    benchmarks/torch_compile_step.py models/1.5b.toml --set vocab_size=32000 --batch 4 --modes bf16,ufp4,ufp4_p2
 """
 
 import argparse
@@ -73,26 +75,37 @@ class Model(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
+def with_torchs_linears(model: Model) -> None:
+    """Makes those of the blocks plain ones, which converters know."""
+    for block in model.blocks:
+        for name in ("qkv", "proj", "fc1", "fc2"):
+            getattr(block, name).__class__ = nn.Linear
+
+
 def train_in_fp8(model: Model) -> None:
     """Makes torchao's FP8 linears of those in the blocks."""
     from torchao.float8 import Float8LinearConfig, convert_to_float8_training
 
-    for block in model.blocks:
-        for name in ("qkv", "proj", "fc1", "fc2"):
-            weight = getattr(block, name).weight
-            linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device)
-            linear.weight = weight
-            setattr(block, name, linear)
+    with_torchs_linears(model)
     convert_to_float8_training(model.blocks, config=Float8LinearConfig.from_recipe_name("tensorwise"))
 
 
-def measure(shape: dict, mode: str, batch: int, steps: int, device: torch.device) -> None:
-    """Prints the median of `steps` steps of `batch` sequences."""
+def train_under_recipe(model: Model, recipe: str) -> None:
+    import ufp4
+
+    with_torchs_linears(model)
+    ufp4.convert(model.blocks, recipe, seed=1, quiet=True)
+
+
+def measure(shape: dict, mode: str, batch: int, steps: int, device: torch.device) -> float:
+    """Prints the median of `steps` steps of `batch` sequences, and gives it in ms."""
     torch.manual_seed(0)
     torch._dynamo.reset()
     model = Model(shape).to(device)
     if mode == "fp8":
         train_in_fp8(model)
+    elif mode != "bf16":
+        train_under_recipe(model, mode)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     compiled = torch.compile(model)
     tokens = torch.randint(shape["vocab_size"], (batch, shape["context"] + 1), device=device)
@@ -113,16 +126,18 @@ def measure(shape: dict, mode: str, batch: int, steps: int, device: torch.device
     ms = statistics.median(step() for _ in range(steps))
     memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
     print(f"{mode}: {ms:.1f} ms a step, {1e3 * batch * shape['context'] / ms:,.0f} tokens/s{memory}", flush=True)
+    return ms
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a file of models/")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes a key of the model")
-    parser.add_argument("--modes", default="bf16", help="of bf16 and fp8, with commas between (default: bf16)")
+    parser.add_argument("--modes", default="bf16", help="bf16, fp8 and names of recipes, with commas between (default: bf16)")
     parser.add_argument("--batch", type=int, default=4, help="sequences a step (default: 4)")
     parser.add_argument("--steps", type=int, default=10, help="measured, after four more (default: 10)")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--ops-library", metavar="PATH", help="the operators of a build, in place of the installed package's")
     arguments = parser.parse_args()
     with open(arguments.model, "rb") as file:
         shape = tomllib.load(file)
@@ -135,14 +150,21 @@ def main() -> int:
     if shape["vocab_size"] == 0:
         parser.error("the vocabulary of the model is that of its data: choose one, for instance --set vocab_size=32000")
     modes = arguments.modes.split(",")
-    if unknown := set(modes) - {"bf16", "fp8"}:
-        parser.error(f"--modes: unknown {', '.join(sorted(unknown))}, expected bf16 and fp8")
+    if recipes := [mode for mode in modes if mode not in ("bf16", "fp8")]:
+        import ufp4
+        import ufp4.library
+
+        if arguments.ops_library:
+            ufp4.library.use(arguments.ops_library)
+        for recipe in recipes:
+            ufp4.Recipe(recipe)  # raises, before anything is measured, where there is none
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("torch finds no GPU here; --device cpu shows that the program runs")
     torch.set_float32_matmul_precision("high")
-    for mode in modes:
-        measure(shape, mode, arguments.batch, arguments.steps, device)
+    found = {mode: measure(shape, mode, arguments.batch, arguments.steps, device) for mode in modes}
+    if "bf16" in found:
+        print(", ".join(f"{mode} {found['bf16'] / ms:.3f}" for mode, ms in found.items()) + " times the speed of bf16")
     return 0
 
 

@@ -13,18 +13,21 @@
 namespace ufp4 {
 namespace {
 
-// Where an operand of the call stands: x and dy are [tokens, features], so the first token is the first of their rows.
+// Where an operand of the call stands: x and dy are [tokens, features], so the first token is the first of their rows,
+// and the weight is [out, in].
 TensorPlace place_of(const LinearCall& call, OperandRole role) {
   const RandomContext& context = call.context;
   TensorPlace at;
   at.place = {
       .axis = axis_of(role), .seed = context.seed, .step = context.step, .stream = stream_of(call.number, role)};
   at.device = context.device;
-  if (is_weight(role)) {
-    at.device.first_token = at::Tensor();
-  } else {
-    (at.place.axis == Axis::kRow ? at.place.row_offset : at.place.column_offset) = context.token_offset;
-  }
+  if (is_weight(role)) at.device.first_token = at::Tensor();
+  const bool of_dy = role == OperandRole::kDgradDy || role == OperandRole::kWgradDy;
+  const std::uint32_t rows = is_weight(role) ? call.features.out : context.token_offset;
+  const std::uint32_t columns = of_dy ? call.features.out : call.features.in;
+  const bool along_rows = at.place.axis == Axis::kRow;
+  at.place.row_offset = along_rows ? rows : columns;
+  at.place.column_offset = along_rows ? columns : rows;
   return at;
 }
 

@@ -31,6 +31,12 @@ enum class Stash : std::uint8_t {
             // backward pass
 };
 
+// Where a part of a layer stands in the whole one, for a layer that was cut.
+struct FeatureOffsets {
+  std::uint32_t in = 0;
+  std::uint32_t out = 0;
+};
+
 // One use of a layer in a step.
 struct LinearCall {
   std::shared_ptr<const Recipe> recipe;
@@ -38,6 +44,7 @@ struct LinearCall {
   std::uint32_t number = 0;                          // of the layer: names its random streams
   RandomContext context;
   Stash stash = Stash::kPacked;
+  FeatureOffsets features{};
 
   // The operand's part of the recipe.
   const OperandSpec& spec(OperandRole role) const { return (*recipe)[gemm_of(role)].operand[index_of(role)]; }

@@ -6,7 +6,8 @@
 #include <string_view>
 
 #include "torch/layer_ops.h"
-#include "torch/linear_op.h"
+#include "torch/linear_parts.h"
+#include "torch/linear_schema.h"
 #include "torch/op_arguments.h"
 #include "torch/operand.h"
 #include "ufp4/error.h"
@@ -132,6 +133,7 @@ void implement_operators(torch::Library& library) {
   library.impl("quantize_both", BothKernel<quantize_both_kernel<Compute>>::call);
   library.impl("dequantize", dequantize_kernel<Compute>);
   implement_layer_operators<Compute>(library);
+  implement_linear_parts<Compute>(library);
 }
 
 // `axis` names the axis of x along which the blocks run; the operand of "column" is the transpose of x. Offsets of
@@ -145,10 +147,8 @@ TORCH_LIBRARY(ufp4, m) {
   m.def(
       "dequantize(Tensor codes, Tensor scales, str format, *, int block=0, Tensor? outer_scales=None, "
       "str outer=\"tensor\", ScalarType? dtype=None) -> Tensor");
-  m.def(
-      "linear(Tensor x, Tensor weight, str recipe, *, int layer=0, int seed=0, int step=0, int token_offset=0, "
-      "bool stash=True) -> Tensor",
-      linear_op);
+  define_linear(m);
+  define_linear_parts(m);
   define_layer_operators(m);
 }
 

@@ -178,7 +178,7 @@ def test_compiles_with_symbolic_shapes(ops):
     w = normal(24, 48, dtype=torch.float32).requires_grad_()
 
     def loss(x):
-        return ops.linear(x, w, UFP4).float().square().sum()
+        return ops.linear(x, w, UFP4, layer=0, step=1).float().square().sum()
 
     compiled = torch.compile(loss, backend="aot_eager", dynamic=True, fullgraph=True)
     for tokens in (33, 50):
@@ -246,7 +246,8 @@ def test_operators_are_registered_as_torch_expects(ops):
     (lambda o, x, w: o.swiglu_backward_quantize_both(x, x, *E1M2),
      r"dy is \[16, 32\], expected \[16, 16\], half the columns of h"),
     (lambda o, x, w: o.swiglu_backward_quantize_both(x[:, :16].float(), x, *E1M2), "dy is Float, expected BFloat16"),
-    (lambda o, x, w: o.linear(x.float(), w, UFP4), "x is Float, expected BFloat16"),
+    (lambda o, x, w: o.linear(x.half(), w, UFP4), "x is Half, expected BFloat16 or Float"),
+    (lambda o, x, w: o.linear(x, w.half(), UFP4), "the weight is Half, expected BFloat16 or Float"),
     (lambda o, x, w: o.linear(x, w[:, :3], UFP4), "is not that of the weight"),
     (lambda o, x, w: o.linear(x, w, "fprop.y.format = e1m2"), "unknown recipe key 'fprop.y.format'"),
     (lambda o, x, w: o.linear(x, w, "ufp_p2"), "unknown recipe 'ufp_p2' .did you mean 'ufp4_p2'"),
