@@ -1,5 +1,5 @@
-#include "config/recipe_keys.h"
 #include "torch/linear_schema.h"
+#include "config/recipe_keys.h"
 
 #include <torch/library.h>
 
