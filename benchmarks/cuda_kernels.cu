@@ -42,6 +42,7 @@ struct Arrays {
   std::vector<void*> outputs[2];
   std::vector<std::uint8_t*> codes[2];
   std::vector<float*> scales[2];
+  std::vector<float*> amax[2];
 
   Arrays(std::int64_t r, std::int64_t c, int n) : rows(r), columns(c), sets(n) {
     for (int i = 0; i < n; ++i) {
@@ -50,6 +51,7 @@ struct Arrays {
         outputs[axis].push_back(device_array<float>(r * c));
         codes[axis].push_back(device_array<std::uint8_t>(r * c / 2));
         scales[axis].push_back(device_array<float>(r * c / 16));
+        amax[axis].push_back(device_array<float>(r * c / 128 + r + c));
       }
     }
     fill(DType::kBF16);
@@ -74,64 +76,51 @@ struct Variant {
   bool packed = true;
   bool dequantized = false;
   DType input = DType::kBF16;
-  int block = 16;
+  int block = 0;  // the format's own
+  OuterScale each = OuterScale::kTensor;
 
+  const BlockFormat& of() const { return find_format(format); }
+  int block_size() const { return block == 0 ? of().block : block; }
+  bool measured() const { return of().has_outer_scale(); }  // the pass that finds the amax belongs to it
   std::string name() const {
     return std::string("quantize ") + format + " " + axes + (rounding == Rounding::kNearest ? " rtne" : " sr") +
            (hadamard == 0 ? "" : " rht" + std::to_string(hadamard)) + (packed ? " packed" : "") +
            (dequantized ? " bf16" : "") + " from " + std::string(name_of(input)) +
-           (block == 16 ? "" : " block " + std::to_string(block));
+           (block == 0 ? "" : " block " + std::to_string(block)) +
+           (each == OuterScale::kTensor ? "" : " outer " + std::string(name_of(each))) + (measured() ? " + amax" : "");
   }
   int operands() const { return std::string(axes) == "both" ? 2 : 1; }
   double bytes(double elements) const {
-    const double out = (packed ? 0.5 + 4.0 / block : 0) + (dequantized ? 2 : 0);
-    return elements * (static_cast<double>(size_of(input)) + operands() * out);
+    const double scale = static_cast<double>(of().packed_scale_bytes()) / block_size();
+    const double out = (packed ? 0.5 + scale : 0) + (dequantized ? 2 : 0);
+    return elements * (static_cast<double>(size_of(input)) * (measured() ? 2 : 1) + operands() * out);
   }
   void run(const Arrays& a, int set) const {
-    std::vector<QuantizeTask> tasks;
+    const auto at = static_cast<std::size_t>(set);
+    std::vector<DeviceTask> tasks;
+    std::vector<cuda::AmaxTask> amax;
     for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
       if (std::string(axes) == (axis == Axis::kRow ? "column" : "row")) continue;
       const int k = axis == Axis::kRow ? 0 : 1;
-      QuantizeTask task{{&find_format(format), block, axis, rounding, make_hadamard(hadamard, 1), {1, 2, 3, 0, 0}}, {}};
-      if (packed) task.out.codes = a.codes[k][static_cast<std::size_t>(set)];
-      if (packed) task.out.scales = a.scales[k][static_cast<std::size_t>(set)];
-      if (dequantized) task.out.dequantized = a.outputs[k][static_cast<std::size_t>(set)];
-      tasks.push_back(task);
+      QuantizeTask task{{&of(), block, rounding, make_hadamard(hadamard, 1), {each}}, {axis, 1, 2, 3}, {}, nullptr};
+      if (packed) task.out.codes = a.codes[k][at];
+      if (packed) task.out.packed_scales = reinterpret_cast<std::uint8_t*>(a.scales[k][at]);
+      if (dequantized) task.out.dequantized = a.outputs[k][at];
+      if (measured()) {
+        task.outer_amax = a.amax[k][at];
+        amax.push_back({task.spec, task.place, a.amax[k][at]});
+      }
+      tasks.push_back({task, {}, nullptr});
     }
-    cuda::quantize({a.inputs[static_cast<std::size_t>(set)], input, a.rows, a.columns, a.columns}, tasks, nullptr);
+    const ConstMatrix in{a.inputs[at], input, a.rows, a.columns, a.columns};
+    for (const cuda::AmaxTask& task : amax) {
+      const OuterShape outer = outer_shape(quantized_shape(a.rows, a.columns, task.spec, task.place.axis), each);
+      check(cudaMemsetAsync(task.amax, 0, static_cast<std::size_t>(outer.rows * outer.columns) * 4));
+    }
+    if (!amax.empty()) cuda::raise_outer_amax(in, amax, nullptr);
+    cuda::quantize(in, tasks, nullptr);
   }
 };
-
-void print_table(std::int64_t rows, std::int64_t columns, int sets, int inner, const std::vector<Variant>& variants) {
-  Arrays a(rows, columns, sets);
-  const double elements = static_cast<double>(rows) * static_cast<double>(columns);
-  const auto copied = static_cast<std::int64_t>(rows * columns * 2);
-  std::printf("\n[%lld, %lld]; the last figure is the time against the same case without transform, rtne\n",
-              static_cast<long long>(rows), static_cast<long long>(columns));
-  const double rate = copy_rate(a.inputs, a.outputs[0], copied, inner);
-  double base = 0;
-  DType filled = DType::kBF16;
-  for (const Variant& v : variants) {
-    if (v.input != filled) a.fill(filled = v.input);
-    const double us = measure(sets, inner, [&](int s) { v.run(a, s); });
-    if (v.hadamard == 0 && v.rounding == Rounding::kNearest) base = us;
-    print_row(v.name(), v.bytes(elements), us, rate, base);
-  }
-  if (filled != DType::kBF16) a.fill(DType::kBF16);
-  const double us = measure(sets, inner, [&](int s) {
-    const auto set = static_cast<std::size_t>(s);
-    cuda::dequantize({&find_format("e1m2"), 0, rows, columns, a.codes[0][set], a.scales[0][set]}, a.outputs[0][set],
-                     DType::kBF16, nullptr);
-  });
-  print_row("dequantize e1m2 to BF16", elements * 2.75, us, rate, 0);
-  check(cudaDeviceSynchronize());
-  for (void* p : a.inputs) cudaFree(p);
-  for (int k = 0; k < 2; ++k) {
-    for (void* p : a.outputs[k]) cudaFree(p);
-    for (void* p : a.codes[k]) cudaFree(p);
-    for (void* p : a.scales[k]) cudaFree(p);
-  }
-}
 
 std::vector<Variant> standard_variants() {
   std::vector<Variant> list;
@@ -168,6 +157,77 @@ std::vector<Variant> standard_variants() {
   return list;
 }
 
+// Formats whose scales are not FP32, with the pass that finds their amax.
+std::vector<Variant> other_formats() {
+  std::vector<Variant> list;
+  for (const char* format : {"nvfp4", "nvint4", "mxfp4", "mxint4", "four_over_six", "mixfp4", "hif4", "int4_p2"}) {
+    for (const char* axes : {"row", "column", "both"}) {
+      list.push_back({format, axes, Rounding::kNearest, 16});
+      list.push_back({format, axes, Rounding::kStochastic, 16});
+    }
+    list.push_back({format, "both", Rounding::kNearest, 16, false, true});
+    list.push_back({format, "both", Rounding::kStochastic, 16, false, true});
+  }
+  for (const OuterScale each : {OuterScale::kRow, OuterScale::k1x128, OuterScale::k128x128}) {
+    for (const char* axes : {"row", "both"}) {
+      list.push_back({"int4_p2", axes, Rounding::kNearest, 16, true, false, DType::kBF16, 0, each});
+    }
+  }
+  return list;
+}
+
+// The pass that finds an amax, alone.
+void print_amax(const Arrays& a, int sets, int inner, double rate) {
+  for (const char* axes : {"row", "column", "both"}) {
+    const double us = measure(sets, inner, [&](int s) {
+      const auto at = static_cast<std::size_t>(s);
+      std::vector<cuda::AmaxTask> tasks;
+      for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+        if (std::string(axes) == (axis == Axis::kRow ? "column" : "row")) continue;
+        tasks.push_back({{&find_format("nvfp4"), 0, Rounding::kNearest, make_hadamard(16, 1)},
+                         {axis},
+                         a.amax[axis == Axis::kRow ? 0 : 1][at]});
+      }
+      cuda::raise_outer_amax({a.inputs[at], DType::kBF16, a.rows, a.columns, a.columns}, tasks, nullptr);
+    });
+    print_row(std::string("amax of a tensor, ") + axes + " rht16", static_cast<double>(a.rows * a.columns) * 2, us,
+              rate, 0);
+  }
+}
+
+void print_table(std::int64_t rows, std::int64_t columns, int sets, int inner, const std::vector<Variant>& variants) {
+  Arrays a(rows, columns, sets);
+  const double elements = static_cast<double>(rows) * static_cast<double>(columns);
+  const auto copied = static_cast<std::int64_t>(rows * columns * 2);
+  std::printf("\n[%lld, %lld]; the last figure is the time against the same case without transform, rtne\n",
+              static_cast<long long>(rows), static_cast<long long>(columns));
+  const double rate = copy_rate(a.inputs, a.outputs[0], copied, inner);
+  double base = 0;
+  DType filled = DType::kBF16;
+  for (const Variant& v : variants) {
+    if (v.input != filled) a.fill(filled = v.input);
+    const double us = measure(sets, inner, [&](int s) { v.run(a, s); });
+    if (v.hadamard == 0 && v.rounding == Rounding::kNearest) base = us;
+    print_row(v.name(), v.bytes(elements), us, rate, base);
+  }
+  if (filled != DType::kBF16) a.fill(DType::kBF16);
+  print_amax(a, sets, inner, rate);
+  const double us = measure(sets, inner, [&](int s) {
+    const auto set = static_cast<std::size_t>(s);
+    cuda::dequantize({&find_format("e1m2"), 0, rows, columns, a.codes[0][set], a.scales[0][set]}, a.outputs[0][set],
+                     DType::kBF16, nullptr);
+  });
+  print_row("dequantize e1m2 to BF16", elements * 2.75, us, rate, 0);
+  check(cudaDeviceSynchronize());
+  for (void* p : a.inputs) cudaFree(p);
+  for (int k = 0; k < 2; ++k) {
+    for (void* p : a.outputs[k]) cudaFree(p);
+    for (void* p : a.codes[k]) cudaFree(p);
+    for (void* p : a.scales[k]) cudaFree(p);
+    for (void* p : a.amax[k]) cudaFree(p);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -180,6 +240,7 @@ int main(int argc, char** argv) try {
   const std::int64_t columns = argc > 2 ? std::atoll(argv[2]) : 8192;
   std::printf("%s\n", status.sentence.c_str());
   print_table(rows, columns, 2, 1, standard_variants());
+  print_table(rows, columns, 2, 1, other_formats());
   print_table(1024, 1024, 64, 64,
               {{"e1m2", "row"},
                {"e1m2", "row", Rounding::kNearest, 16},

@@ -49,10 +49,22 @@ class Arrays {
   std::vector<void*> arrays_ = std::vector<void*>(kSets);
 };
 
-QuantizeSpec spec_of(const char* format, Rounding rounding, int hadamard) {
-  QuantizeSpec spec{&find_format(format), 0, Axis::kRow, rounding, make_hadamard(hadamard, 1), {1, 2, 3}};
-  spec.tensor_amax = 5;  // read by int4_p2 only
-  return spec;
+DeviceTask task_of(const char* format, Axis axis, Rounding rounding, int hadamard, const float* amax) {
+  DeviceTask task;
+  task.task.spec = {&find_format(format), 0, rounding, make_hadamard(hadamard, 1)};
+  task.task.place = {axis, 1, 2, 3};
+  if (task.task.spec.format->has_outer_scale()) task.task.outer_amax = amax;
+  return task;
+}
+
+// What finds the amax of the operands that need one.
+std::vector<cuda::AmaxTask> amax_tasks(const std::vector<DeviceTask>& tasks) {
+  std::vector<cuda::AmaxTask> result;
+  for (const DeviceTask& task : tasks) {
+    if (task.task.outer_amax == nullptr) continue;
+    result.push_back({task.task.spec, task.task.place, const_cast<float*>(task.task.outer_amax)});
+  }
+  return result;
 }
 
 constexpr double kE4m3X = 1 + 0.5625;  // bytes an element: a row's, and a packed column's
@@ -70,11 +82,14 @@ class Table {
         result_(2 * rows * columns),
         row_values_(2 * rows * columns),
         column_values_(2 * rows * columns),
+        amax_(16),
         small_(rows * columns / 4 + 2 * (rows + columns) + 2 * cuda::rms_norm_backward_workspace(rows, columns) + 64) {}
 
   void run() {
+    set_amax(5);
     copy();
     quantizations();
+    other_formats();
     norm();
     swiglu();
     rotary();
@@ -82,42 +97,44 @@ class Table {
   }
 
  private:
+  DeviceTask task(const char* format, Axis axis, Rounding rounding, int hadamard) const {
+    return task_of(format, axis, rounding, hadamard, amax_.as<float>(0) + (axis == Axis::kRow ? 0 : 1));
+  }
   // The two results of an activation: values of the rows, packed columns.
-  std::vector<QuantizeTask> activation(const char* format, int set, int hadamard = 16) const {
-    std::vector<QuantizeTask> tasks(2, {spec_of(format, Rounding::kNearest, hadamard), {}});
-    tasks[0].out.dequantized = row_values_.bf16(set);
-    tasks[1].spec.axis = Axis::kColumn;
-    tasks[1].out.codes = column_values_.as<std::uint8_t>(set);
-    tasks[1].out.scales = small_.as<float>(set);
+  std::vector<DeviceTask> activation(const char* format, int set, int hadamard = 16) const {
+    std::vector<DeviceTask> tasks{task(format, Axis::kRow, Rounding::kNearest, hadamard),
+                                  task(format, Axis::kColumn, Rounding::kNearest, hadamard)};
+    tasks[0].task.out.dequantized = row_values_.bf16(set);
+    tasks[1].task.out.codes = column_values_.as<std::uint8_t>(set);
+    tasks[1].task.out.packed_scales = small_.as<std::uint8_t>(set);
     return tasks;
   }
   // Of a gradient: values of both, stochastic.
-  std::vector<QuantizeTask> gradient(const char* format, int set, int hadamard = 16) const {
-    std::vector<QuantizeTask> tasks(2, {spec_of(format, Rounding::kStochastic, hadamard), {}});
-    tasks[0].out.dequantized = row_values_.bf16(set);
-    tasks[1].spec.axis = Axis::kColumn;
-    tasks[1].spec.random.stream = 4;
-    tasks[1].out.dequantized = column_values_.bf16(set);
+  std::vector<DeviceTask> gradient(const char* format, int set, int hadamard = 16) const {
+    std::vector<DeviceTask> tasks{task(format, Axis::kRow, Rounding::kStochastic, hadamard),
+                                  task(format, Axis::kColumn, Rounding::kStochastic, hadamard)};
+    tasks[0].task.out.dequantized = row_values_.bf16(set);
+    tasks[1].task.place.stream = 4;
+    tasks[1].task.out.dequantized = column_values_.bf16(set);
     return tasks;
   }
   // E4M3 operands of int4_p2; an activation's columns are packed.
-  std::vector<QuantizeTask> eight_bit(Rounding rounding, int set, bool packed) const {
-    std::vector<QuantizeTask> tasks(2, {spec_of("int4_p2", rounding, 16), {}});
-    tasks[0].out.e4m3 = row_values_.as<std::uint8_t>(set);
-    tasks[1].spec.axis = Axis::kColumn;
+  std::vector<DeviceTask> eight_bit(Rounding rounding, int set, bool packed) const {
+    std::vector<DeviceTask> tasks{task("int4_p2", Axis::kRow, rounding, 16),
+                                  task("int4_p2", Axis::kColumn, rounding, 16)};
+    tasks[0].task.out.e4m3 = row_values_.as<std::uint8_t>(set);
     if (packed) {
-      tasks[1].out.codes = column_values_.as<std::uint8_t>(set);
-      tasks[1].out.packed_scales = small_.as<std::uint8_t>(set);
+      tasks[1].task.out.codes = column_values_.as<std::uint8_t>(set);
+      tasks[1].task.out.packed_scales = small_.as<std::uint8_t>(set);
     } else {
-      tasks[1].out.e4m3 = column_values_.as<std::uint8_t>(set);
+      tasks[1].task.out.e4m3 = column_values_.as<std::uint8_t>(set);
     }
     return tasks;
   }
-  std::vector<QuantizeTask> packed(Axis axis, Rounding rounding, int hadamard, int set) const {
-    std::vector<QuantizeTask> tasks(1, {spec_of("e1m2", rounding, hadamard), {}});
-    tasks[0].spec.axis = axis;
-    tasks[0].out.codes = row_values_.as<std::uint8_t>(set);
-    tasks[0].out.scales = small_.as<float>(set);
+  std::vector<DeviceTask> packed(Axis axis, Rounding rounding, int hadamard, int set) const {
+    std::vector<DeviceTask> tasks{task("e1m2", axis, rounding, hadamard)};
+    tasks[0].task.out.codes = row_values_.as<std::uint8_t>(set);
+    tasks[0].task.out.packed_scales = small_.as<std::uint8_t>(set);
     return tasks;
   }
 
@@ -131,7 +148,7 @@ class Table {
     return us;
   }
   double quantize(const std::string& kernel, double bytes, const Arrays& from, std::int64_t columns,
-                  const std::function<std::vector<QuantizeTask>(int)>& tasks, double plain = 0) {
+                  const std::function<std::vector<DeviceTask>(int)>& tasks, double plain = 0) {
     return report(
         kernel, bytes,
         [&](int s) {
@@ -179,16 +196,50 @@ class Table {
     e4m3_dy_us_ = quantize("int4_p2 dy: rows and columns E4M3, RHT-16, SR", 4, narrow_, columns_,
                            [&](int s) { return eight_bit(Rounding::kStochastic, s, false); });
     const auto unpack = [&](const char* format, int s) {
-      return ConstQuantized{&find_format(format), 0, columns_, rows_, column_values_.as<std::uint8_t>(s),
-                            small_.as<float>(s)};
+      ConstQuantized in{&find_format(format), 0, columns_, rows_, column_values_.as<std::uint8_t>(s)};
+      in.packed_scales = small_.as<std::uint8_t>(s);
+      return in;
     };
     report("unpack e1m2 to BF16", 2.75,
            [&](int s) { cuda::dequantize(unpack("e1m2", s), result_.bf16(s), DType::kBF16, nullptr); });
-    report("unpack int4_p2 to E4M3", 0.5625 + 1, [&](int s) {
-      ConstQuantized in = unpack("int4_p2", s);
-      in.packed_scales = small_.as<std::uint8_t>(s);
-      cuda::dequantize_e4m3(in, result_.as<std::uint8_t>(s), nullptr);
-    });
+    report("unpack nvfp4 to BF16", 0.5625 + 2,
+           [&](int s) { cuda::dequantize(unpack("nvfp4", s), result_.bf16(s), DType::kBF16, nullptr); });
+    report("unpack int4_p2 to E4M3", 0.5625 + 1,
+           [&](int s) { cuda::dequantize_e4m3(unpack("int4_p2", s), result_.as<std::uint8_t>(s), nullptr); });
+  }
+
+  // What the operands of int4_p2 are expected to hold.
+  void set_amax(float amax) {
+    const float values[2] = {amax, amax};
+    check(cudaMemcpy(amax_.as<float>(0), values, sizeof values, cudaMemcpyHostToDevice));
+  }
+
+  // Formats whose second-level scale is found first, by reading the matrix once more, or the inputs of a layer.
+  void other_formats() {
+    const auto layer = [&](int s) { return cuda::Swiglu{rows_, columns_, wide_.bf16(s)}; };
+    for (const char* format : {"nvfp4", "four_over_six", "mxfp4", "hif4"}) {
+      const std::string name = format;
+      const bool exact = find_format(format).has_outer_scale();
+      const double packed =
+          0.5 + static_cast<double>(find_format(format).packed_scale_bytes()) / find_format(format).block;
+      const auto both = [&](const std::vector<DeviceTask>& tasks, const auto& input) {
+        if (exact) cuda::raise_outer_amax(input, amax_tasks(tasks), nullptr);
+        cuda::quantize(input, tasks, nullptr);
+      };
+      const auto matrix = [&](int s) { return ConstMatrix{narrow_.bf16(s), DType::kBF16, rows_, columns_, columns_}; };
+      const std::string with = exact ? " and amax" : "";
+      report(name + " x" + with + ": rows BF16, columns packed, RHT-16", (exact ? 4 : 2) + 2 + packed,
+             [&](int s) { both(activation(format, s), matrix(s)); });
+      report(name + " dy" + with + ": rows and columns BF16, RHT-16, SR", (exact ? 4 : 2) + 4,
+             [&](int s) { both(gradient(format, s), matrix(s)); });
+      report("SwiGLU -> " + name + " x" + with, (exact ? 8 : 4) + 2 + packed,
+             [&](int s) { both(activation(format, s), layer(s)); });
+      report("SwiGLU, written, -> " + name + " x" + with, (exact ? 10 : 8) + 2 + packed, [&](int s) {
+        cuda::compute(layer(s), result_.bf16(s), nullptr);
+        both(activation(format, s), ConstMatrix{result_.bf16(s), DType::kBF16, rows_, columns_, columns_});
+      });
+    }
+    set_amax(5);
   }
 
   void norm() {
@@ -264,7 +315,7 @@ class Table {
     const double quantize_us = quantize("int4_p2 w: rows and columns E4M3, RHT-16", 4, narrow_, columns_, both);
     fused("weight -> int4_p2 w in E4M3", 6, layer, both, quantize_us, alone);
     for (const std::size_t i : {0, 1}) {
-      const auto one = [&](int s) { return std::vector<QuantizeTask>{both(s)[i]}; };
+      const auto one = [&](int s) { return std::vector<DeviceTask>{both(s)[i]}; };
       fused(std::string("weight -> int4_p2 w in E4M3, ") + (i == 0 ? "rows" : "columns"), 5, layer, one, 0, 0);
     }
   }
@@ -273,6 +324,7 @@ class Table {
   int repeats_;
   const std::function<void(const DeviceRow&)>& row_;
   Arrays wide_, narrow_, other_, result_, row_values_, column_values_;
+  Arrays amax_;      // what second-level scales follow from
   Arrays small_;     // scales, and in the first what the norm needs
   double rate_ = 0;  // bytes a microsecond of the copy
   double x_us_ = 0, e4m3_x_us_ = 0, e4m3_dy_us_ = 0;

@@ -1,4 +1,4 @@
-// Packed codes back to values, and the one-value kernel.
+// Packed codes back to values, and second-level scales from what they follow from.
 #include <algorithm>
 
 #include "cuda/kernels.h"
@@ -13,49 +13,123 @@ constexpr int kResident = 6;
 
 enum class Result : std::uint8_t { kF32, kBf16, kE4m3 };
 
+// What selectors say of a run.
+enum class Selectors : std::uint8_t {
+  kNone,
+  kTable,      // which of two tables has the values of its codes
+  kExponents,  // the powers of two that its four parts have beside the scale
+};
+
 struct Packed {
   const uint2* codes;
-  const float* scales;
-  const std::uint8_t* scale_bytes;
-  const float* outer_scale;  // null: global_scale
-  float global_scale;
+  const float* scales;              // ScaleCode::kF32: decoded
+  const std::uint8_t* scale_bytes;  // other codes: as the format stores them
+  std::uint32_t scale_bits;         // of an E4M3 byte: all, or those without the sign
+  const std::uint8_t* selectors;    // beside decoded scales
+  const float* outer_scales;        // null: 1
+  std::uint32_t outer_shift;        // of parts: the log2 of the rows that share one ..
+  std::uint32_t outer_columns;      // .. and how many there are along a row
   void* out;
   Result result;
   int lanes_shift;
   std::int64_t runs;
-  float values[16];
+  std::uint32_t runs_per_row;
+  float values[32];
 };
 
-// The scale of a run's block as it lies in memory: the bits of a float, or an E4M3 byte.
+// The scale of a run's block as it lies in memory: the bits of a float, or the bytes of its format.
+template <ScaleCode kCode>
 __device__ std::uint32_t load_scale(const Packed& p, std::int64_t run) {
   const std::int64_t block = run >> p.lanes_shift;
-  return p.scales != nullptr ? __float_as_uint(__ldg(p.scales + block)) : __ldg(p.scale_bytes + block);
+  if constexpr (kCode == ScaleCode::kF32) return __float_as_uint(__ldg(p.scales + block));
+  if constexpr (kCode == ScaleCode::kE6m2) {
+    return __ldg(reinterpret_cast<const std::uint32_t*>(p.scale_bytes) + block);
+  }
+  return __ldg(p.scale_bytes + block);
 }
 
+template <ScaleCode kCode>
 __device__ float decode_scale(const Packed& p, std::uint32_t bits) {
-  if (p.scales != nullptr) return __uint_as_float(bits);
-  const __half_raw half = __nv_cvt_fp8_to_halfraw(static_cast<__nv_fp8_storage_t>(bits), __NV_E4M3);
-  return __half2float(__half(half));
+  if constexpr (kCode == ScaleCode::kF32) {
+    return __uint_as_float(bits);
+  } else if constexpr (kCode == ScaleCode::kE8m0) {
+    return __uint_as_float(bits == 0 ? 0x00400000u : bits == 0xFFu ? kNanF32 : bits << 23);
+  } else if constexpr (kCode == ScaleCode::kE6m2) {
+    const std::uint32_t code = bits & 0xFFu;
+    return __uint_as_float(code == 0xFFu ? kNanF32 : (code + (79u << 2)) << 21);
+  } else {
+    const __half_raw half = __nv_cvt_fp8_to_halfraw(static_cast<__nv_fp8_storage_t>(bits & p.scale_bits), __NV_E4M3);
+    return __half2float(__half(half));
+  }
 }
 
+template <Selectors kSelectors, ScaleCode kCode>
+__device__ std::uint32_t load_selector(const Packed& p, std::int64_t run, std::uint32_t scale_bits) {
+  if constexpr (kSelectors == Selectors::kTable) {
+    return kCode == ScaleCode::kF32 ? __ldg(p.selectors + (run >> p.lanes_shift)) : scale_bits >> 7 & 1u;
+  } else if constexpr (kSelectors == Selectors::kExponents) {
+    if constexpr (kCode == ScaleCode::kF32) {
+      return __ldg(reinterpret_cast<const std::uint32_t*>(p.selectors) + run);
+    }
+    const auto lane = static_cast<unsigned>(run) & ((1u << p.lanes_shift) - 1);
+    std::uint32_t parts = 0;
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i) {
+      const std::uint32_t exponent =
+          (scale_bits >> (8 + 2 * lane + i / 2) & 1u) + (scale_bits >> (16 + 4 * lane + i) & 1u);
+      parts |= exponent << (8 * i);
+    }
+    return parts;
+  }
+  return 0;
+}
+
+// Of parts: the second-level scale of a run.
+__device__ float part_scale(const Packed& p, std::int64_t run) {
+  std::int64_t row;
+  std::uint32_t within;
+  if (p.runs <= 0xFFFFFFFF) {
+    const auto number = static_cast<std::uint32_t>(run);
+    row = number / p.runs_per_row;
+    within = number % p.runs_per_row;
+  } else {
+    row = run / p.runs_per_row;
+    within = static_cast<std::uint32_t>(run % p.runs_per_row);
+  }
+  const std::uint32_t column = min(within / (128 / kRun), p.outer_columns - 1);
+  return __ldg(p.outer_scales + (row >> p.outer_shift) * p.outer_columns + column);
+}
+
+template <Selectors kSelectors, ScaleCode kCode, bool kParts>
 __global__ void __launch_bounds__(kThreads, kResident) dequantize_runs(const __grid_constant__ Packed p) {
   const float lane_value = values_of_lane(p.values);
-  const float outer = p.outer_scale != nullptr ? *p.outer_scale : p.global_scale;
+  const float outer = p.outer_scales != nullptr && !kParts ? *p.outer_scales : 1.0F;
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   std::int64_t index = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   uint2 next_codes = index < p.runs ? __ldg(p.codes + index) : uint2{};
-  std::uint32_t next_scale = index < p.runs ? load_scale(p, index) : 0;
+  std::uint32_t next_scale = index < p.runs ? load_scale<kCode>(p, index) : 0;
   while (index - threadIdx.x % 32 < p.runs) {
     const uint2 codes = next_codes;
-    const float scale = decode_scale(p, next_scale);
+    const std::uint32_t scale_bits = next_scale;
+    float scale = decode_scale<kCode>(p, scale_bits);
     const std::int64_t ahead = index + stride;
     if (ahead < p.runs) {
       next_codes = __ldg(p.codes + ahead);
-      next_scale = load_scale(p, ahead);
+      next_scale = load_scale<kCode>(p, ahead);
     }
     const bool write = index < p.runs;
+    const std::uint32_t selector = write ? load_selector<kSelectors, kCode>(p, index, scale_bits) : 0;
+    if constexpr (kParts) {
+      if (p.result != Result::kE4m3 && write) scale *= part_scale(p, index);
+    }
     float v[kRun];
-    look_up(codes, scale, lane_value, v);
+    if constexpr (kSelectors == Selectors::kExponents) {
+      look_up<false>(codes, 1.0F, lane_value, 0, v);
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) v[i] *= scale * part_power(selector, i / 4);
+    } else {
+      look_up<kSelectors == Selectors::kTable>(codes, scale, lane_value, selector, v);
+    }
     if (p.result == Result::kE4m3) {
       if (write) store_e4m3_run(static_cast<std::uint8_t*>(p.out) + index * kRun, v, isnan(scale));
     } else {
@@ -67,32 +141,81 @@ __global__ void __launch_bounds__(kThreads, kResident) dequantize_runs(const __g
   }
 }
 
-// The second-level scale of int4_p2, or 1 for formats that have none.
-__global__ void set_global_scale(float* to, const float* amax_at, float amax, bool window) {
-  if (amax_at != nullptr) amax = *amax_at;
-  *to = window ? outer_scale(amax) : 1.0F;
+__global__ void compute_outer_scales(float divisor, float least_amax, const float* amax, std::int64_t count,
+                                     float* to) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < count) to[i] = divisor == 0 ? 1.0F : amax == nullptr ? 0.0F : outer_scale(divisor, least_amax, amax[i]);
+}
+
+ScaleCode code_of(ScaleEncoding encoding) {
+  switch (encoding) {
+    case ScaleEncoding::kFp32: return ScaleCode::kF32;
+    case ScaleEncoding::kE4m3:
+    case ScaleEncoding::kPow2: return ScaleCode::kE4m3;
+    case ScaleEncoding::kE8m0: return ScaleCode::kE8m0;
+    case ScaleEncoding::kE6m2: return ScaleCode::kE6m2;
+  }
+  return ScaleCode::kF32;
+}
+
+// Calls f<selectors, code, parts>() for a format whose scales are stored as `code`.
+template <typename F>
+void with_form(Selectors selectors, ScaleCode code, bool parts, F f) {
+  constexpr auto kF32 = ScaleCode::kF32;
+  constexpr auto kE4m3 = ScaleCode::kE4m3;
+  switch (selectors) {
+    case Selectors::kNone:
+      if (code == kF32) return f.template operator()<Selectors::kNone, kF32, false>();
+      if (code == ScaleCode::kE8m0) return f.template operator()<Selectors::kNone, ScaleCode::kE8m0, false>();
+      if (parts) return f.template operator()<Selectors::kNone, kE4m3, true>();
+      return f.template operator()<Selectors::kNone, kE4m3, false>();
+    case Selectors::kTable:
+      if (code == kF32) return f.template operator()<Selectors::kTable, kF32, false>();
+      if (parts) return f.template operator()<Selectors::kTable, kE4m3, true>();
+      return f.template operator()<Selectors::kTable, kE4m3, false>();
+    case Selectors::kExponents:
+      if (code == kF32) return f.template operator()<Selectors::kExponents, kF32, false>();
+      return f.template operator()<Selectors::kExponents, ScaleCode::kE6m2, false>();
+  }
 }
 
 void start_dequantize(const ConstQuantized& in, void* out, Result result, Stream stream) {
+  const BlockFormat& format = *in.format;
+  const int block = in.block == 0 ? format.block : in.block;
+  ScaleCode code = ScaleCode::kF32;
+  bool parts = false;
   Packed p{};
   p.codes = reinterpret_cast<const uint2*>(in.codes);
   p.scales = in.scales;
-  p.global_scale = in.global_scale;
+  p.scale_bits = format.scale == ScaleEncoding::kPow2 ? 0xFFu : 0x7Fu;
+  p.selectors = in.selectors;
+  p.outer_scales = in.outer_scales;
   if (in.packed_scales != nullptr) {
-    const bool fp32 = in.format->scale == ScaleEncoding::kFp32;
-    p.scales = fp32 ? reinterpret_cast<const float*>(in.packed_scales) : nullptr;
+    code = code_of(format.scale);
+    if (code == ScaleCode::kF32) p.scales = reinterpret_cast<const float*>(in.packed_scales);
     p.scale_bytes = in.packed_scales;
-    p.outer_scale = in.outer_scales;
-    p.global_scale = 1;
+    parts = in.outer != OuterScale::kTensor && format.has_outer_scale();
+    p.outer_shift = in.outer == OuterScale::k128x128 ? 7 : 0;
+    const OuterShape outer = outer_shape({in.rows, in.columns, in.columns, in.columns / block}, in.outer);
+    p.outer_columns = static_cast<std::uint32_t>(outer.columns);
   }
   p.out = out;
   p.result = result;
   p.runs = in.rows * in.columns / kRun;
-  for (unsigned code = 0; code < 16; ++code) p.values[code] = code_value(in.format->element, code);
-  const int block = in.block == 0 ? in.format->block : in.block;
+  p.runs_per_row = static_cast<std::uint32_t>(in.columns / kRun);
+  const bool exponents = format.rule == ScaleRule::kTwoLevelExponent;
+  const bool two_tables = format.selector_block != 0 && !exponents;
+  for (unsigned value = 0; value < 16; ++value) {
+    p.values[value] = code_value(format.element, value);
+    p.values[16 + value] = two_tables ? code_value(format.alternative.element, value) : p.values[value];
+  }
   while ((kRun << p.lanes_shift) < block) ++p.lanes_shift;
-  const auto blocks = static_cast<unsigned>(std::min((p.runs + kThreads - 1) / kThreads, resident_blocks(kResident)));
-  dequantize_runs<<<blocks, kThreads, 0, stream>>>(p);
+  const std::int64_t filling = kResident * multiprocessors();
+  const auto blocks = static_cast<unsigned>(std::min((p.runs + kThreads - 1) / kThreads, filling));
+  const Selectors selectors = exponents ? Selectors::kExponents : two_tables ? Selectors::kTable : Selectors::kNone;
+  with_form(selectors, code, parts, [&]<Selectors kSelectors, ScaleCode kCode, bool kParts>() {
+    dequantize_runs<kSelectors, kCode, kParts><<<blocks, kThreads, 0, stream>>>(p);
+  });
   check_launch("dequantize_runs", in.rows, in.columns);
 }
 
@@ -108,13 +231,14 @@ void launch_dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream 
 
 int probe_kernel() {
   cudaFuncAttributes attributes{};
-  return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&set_global_scale));
+  return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&compute_outer_scales));
 }
 
-void launch_global_scale(const QuantizeSpec& spec, float* to, Stream stream) {
-  set_global_scale<<<1, 1, 0, stream>>>(to, spec.outer_amax, spec.tensor_amax,
-                                        spec.format->rule == ScaleRule::kPow2Window);
-  check_launch("set_global_scale", 1, 1);
+void launch_outer_scales(const BlockFormat& format, const float* amax, std::int64_t count, float* to, Stream stream) {
+  const auto blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
+  compute_outer_scales<<<blocks, kThreads, 0, stream>>>(format.outer_divisor, format.window.least_amax, amax, count,
+                                                        to);
+  check_launch("compute_outer_scales", count, 1);
 }
 
 }  // namespace ufp4::cuda

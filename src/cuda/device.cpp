@@ -44,13 +44,13 @@ DeviceStatus device_status() {
   return {true, properties.name};
 }
 
-std::int64_t resident_blocks(int resident) {
+std::int64_t multiprocessors() {
   int device = 0;
-  int multiprocessors = 0;
+  int count = 0;
   cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
   if (error != cudaSuccess) throw RunError(unusable(error));
-  return std::int64_t{multiprocessors} * resident;
+  return count;
 }
 
 void check_launch(const char* kernel, std::int64_t rows, std::int64_t columns) {

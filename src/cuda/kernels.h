@@ -12,11 +12,11 @@ template <DType kType>
 void launch_rows(const Matrix& in, const Operand& row, Stream stream);
 
 // Blocks along the columns of a matrix, along its rows, or both: a tile is read once into shared memory. One of
-// `column` and `row` may be null; together they share grid and rounding, and `row` lies within a tile (fits_tile).
+// `column` and `row` may be null; together they share policy and rounding, and `row` lies within a tile (fits_tile).
 template <DType kType>
 void launch_tiles(const Matrix& in, const Operand* column, const Operand* row, Stream stream);
 
-// The same for the result of a layer. Not kTable.
+// The same for the result of a layer. Not Policy::kTable.
 template <typename Layer>
 void launch_layer_tiles(const Layer& layer, const Operand* column, const Operand* row, Stream stream);
 
@@ -27,13 +27,11 @@ void launch_compute(const Layer& layer, Bf16* out, Stream stream);
 void launch_rms_statistics(const RmsStatistics& p, Stream stream);
 void launch_rms_norm_backward(const RmsNormBackward& p, Stream stream);
 
-// Writes the tensor's second-level scale: 1 for formats that have none.
-void launch_global_scale(const QuantizeSpec& spec, float* to, Stream stream);
+// Writes the second-level scales that tasks ask for: 1 for formats that have none.
+void write_outer_scales(std::int64_t rows, std::int64_t columns, std::span<const DeviceTask> tasks, Stream stream);
+void launch_outer_scales(const BlockFormat& format, const float* amax, std::int64_t count, float* to, Stream stream);
 
-// Writes the global scales that tasks ask for.
-void set_global_scales(std::span<const QuantizeTask> tasks, Stream stream);
-
-// Writes value * scale of packed codes, or value * block scale as E4M3 bytes.
+// Writes the values of packed codes, or value * block scale as E4M3 bytes.
 void launch_dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream stream);
 void launch_dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream stream);
 
@@ -43,7 +41,7 @@ int probe_kernel();
 // Throws RunError for the error of a launch, naming the kernel and its shapes.
 void check_launch(const char* kernel, std::int64_t rows, std::int64_t columns);
 
-// Blocks that fill the current device, `resident` on each multiprocessor.
-std::int64_t resident_blocks(int resident);
+// Of the current device.
+std::int64_t multiprocessors();
 
 }  // namespace ufp4::cuda

@@ -11,15 +11,10 @@
 
 #include <cstdint>
 
+#include "cuda/launch.h"
 #include "cuda/layers.h"
 
 namespace ufp4::cuda {
-
-enum class Pairs : std::uint8_t {
-  kNone,
-  kHeads,   // half() is half a head's columns
-  kHalves,  // half of all columns
-};
 
 __device__ inline float low_value(std::uint32_t word) { return __uint_as_float(word << 16); }
 __device__ inline float high_value(std::uint32_t word) { return __uint_as_float(word & 0xFFFF0000u); }

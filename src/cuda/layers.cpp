@@ -85,28 +85,50 @@ void compute_layer(const Layer& layer, Bf16* out, Stream stream) {
 }
 
 template <typename Layer>
-void quantize_layer(const Layer& layer, std::span<const QuantizeTask> tasks, Stream stream) {
-  const std::int64_t columns = std::is_same_v<Layer, SwigluBackward> ? 2 * layer.columns : layer.columns;
-  OperandPairs operands = make_operands(DType::kBF16, layer.rows, columns, tasks);
-  const bool any = check(layer);
-  const auto fits = [](const Operand& p) { return fits_tile(DType::kBF16, p); };
+std::int64_t result_columns(const Layer& layer) {
+  return std::is_same_v<Layer, SwigluBackward> ? 2 * layer.columns : layer.columns;
+}
+
+void check_operands(const OperandPairs& operands) {
   for (const auto& tile : operands.tiles) {
-    if (tile.column.grid == Grid::kTable) throw InputError("quantize: a layer has no kernels for this grid");
+    if (tile.column.policy == Policy::kTable) throw InputError("quantize: a layer has no kernels for these levels");
   }
   for (const Operand& row : operands.rows) {
-    if (!fits(row)) throw InputError("quantize: a layer has no kernels for this grid, block or transform");
+    if (!fits_tile(DType::kBF16, row)) {
+      throw InputError("quantize: a layer has no kernels for these levels, or for rows with blocks or transforms of " +
+                       std::to_string(std::max(row.lanes * kRun, row.hadamard)) + " values");
+    }
   }
-  set_global_scales(tasks, stream);
-  if (!any) return;
+}
+
+template <typename Layer>
+void launch_layer(const Layer& layer, const OperandPairs& operands, Stream stream) {
   for (const auto& [column, row] : operands.tiles) launch_layer_tiles(layer, &column, row ? &*row : nullptr, stream);
   for (const Operand& row : operands.rows) launch_layer_tiles(layer, nullptr, &row, stream);
 }
 
+template <typename Layer>
+void quantize_layer(const Layer& layer, std::span<const DeviceTask> tasks, Stream stream) {
+  const OperandPairs operands = make_operands(DType::kBF16, layer.rows, result_columns(layer), tasks);
+  const bool any = check(layer);
+  check_operands(operands);
+  write_outer_scales(layer.rows, result_columns(layer), tasks, stream);
+  if (any) launch_layer(layer, operands, stream);
+}
+
+template <typename Layer>
+void measure_layer(const Layer& layer, std::span<const AmaxTask> tasks, Stream stream) {
+  const OperandPairs operands = make_operands(DType::kBF16, layer.rows, result_columns(layer), tasks);
+  const bool any = check(layer);
+  check_operands(operands);
+  if (any) launch_layer(layer, operands, stream);
+}
+
 }  // namespace
 
-bool layers_take(const QuantizeSpec& spec) {
-  if (spec.hadamard.round_to_bf16 || !has_kernels(*spec.format, spec.outer)) return false;
-  return spec.axis == Axis::kColumn || std::max(spec.block_size(), spec.hadamard.size) <= kTileRowReach;
+bool layers_take(const OperandSpec& spec, Axis axis) {
+  if (!takes(spec)) return false;
+  return axis == Axis::kColumn || std::max(spec.block_size(), spec.hadamard.size) <= kTileRowReach;
 }
 
 bool layers_take(const Rounded& layer) { return layer.columns % kLayerWidthMultiple == 0 && aligned(layer.x); }
@@ -129,20 +151,36 @@ void compute(const SwigluBackward& layer, Bf16* out, Stream stream) { compute_la
 void compute(const Rounded& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 void compute(const RotaryBackward& layer, Bf16* out, Stream stream) { compute_layer(layer, out, stream); }
 
-void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+void quantize(const RmsNorm& layer, std::span<const DeviceTask> tasks, Stream stream) {
   quantize_layer(layer, tasks, stream);
 }
-void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+void quantize(const Swiglu& layer, std::span<const DeviceTask> tasks, Stream stream) {
   quantize_layer(layer, tasks, stream);
 }
-void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+void quantize(const SwigluBackward& layer, std::span<const DeviceTask> tasks, Stream stream) {
   quantize_layer(layer, tasks, stream);
 }
-void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+void quantize(const Rounded& layer, std::span<const DeviceTask> tasks, Stream stream) {
   quantize_layer(layer, tasks, stream);
 }
-void quantize(const RotaryBackward& layer, std::span<const QuantizeTask> tasks, Stream stream) {
+void quantize(const RotaryBackward& layer, std::span<const DeviceTask> tasks, Stream stream) {
   quantize_layer(layer, tasks, stream);
+}
+
+void raise_outer_amax(const RmsNorm& layer, std::span<const AmaxTask> tasks, Stream stream) {
+  measure_layer(layer, tasks, stream);
+}
+void raise_outer_amax(const Swiglu& layer, std::span<const AmaxTask> tasks, Stream stream) {
+  measure_layer(layer, tasks, stream);
+}
+void raise_outer_amax(const SwigluBackward& layer, std::span<const AmaxTask> tasks, Stream stream) {
+  measure_layer(layer, tasks, stream);
+}
+void raise_outer_amax(const Rounded& layer, std::span<const AmaxTask> tasks, Stream stream) {
+  measure_layer(layer, tasks, stream);
+}
+void raise_outer_amax(const RotaryBackward& layer, std::span<const AmaxTask> tasks, Stream stream) {
+  measure_layer(layer, tasks, stream);
 }
 
 void rms_statistics(const RmsStatistics& p, Stream stream) {

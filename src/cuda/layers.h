@@ -68,22 +68,30 @@ void compute(const SwigluBackward& layer, Bf16* out, Stream stream);
 void compute(const Rounded& layer, Bf16* out, Stream stream);
 void compute(const RotaryBackward& layer, Bf16* out, Stream stream);
 
-// Whether `quantize` below takes a task of a known format. Not all that the kernels of matrices do: compute the layer
-// and quantize its result for the others.
-bool layers_take(const QuantizeSpec& spec);
+// Whether `quantize` below takes an operand of that spec along that axis. Not all that the kernels of matrices take:
+// compute the layer and quantize its result for the others.
+bool layers_take(const OperandSpec& spec, Axis axis);
 
 // Whether the matrix or the heads lie in memory as described.
 bool layers_take(const Rounded& layer);
 bool layers_take(const RotaryBackward& layer);
 
-// Quantizes the layer's result, which is not written, for every task. Tasks that share grid and rounding, one a row and
-// one a column, read the layer's inputs once. Formats whose levels are of no grid that the kernels know by formula are
-// refused: compute the layer and quantize its result.
-void quantize(const RmsNorm& layer, std::span<const QuantizeTask> tasks, Stream stream);
-void quantize(const Swiglu& layer, std::span<const QuantizeTask> tasks, Stream stream);
-void quantize(const SwigluBackward& layer, std::span<const QuantizeTask> tasks, Stream stream);
-void quantize(const Rounded& layer, std::span<const QuantizeTask> tasks, Stream stream);
-void quantize(const RotaryBackward& layer, std::span<const QuantizeTask> tasks, Stream stream);
+// Quantizes the layer's result, which is not written, for every task. Tasks whose kernels share a policy and a
+// rounding, one a row and one a column, read the layer's inputs once. Formats with levels that the kernels know no
+// formula for are refused: compute the layer and quantize its result.
+void quantize(const RmsNorm& layer, std::span<const DeviceTask> tasks, Stream stream);
+void quantize(const Swiglu& layer, std::span<const DeviceTask> tasks, Stream stream);
+void quantize(const SwigluBackward& layer, std::span<const DeviceTask> tasks, Stream stream);
+void quantize(const Rounded& layer, std::span<const DeviceTask> tasks, Stream stream);
+void quantize(const RotaryBackward& layer, std::span<const DeviceTask> tasks, Stream stream);
+
+// What the second-level scales of the layer's result follow from, which is not written either: its inputs are read, and
+// it is computed, once more than for the quantization.
+void raise_outer_amax(const RmsNorm& layer, std::span<const AmaxTask> tasks, Stream stream);
+void raise_outer_amax(const Swiglu& layer, std::span<const AmaxTask> tasks, Stream stream);
+void raise_outer_amax(const SwigluBackward& layer, std::span<const AmaxTask> tasks, Stream stream);
+void raise_outer_amax(const Rounded& layer, std::span<const AmaxTask> tasks, Stream stream);
+void raise_outer_amax(const RotaryBackward& layer, std::span<const AmaxTask> tasks, Stream stream);
 
 // rstd = 1 / sqrt(mean(x^2) + epsilon) of every row of x, or of x + branch, which is then written (BF16) to `sum`.
 struct RmsStatistics {

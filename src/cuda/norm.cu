@@ -182,7 +182,7 @@ std::int64_t parts_of(std::int64_t rows) { return (rows + kPartRows - 1) / kPart
 std::int64_t rms_norm_backward_workspace(std::int64_t rows, std::int64_t columns) { return parts_of(rows) * columns; }
 
 void launch_rms_statistics(const RmsStatistics& p, Stream stream) {
-  const auto blocks = std::min((p.rows + kWarps - 1) / kWarps, resident_blocks(32));
+  const auto blocks = std::min((p.rows + kWarps - 1) / kWarps, 32 * multiprocessors());
   statistics_of_rows<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(p);
   check_launch("statistics_of_rows", p.rows, p.columns);
 }

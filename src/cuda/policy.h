@@ -1,50 +1,59 @@
 // From the values of an operand to the template arguments of a kernel.
 #pragma once
 
+#include "cuda/launch.h"
 #include "cuda/operand.h"
 
 namespace ufp4::cuda {
 
-// Calls f<grid, stochastic>() for `p`.
+// Calls f<policy, stochastic>() for `p`.
 template <typename F>
 void with_rounding(const Operand& p, F f) {
-  const auto with_grid = [&]<Grid kGrid>() {
-    p.stochastic ? f.template operator()<kGrid, true>() : f.template operator()<kGrid, false>();
+  const auto with_policy = [&]<Policy kPolicy>() {
+    p.stochastic ? f.template operator()<kPolicy, true>() : f.template operator()<kPolicy, false>();
   };
-  switch (p.grid) {
-    case Grid::kUniform: return with_grid.template operator()<Grid::kUniform>();
-    case Grid::kSigned: return with_grid.template operator()<Grid::kSigned>();
-    case Grid::kFloat: return with_grid.template operator()<Grid::kFloat>();
-    case Grid::kTable: return with_grid.template operator()<Grid::kTable>();
-    case Grid::kWindow: return with_grid.template operator()<Grid::kWindow>();
+  switch (p.policy) {
+    case Policy::kUniform: return with_policy.template operator()<Policy::kUniform>();
+    case Policy::kFloat: return with_policy.template operator()<Policy::kFloat>();
+    case Policy::kTable: return with_policy.template operator()<Policy::kTable>();
+    case Policy::kSigned: return with_policy.template operator()<Policy::kSigned>();
+    case Policy::kWindow: return with_policy.template operator()<Policy::kWindow>();
+    case Policy::kByteUniform: return with_policy.template operator()<Policy::kByteUniform>();
+    case Policy::kByteFloat: return with_policy.template operator()<Policy::kByteFloat>();
+    case Policy::kBetter: return with_policy.template operator()<Policy::kBetter>();
+    case Policy::kTwoLevel: return with_policy.template operator()<Policy::kTwoLevel>();
+    case Policy::kMeasure: return f.template operator()<Policy::kMeasure, false>();
   }
 }
 
-// Calls f<span, column output, row output>() for two operands of kGrid. Span::kOneRun has kernels for the results that
-// are asked for together; any others take the general one.
-template <Grid kGrid, typename F>
-void with_outputs(const Operand& column, const Operand& row, F f) {
-  const auto are = [&](Output of_column, Output of_row) { return column.output == of_column && row.output == of_row; };
-  if constexpr (kGrid != Grid::kTable) {
-    if (column.span == Span::kOneRun && row.span == Span::kOneRun) {
-      constexpr Span kSpan = Span::kOneRun;
-      if (are(Output::kPacked, Output::kPacked))
-        return f.template operator()<kSpan, Output::kPacked, Output::kPacked>();
-      if (are(Output::kPacked, Output::kBf16)) return f.template operator()<kSpan, Output::kPacked, Output::kBf16>();
-      if (are(Output::kBf16, Output::kBf16)) return f.template operator()<kSpan, Output::kBf16, Output::kBf16>();
-      if constexpr (kGrid == Grid::kWindow) {
-        if (are(Output::kPacked, Output::kE4m3)) return f.template operator()<kSpan, Output::kPacked, Output::kE4m3>();
-        if (are(Output::kE4m3, Output::kE4m3)) return f.template operator()<kSpan, Output::kE4m3, Output::kE4m3>();
-      }
+// Calls f<span, column output, row output>() for the kernel of kPolicy that outputs_of names.
+template <Policy kPolicy, typename F>
+void with_outputs(const Outputs& outputs, F f) {
+  constexpr Span kFast = fast_span(kPolicy);
+  if constexpr (kPolicy == Policy::kMeasure) {
+    if (outputs.span == kFast) return f.template operator()<kFast, Output::kAny, Output::kAny>();
+  } else if constexpr (kPolicy != Policy::kTable) {
+    if (outputs == Outputs{kFast, Output::kPacked, Output::kPacked})
+      return f.template operator()<kFast, Output::kPacked, Output::kPacked>();
+    if (outputs == Outputs{kFast, Output::kPacked, Output::kBf16})
+      return f.template operator()<kFast, Output::kPacked, Output::kBf16>();
+    if (outputs == Outputs{kFast, Output::kBf16, Output::kBf16})
+      return f.template operator()<kFast, Output::kBf16, Output::kBf16>();
+    if constexpr (kPolicy == Policy::kWindow) {
+      if (outputs == Outputs{kFast, Output::kPacked, Output::kE4m3})
+        return f.template operator()<kFast, Output::kPacked, Output::kE4m3>();
+      if (outputs == Outputs{kFast, Output::kE4m3, Output::kE4m3})
+        return f.template operator()<kFast, Output::kE4m3, Output::kE4m3>();
     }
   }
   f.template operator()<Span::kLanes, Output::kAny, Output::kAny>();
 }
 
 // The same for one operand.
-template <Grid kGrid, typename F>
+template <Policy kPolicy, typename F>
 void with_output(const Operand& p, F f) {
-  with_outputs<kGrid>(p, p, [&]<Span kSpan, Output, Output kOutput>() { f.template operator()<kSpan, kOutput>(); });
+  with_outputs<kPolicy>(outputs_of(p, p),
+                        [&]<Span kSpan, Output, Output kOutput>() { f.template operator()<kSpan, kOutput>(); });
 }
 
 }  // namespace ufp4::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/kernels.h"
@@ -31,66 +32,63 @@ void quantize_typed(const Matrix& in, const OperandPairs& operands, Stream strea
 // Whether there is anything to do.
 bool check(const ConstQuantized& in, const void* out, DType out_dtype) {
   check_dequantize(in, out, out_dtype);
-  if (in.format->rule != ScaleRule::kAmax && in.format->rule != ScaleRule::kPow2Window) {
-    throw InputError("dequantize: format '" + std::string(in.format->name) +
-                     "' has a scale rule that the GPU kernels do not have; a CPU backend has it");
-  }
-  if (in.packed_scales != nullptr && in.outer != OuterScale::kTensor) {
-    throw InputError("dequantize: the GPU kernels have one second-level scale a tensor; a CPU backend has others");
+  if (!has_kernels(*in.format)) {
+    throw InputError("dequantize: the GPU kernels do not know the elements and scales of format '" +
+                     std::string(in.format->name) + "'; a CPU backend does");
   }
   if (in.rows == 0 || in.columns == 0) return false;
   if (!aligned(in.codes, 8) || !aligned(out, 16)) {
     throw InputError("dequantize: on a GPU codes must be aligned to 8 bytes and values to 16");
   }
+  if (in.format->scale == ScaleEncoding::kE6m2 && !(aligned(in.packed_scales, 4) && aligned(in.selectors, 4))) {
+    throw InputError("dequantize: on a GPU the scales and selectors of '" + std::string(in.format->name) +
+                     "' must be aligned to 4 bytes");
+  }
   return true;
 }
 
-}  // namespace
-
-bool fits_tile(DType dtype, const Operand& row) {
-  const int tile_columns = 2 * kTileRowReach / static_cast<int>(size_of(dtype));
-  return row.grid != Grid::kTable && std::max(row.lanes * kRun, row.hadamard) <= tile_columns;
+void check_alignment(const QuantizeTask& task) {
+  const Quantized& out = task.out;
+  if (!aligned(out.codes, 8)) throw InputError("quantize: codes on a GPU must be aligned to 8 bytes");
+  if (!aligned(out.dequantized, 16) || !aligned(out.e4m3, 16)) {
+    throw InputError("quantize: dequantized values on a GPU must be aligned to 16 bytes");
+  }
+  const bool words = task.spec.format->scale == ScaleEncoding::kE6m2 || task.spec.format->scale == ScaleEncoding::kFp32;
+  if (words && (!aligned(out.packed_scales, 4) || !aligned(out.selectors, 4))) {
+    throw InputError("quantize: scales and selectors of '" + std::string(task.spec.format->name) +
+                     "' on a GPU must be aligned to 4 bytes");
+  }
 }
 
-OperandPairs make_operands(DType dtype, std::int64_t rows, std::int64_t columns, std::span<const QuantizeTask> tasks) {
+// Each column operand takes along a row operand that a tile can serve too.
+OperandPairs pair_up(DType dtype, std::vector<Operand> columns, std::vector<Operand> rows) {
   OperandPairs result;
-  for (const QuantizeTask& task : tasks) {
-    const Operand operand = make_operand(rows, columns, task);
-    check_output(task);
-    if (!aligned(task.out.codes, 8)) throw InputError("quantize: codes on a GPU must be aligned to 8 bytes");
-    if (!aligned(task.out.dequantized, 16) || !aligned(task.out.e4m3, 16)) {
-      throw InputError("quantize: dequantized values on a GPU must be aligned to 16 bytes");
-    }
-    if (task.spec.axis == Axis::kRow) {
-      result.rows.push_back(operand);
-    } else {
-      result.tiles.push_back({operand, std::nullopt});
-    }
-  }
-  for (OperandPairs::Tile& tile : result.tiles) {
-    const auto row = std::find_if(result.rows.begin(), result.rows.end(), [&](const Operand& r) {
-      return r.grid == tile.column.grid && r.stochastic == tile.column.stochastic && fits_tile(dtype, r);
+  for (const Operand& column : columns) {
+    OperandPairs::Tile& tile = result.tiles.emplace_back(OperandPairs::Tile{column, std::nullopt});
+    const auto row = std::find_if(rows.begin(), rows.end(), [&](const Operand& r) {
+      return r.policy == column.policy && r.stochastic == column.stochastic && fits_tile(dtype, r);
     });
-    if (row == result.rows.end()) continue;
+    if (row == rows.end()) continue;
     tile.row = *row;
-    result.rows.erase(row);
+    rows.erase(row);
   }
+  result.rows = std::move(rows);
   return result;
 }
 
-void set_global_scales(std::span<const QuantizeTask> tasks, Stream stream) {
-  for (const QuantizeTask& task : tasks) {
-    if (task.out.global_scale != nullptr) launch_global_scale(task.spec, task.out.global_scale, stream);
-    if (task.out.outer_scales != nullptr) launch_global_scale(task.spec, task.out.outer_scales, stream);
+template <typename Task>
+OperandPairs operands_of(DType dtype, std::int64_t rows, std::int64_t columns, std::span<const Task> tasks) {
+  std::vector<Operand> of_columns;
+  std::vector<Operand> of_rows;
+  for (const Task& task : tasks) {
+    const Operand operand = make_operand(rows, columns, task);
+    (operand.of_columns ? of_columns : of_rows).push_back(operand);
   }
+  return pair_up(dtype, std::move(of_columns), std::move(of_rows));
 }
 
-void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, Stream stream) {
-  const bool empty = in.rows == 0 || in.columns == 0;
-  const OperandPairs operands = make_operands(in.dtype, in.rows, in.columns, tasks);
-  if (!empty && !tasks.empty()) check(in);
-  set_global_scales(tasks, stream);
-  if (empty || tasks.empty()) return;
+void launch(const ConstMatrix& in, const OperandPairs& operands, Stream stream) {
+  check(in);
   const bool vector_rows =
       aligned(in.data, 16) && in.row_stride * static_cast<std::int64_t>(size_of(in.dtype)) % 16 == 0;
   const Matrix matrix{in.data, static_cast<std::uint32_t>(in.rows), static_cast<std::uint32_t>(in.columns),
@@ -102,13 +100,56 @@ void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, Stream
   }
 }
 
+}  // namespace
+
+bool fits_tile(DType dtype, const Operand& row) {
+  const int tile_columns = 2 * kTileRowReach / static_cast<int>(size_of(dtype));
+  return row.policy != Policy::kTable && std::max(row.lanes * kRun, row.hadamard) <= tile_columns;
+}
+
+OperandPairs make_operands(DType dtype, std::int64_t rows, std::int64_t columns, std::span<const DeviceTask> tasks) {
+  for (const DeviceTask& task : tasks) {
+    quantized_shape(rows, columns, task.task.spec, task.task.place.axis);  // checks the spec
+    check_output(task.task);
+    check_alignment(task.task);
+  }
+  return operands_of(dtype, rows, columns, tasks);
+}
+
+OperandPairs make_operands(DType dtype, std::int64_t rows, std::int64_t columns, std::span<const AmaxTask> tasks) {
+  return operands_of(dtype, rows, columns, tasks);
+}
+
+void write_outer_scales(std::int64_t rows, std::int64_t columns, std::span<const DeviceTask> tasks, Stream stream) {
+  for (const DeviceTask& device_task : tasks) {
+    const QuantizeTask& task = device_task.task;
+    if (task.out.outer_scales == nullptr) continue;
+    const QuantizedShape shape = quantized_shape(rows, columns, task.spec, task.place.axis);
+    const OuterShape outer = outer_shape(shape, task.spec.outer.each);
+    launch_outer_scales(*task.spec.format, task.outer_amax, outer.rows * outer.columns, task.out.outer_scales, stream);
+  }
+}
+
+void quantize(const ConstMatrix& in, std::span<const DeviceTask> tasks, Stream stream) {
+  const OperandPairs operands = make_operands(in.dtype, in.rows, in.columns, tasks);
+  const bool any = in.rows != 0 && in.columns != 0 && !tasks.empty();
+  if (any) check(in);
+  write_outer_scales(in.rows, in.columns, tasks, stream);
+  if (any) launch(in, operands, stream);
+}
+
+void raise_outer_amax(const ConstMatrix& in, std::span<const AmaxTask> tasks, Stream stream) {
+  const OperandPairs operands = make_operands(in.dtype, in.rows, in.columns, tasks);
+  if (in.rows != 0 && in.columns != 0 && !tasks.empty()) launch(in, operands, stream);
+}
+
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream stream) {
   if (check(in, out, out_dtype)) launch_dequantize(in, out, out_dtype, stream);
 }
 
 void dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream stream) {
   const bool any = check(in, out, DType::kBF16);
-  if (in.format->rule != ScaleRule::kPow2Window) {
+  if (in.format->exact != ExactValue::kE4m3) {
     throw InputError("dequantize: the values of '" + std::string(in.format->name) + "' are no E4M3 numbers");
   }
   if (any) launch_dequantize_e4m3(in, out, stream);

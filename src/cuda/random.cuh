@@ -17,28 +17,47 @@ __device__ inline Product multiply(std::uint32_t a, std::uint32_t b) {
   return {static_cast<std::uint32_t>(product >> 32), static_cast<std::uint32_t>(product)};
 }
 
-// What the first round makes of the step.
-struct StepStart {
-  std::uint32_t x, y;
+// Where an operand stands: what the first round makes of the step and the stream, and the offsets.
+struct Start {
+  std::uint32_t x, y, z;
+  std::uint32_t row_offset, column_offset;
 };
 
-__device__ inline StepStart step_start(const Operand& p) {
-  if (p.device_step == nullptr) return {p.first_x, p.first_y};
-  const Product product = multiply(philox::kMultiplier1, __ldg(p.device_step));
-  return {product.high ^ p.round_keys[0], product.low};
+__device__ inline Start start_of(const Operand& p) {
+  Start start{p.first_x, p.first_y, p.first_z, p.row_offset, p.column_offset};
+  if (p.device.step != nullptr) {
+    const Product product = multiply(philox::kMultiplier1, __ldg(p.device.step));
+    start.x = product.high ^ p.round_keys[0];
+    start.y = product.low;
+  }
+  if (p.device.layer != nullptr) {
+    start.z = (p.stream + kStreamsPerLayer * __ldg(p.device.layer)) ^ p.round_keys[1];
+  }
+  if (p.device.first_row != nullptr) {
+    const std::uint32_t first = __ldg(p.device.first_row);
+    (p.of_columns ? start.column_offset : start.row_offset) += first;
+  }
+  return start;
+}
+
+// The number that a row draws its random bits by.
+template <Span kSpan>
+__device__ inline std::uint32_t row_number(const Operand& p, const Start& start, std::uint32_t row, bool valid) {
+  if (kSpan != Span::kLanes || p.row_numbers == nullptr) return row + start.row_offset;
+  return valid ? __ldg(p.row_numbers + row) : 0;
 }
 
 // All that the first three rounds make of a group of eight columns and need not know the row for.
-__device__ inline uint4 group_start(const Operand& p, const StepStart& step, std::uint32_t group) {
+__device__ inline uint4 group_start(const Operand& p, const Start& start, std::uint32_t group) {
   const Product first = multiply(philox::kMultiplier0, group);
-  const Product second = multiply(philox::kMultiplier1, first.high ^ p.first_z);
-  const Product third = multiply(philox::kMultiplier0, second.high ^ step.y ^ p.round_keys[2]);
+  const Product second = multiply(philox::kMultiplier1, first.high ^ start.z);
+  const Product third = multiply(philox::kMultiplier0, second.high ^ start.y ^ p.round_keys[2]);
   return {first.low ^ p.round_keys[3], second.low ^ p.round_keys[4], third.high ^ p.round_keys[5], third.low};
 }
 
 // The same of a row.
-__device__ inline Product row_start(const StepStart& step, std::uint32_t row) {
-  return multiply(philox::kMultiplier0, step.x ^ row);
+__device__ inline Product row_start(const Start& start, std::uint32_t row) {
+  return multiply(philox::kMultiplier0, start.x ^ row);
 }
 
 // The four words of the Philox counter (group, row, step, stream).
@@ -56,11 +75,11 @@ __device__ inline uint4 philox_words(const Operand& p, const uint4& group, const
 
 // Two 16-bit numbers a word for the eight elements from (row, column) on, the middle of a group: a shard that does not
 // start at a multiple of eight. Not inlined: it is rare and takes registers.
-static __device__ __noinline__ uint4 words_across_groups(const Operand* p, StepStart step, std::uint32_t row,
+static __device__ __noinline__ uint4 words_across_groups(const Operand* p, Start start, std::uint32_t row,
                                                          std::uint32_t column) {
-  const Product start = row_start(step, row);
-  const uint4 w = philox_words(*p, group_start(*p, step, column >> 3), start);
-  const uint4 next = philox_words(*p, group_start(*p, step, (column + 8) >> 3), start);
+  const Product of_row = row_start(start, row);
+  const uint4 w = philox_words(*p, group_start(*p, start, column >> 3), of_row);
+  const uint4 next = philox_words(*p, group_start(*p, start, (column + 8) >> 3), of_row);
   const std::uint32_t skip = column & 7u;
   std::uint32_t words[8] = {w.x, w.y, w.z, w.w, next.x, next.y, next.z, next.w};
   if (skip & 4u) {
@@ -85,9 +104,9 @@ struct GroupStarts {
   uint4 starts[2][kRuns];
 
   // Thread i of the first 2 * kRuns writes one; `column` is the operand's at the first run, offset not yet added.
-  __device__ void fill(const Operand& p, const StepStart& step, std::uint32_t column, unsigned i) {
-    const std::uint32_t first = column + p.column_offset + i % kRuns * kRun + i / kRuns * 8;
-    starts[i / kRuns][i % kRuns] = group_start(p, step, first >> 3);
+  __device__ void fill(const Operand& p, const Start& start, std::uint32_t column, unsigned i) {
+    const std::uint32_t first = column + start.column_offset + i % kRuns * kRun + i / kRuns * 8;
+    starts[i / kRuns][i % kRuns] = group_start(p, start, first >> 3);
   }
 };
 
@@ -97,13 +116,15 @@ struct RunGroups {
   const uint4* second;
 };
 
-// The random words of a run's elements from kFirst (0 or 8) on; `row`, `column` of the run, offsets already added. In
-// operands of Span::kOneRun whole groups lie.
+// The random words of a run's elements from kFirst (0 or 8) on. `row` is a row_number, `column` that of the run, offset
+// not yet added. Only kernels of Span::kLanes know operands that begin within a group.
 template <Span kSpan, int kFirst>
-__device__ inline uint4 random_words(const Operand& p, const StepStart& step, const RunGroups& groups,
-                                     std::uint32_t row, std::uint32_t column) {
-  if (kSpan != Span::kOneRun && (p.column_offset & 7u) != 0) return words_across_groups(&p, step, row, column + kFirst);
-  return philox_words(p, kFirst == 0 ? *groups.first : *groups.second, row_start(step, row));
+__device__ inline uint4 random_words(const Operand& p, const Start& start, const RunGroups& groups, std::uint32_t row,
+                                     std::uint32_t column) {
+  if (kSpan == Span::kLanes && (start.column_offset & 7u) != 0) {
+    return words_across_groups(&p, start, row, column + start.column_offset + kFirst);
+  }
+  return philox_words(p, kFirst == 0 ? *groups.first : *groups.second, row_start(start, row));
 }
 
 }  // namespace ufp4::cuda

@@ -2,17 +2,13 @@
 // one, so that reads are always under way; nothing passes through shared memory.
 #pragma once
 
-#include <algorithm>
-
 #include "cuda/kernels.h"
 #include "cuda/policy.h"
-#include "cuda/run.cuh"
+#include "cuda/quantize_run.cuh"
 #include "cuda/store.cuh"
 #include "cuda/values.cuh"
 
 namespace ufp4::cuda {
-
-inline constexpr int kRowThreads = 256;
 
 template <DType kType>
 struct RawRun {
@@ -52,16 +48,13 @@ __device__ inline void unpack(const RawRun<kType>& raw, float (&v)[kRun]) {
   for (int i = 0; i < kRun; ++i) v[i] = Values<kType>::get(raw.words[i / kPerWord], i % kPerWord);
 }
 
-template <DType kType>
-inline constexpr int kRowResident = kType == DType::kF32 ? 3 : 4;  // blocks on a multiprocessor
-
 // A thread keeps its column of runs and goes down the rows. A block is 2^width_log2 runs wide.
-template <DType kType, Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
-__global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
+template <DType kType, Policy kPolicy, bool kStochastic, Span kSpan, Output kOutput>
+__global__ void __launch_bounds__(kRowThreads, row_resident(kType))
     quantize_rows(const __grid_constant__ Matrix in, const __grid_constant__ Operand p, int width_log2) {
   using Element = typename Values<kType>::Element;
-  if (!wanted<kGrid>(p)) return;
-  Running running = begin<kGrid, kStochastic, kSpan>(p);
+  if (!wanted<kPolicy>(p)) return;
+  Running running = begin<kPolicy, kStochastic, kSpan>(p);
   const unsigned rows_per_block = kRowThreads >> width_log2;
   const std::uint32_t run = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));
   const std::uint32_t column = run * kRun;
@@ -81,8 +74,9 @@ __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
   RunGroups groups{};
   if constexpr (kStochastic) {
     groups = {&own_groups.starts[0][threadIdx.x], &own_groups.starts[1][threadIdx.x]};
-    own_groups.starts[0][threadIdx.x] = group_start(p, running.step, (column + p.column_offset) >> 3);
-    own_groups.starts[1][threadIdx.x] = group_start(p, running.step, (column + p.column_offset + 8) >> 3);
+    const std::uint32_t offset = running.start.column_offset;
+    own_groups.starts[0][threadIdx.x] = group_start(p, running.start, (column + offset) >> 3);
+    own_groups.starts[1][threadIdx.x] = group_start(p, running.start, (column + offset + 8) >> 3);
   }
   RawRun<kType> next{};
   if (own_count > 0) next = load_run<kType>(from, vectors, valid);
@@ -92,46 +86,20 @@ __global__ void __launch_bounds__(kRowThreads, kRowResident<kType>)
     from += advance;
     if (i + 1 < own_count) next = load_run<kType>(from, vectors, valid);
     const RunIndices result =
-        quantize_run<kGrid, kStochastic, kSpan, kOutput>(v, p, running, groups, row, column, i < own_count);
-    store_run<kGrid, kStochastic, kSpan, kOutput>(p, row, run, result, running, i < own_count);
+        quantize_run<kPolicy, kStochastic, kSpan, kOutput>(v, p, running, groups, row, column, i < own_count);
+    store_run<kPolicy, kStochastic, kSpan, kOutput>(p, row, run, result, running, i < own_count);
     row += step;
   }
-  end<kGrid, kSpan>(p, running);
+  end<kPolicy, kSpan>(p, running);
 }
 
-// The widest block that leaves few threads idle. Blocks and transforms span a power of two of runs that divides a row.
-inline int row_width_log2(std::int64_t runs_per_row) {
-  int width_log2 = 8;
-  while (width_log2 > 0) {
-    const std::int64_t padded = (runs_per_row + (1 << width_log2) - 1) >> width_log2 << width_log2;
-    if (padded * 15 <= runs_per_row * 16) break;
-    --width_log2;
-  }
-  return width_log2;
-}
-
-// Rows of a thread that writes values. They are as large as the input, and where threads stay for many rows their
-// blocks drift apart and do not fill lines of memory at one time: 193 us instead of 135 (docs/performance.md). With one
-// row no read would be under way while a thread works.
-inline constexpr std::int64_t kRowsOfValues = 6;
-
-template <DType kType, Grid kGrid, bool kStochastic>
+template <DType kType, Policy kPolicy, bool kStochastic>
 void start_rows(const Matrix& in, const Operand& p, Stream stream) {
-  const std::int64_t runs_per_row = p.columns / kRun;
-  const int width_log2 = row_width_log2(runs_per_row);
-  const std::int64_t across = (runs_per_row + (1 << width_log2) - 1) >> width_log2;
-  const std::int64_t rows_per_block = kRowThreads >> width_log2;
-  const std::int64_t down = (std::int64_t{p.rows} + rows_per_block - 1) / rows_per_block;
-  // Packed: threads that stay, for rows few blocks wide and where memory is the limit; else a few waves, which balance
-  // what does not divide evenly and blocks that do not progress evenly.
-  const std::int64_t filling = resident_blocks(kRowResident<kType>);
-  const bool light = !kStochastic && kGrid != Grid::kFloat && p.hadamard <= kRun;
-  const int waves = light && across * 8 <= filling ? 1 : 4;
-  const std::int64_t wanted = p.dequantized != nullptr ? (down + kRowsOfValues - 1) / kRowsOfValues
-                                                       : std::max<std::int64_t>(1, waves * filling / across);
-  const dim3 grid(static_cast<unsigned>(across), static_cast<unsigned>(std::min({down, wanted, std::int64_t{65535}})));
-  with_output<kGrid>(p, [&]<Span kSpan, Output kOutput>() {
-    quantize_rows<kType, kGrid, kStochastic, kSpan, kOutput><<<grid, kRowThreads, 0, stream>>>(in, p, width_log2);
+  const RowLaunch launch = row_launch(p, kType, multiprocessors());
+  const dim3 grid(launch.across, launch.down);
+  with_output<kPolicy>(p, [&]<Span kSpan, Output kOutput>() {
+    quantize_rows<kType, kPolicy, kStochastic, kSpan, kOutput>
+        <<<grid, kRowThreads, 0, stream>>>(in, p, launch.width_log2);
   });
   check_launch("quantize_rows", in.rows, in.columns);
 }

@@ -1,5 +1,4 @@
-// One thread's run of 16 values to the indices of their levels, and those to codes or values. All 32 lanes of a warp
-// must call quantize_run together.
+// The values of one thread's run, scaled, to the indices of their levels, and those to codes or values.
 #pragma once
 
 #include "cuda/operand.h"
@@ -9,50 +8,57 @@
 
 namespace ufp4::cuda {
 
-// The values of the codes live one a lane, so that a lookup is a shuffle: exact for any table.
-__device__ inline float values_of_lane(const float (&values)[16]) { return values[threadIdx.x % 16]; }
+// The values of the codes live one a lane, those of the alternative (or the same again) in the upper half of a warp, so
+// that a lookup is a shuffle: exact for any table.
+__device__ inline float values_of_lane(const float (&values)[32]) { return values[threadIdx.x % 32]; }
 
 // What a thread keeps of an operand from run to run.
 struct Running {
   float lane_value;
-  Window window;
-  StepStart step;
+  Outer outer;
+  Seen seen;
+  Start start;
 };
 
-template <Grid kGrid, bool kStochastic, Span kSpan>
+template <Policy kPolicy, bool kStochastic, Span kSpan>
 __device__ inline Running begin(const Operand& p) {
   Running running{};
-  if constexpr (kStochastic) running.step = step_start(p);
-  if constexpr (kGrid == Grid::kWindow) {
-    running.window = open_window<kStochastic, kSpan>(p);
-  } else {
-    running.lane_value = values_of_lane(p.values);
+  if constexpr (kStochastic) running.start = start_of(p);
+  if constexpr (kPolicy == Policy::kWindow || is_relative(kPolicy)) {
+    if (!p.outer_parts) {
+      const float amax = p.outer_amax != nullptr ? *p.outer_amax : 0.0F;
+      running.outer = open_outer<kPolicy, kStochastic, kSpan>(p, amax);
+    }
   }
+  if constexpr (kPolicy != Policy::kWindow) running.lane_value = values_of_lane(p.values);
   return running;
 }
 
 // Whether a kernel has anything to do for the operand.
-template <Grid kGrid>
+template <Policy kPolicy>
 __device__ inline bool wanted(const Operand& p) {
-  return kGrid != Grid::kWindow || p.only_if == nullptr || *p.only_if != 0;
+  return kPolicy != Policy::kWindow || p.only_if == nullptr || *p.only_if != 0;
 }
 
-template <Grid kGrid, Span kSpan>
+template <Policy kPolicy, Span kSpan>
 __device__ inline void end(const Operand& p, const Running& running) {
-  if constexpr (kGrid == Grid::kWindow) close_window<kSpan>(p, running.window);
+  if constexpr (kPolicy == Policy::kWindow || kPolicy == Policy::kMeasure) report<kSpan>(p, running.seen);
 }
 
 // Whether this lane has the first run of its block.
 template <Span kSpan>
 __device__ inline bool first_of_block(const Operand& p) {
-  return kSpan != Span::kLanes || (threadIdx.x & static_cast<unsigned>(p.lanes - 1)) == 0;
+  return kSpan == Span::kOneRun || (threadIdx.x & static_cast<unsigned>(p.lanes - 1)) == 0;
 }
 
-// A run after rounding: for each element a word that holds the index of its level (see round_to_index) or, of kFloat
-// where only values are wanted, the level as a float; and the scale of the block.
+// A run after rounding: for each element a word that holds the index of its level (see round_to_index) or, of float
+// levels where only values are wanted, the level itself, or else their codes (see gives_codes); the scale of the block;
+// and of kBetter which of the two ways it takes, of kTwoLevel the exponents of four parts beside the scale, a byte
+// each.
 struct RunIndices {
   std::uint32_t x[kRun];
   float scale;
+  std::uint32_t selector;
 };
 
 // Adding k in units of 1 to an anchor puts k into 16 bits of the sum, which count from a base for k = -8 on: from 0, or
@@ -72,9 +78,18 @@ inline constexpr std::uint32_t kStochasticBase = kOutput == Output::kE4m3 ? kF16
 template <Output kOutput>
 inline constexpr float kStochasticUnit = kOutput == Output::kE4m3 ? 0x1p66F : 1.0F;
 
+// How float levels are mapped to indices. The steps of e2m1 are 1/2 below 2, then 2^(e-1) in [2^e, 2^(e+1)): near zero
+// the index is t * 2 / near with near = 1, and beyond far_from = 2 the power of two of t takes the place of near.
+// Uniform levels of kEither have near = 2d and are nowhere far.
+struct LevelMap {
+  float far_from;
+  std::uint32_t near;  // the bits of a power of two
+};
+inline constexpr LevelMap kFloatMap{2.0F, 0x3F800000u};
+
 // Whether the lower halves of the words hold the indices.
-template <Grid kGrid, bool kStochastic>
-inline constexpr bool kLowHalf = !kStochastic || kGrid == Grid::kTable;
+template <Policy kPolicy, bool kStochastic>
+inline constexpr bool kLowHalf = !kStochastic || kPolicy == Policy::kTable;
 
 // The bits of a float one half of which holds the index of the level of t; |t| is at most L, but for rounding.
 //
@@ -89,33 +104,42 @@ inline constexpr bool kLowHalf = !kStochastic || kGrid == Grid::kTable;
 // no other x across a tie.
 //
 // `t` is given as s t, s = -1 for stochastic rounding (see round8) and else 1: the factors have that sign.
-template <Grid kGrid, bool kStochastic>
-__device__ inline float round_to_index(float signed_t, float anchor, float index_factor) {
-  if constexpr (kGrid != Grid::kFloat) {
-    return __fmaf_rn(signed_t, index_factor, anchor);
-  } else {
-    // The steps of e2m1 are 1/2 below 2, then 2^(e-1) in [2^e, 2^(e+1)): x = 2t, or t * 2^(1-e) + 2^e (e = 1, 2).
-    constexpr std::uint32_t kTwice = kStochastic ? 0xFF7FFFFFu : 0x7F800000u;  // less the bits of 2^e: those of 2 / 2^e
-    const bool far = fabsf(signed_t) >= 2.0F;
-    const std::uint32_t power = __float_as_uint(signed_t) & 0xFF800000u;  // s * +-2^e
-    const std::uint32_t magnitude = far ? power & 0x7FFFFFFFu : 0x3F800000u;
+template <Levels kLevels, bool kStochastic>
+__device__ inline float round_to_index(float signed_t, float anchor, float index_factor, const LevelMap& map) {
+  constexpr std::uint32_t kTwice = kStochastic ? 0xFF7FFFFFu : 0x7F800000u;  // less the bits of 2^e: those of 2 / 2^e
+  const std::uint32_t bits = __float_as_uint(signed_t);
+  if constexpr (kLevels == Levels::kFloat) {
+    // Far: x = t * 2^(1-e) + s * 2^e. The bits of 2 / 2^e are the complement of those of 2^e, and at most those of 2.
+    // The offset is t with all bits of 2^e but those of 2 and 4 taken away: s * 2^e if far, else next to nothing.
+    const std::uint32_t factor = min(~bits & 0x7F800000u, 0x40000000u) + (kTwice - 0x7F800000u);
+    const float offset = __uint_as_float(bits & 0xC0800000u);
+    return __fmaf_rn(signed_t, __uint_as_float(factor), kStochastic ? anchor - offset : anchor + offset);
+  } else if constexpr (kLevels == Levels::kEither) {
+    const bool far = fabsf(signed_t) >= map.far_from;
+    const std::uint32_t power = bits & 0xFF800000u;  // s * +-2^e
+    const std::uint32_t magnitude = far ? power & 0x7FFFFFFFu : map.near;
     const float offset = far ? __uint_as_float(power) : 0.0F;
     return __fmaf_rn(signed_t, __uint_as_float(kTwice - magnitude), kStochastic ? anchor - offset : anchor + offset);
+  } else {
+    return __fmaf_rn(signed_t, index_factor, anchor);
   }
 }
 
-// kFloat: the level of t itself, by the same rule. With P = 2^max(e, 0), t in [2^e, 2^(e + 1)), the step is P / 2: an
-// anchor of P has the unit that is wanted. `random` is 100 with the random bits (see above), unit 1/2.
+// The level of t itself, by the same rule: a multiple of half of `power`, for which an anchor of `power` has the unit
+// that is wanted. `random` is 100 with the random bits (see above), unit 1/2.
 template <bool kStochastic>
-__device__ inline float round_to_level(float signed_t, float random) {
-  const std::uint32_t exponent = __float_as_uint(signed_t) & 0x7F800000u;
-  const float power = __uint_as_float(max(exponent, 0x3F800000u));
+__device__ inline float round_to_level(float signed_t, float power, float random) {
   if constexpr (kStochastic) {
     const float sum = __fmaf_rn(signed_t, -(1 - 0x1p-24F), random * power);
     return __fmaf_rn(power, -100.0F, __uint_as_float(__float_as_uint(sum) & 0xFFFF0000u));
   } else {
     return __fmaf_rn(power, -0x1.8p22F, __fmaf_rn(power, 0x1.8p22F, signed_t));
   }
+}
+
+// Of float levels: 2^max(e, 0), t in [2^e, 2^(e + 1)).
+__device__ inline float power_of_level(float t) {
+  return __uint_as_float(max(__float_as_uint(t) & 0x7F800000u, 0x3F800000u));
 }
 
 // kTable: the index in two's complement by comparison, as the reference does it.
@@ -143,6 +167,10 @@ __device__ inline std::uint32_t table_index(float t, const Operand& p, std::uint
   return static_cast<std::uint32_t>(t < 0 ? -index : index);
 }
 
+// Whether rounding gives the levels of a run in place of their indices.
+template <Policy kPolicy, Output kOutput>
+inline constexpr bool gives_levels = levels_of(kPolicy) == Levels::kFloat&& kOutput == Output::kBf16;
+
 // All ones in the lower half if t0 has its sign bit set, in the upper if t1 has.
 __device__ inline std::uint32_t sign_masks(float t0, float t1) {
   std::uint32_t masks;  // a selector with its bit 3 set spreads the sign of a byte; __byte_perm hides that
@@ -165,16 +193,25 @@ __device__ inline std::uint32_t clip_pair(std::uint32_t pair) {
   return __vmaxs2(__vmins2(pair, (kBase + 15) * kTwice), kBase * kTwice);
 }
 
-// The indices of x[kFirst..kFirst + 8) as eight nibbles in two's complement.
-template <Grid kGrid, bool kStochastic, Output kOutput, int kFirst>
-__device__ inline std::uint32_t pack_nibbles(const std::uint32_t (&x)[kRun]) {
-  constexpr bool kLow = kLowHalf<kGrid, kStochastic>;
+// kBounded: both of a pair, which count from kBase for -8, into -n .. n; `highest` has n in both halves.
+template <std::uint32_t kBase>
+__device__ inline std::uint32_t clip_indices(std::uint32_t pair, std::uint32_t highest) {
+  constexpr std::uint32_t kZero = (kBase + 8) * 0x00010001u;
+  return __vmaxs2(__vmins2(pair, kZero + highest), kZero - highest);
+}
+
+// The indices of x[kFirst..kFirst + 8) as nibbles in two's complement. `highest`: see clip_indices.
+template <Policy kPolicy, bool kStochastic, Output kOutput, int kFirst>
+__device__ inline std::uint32_t pack_nibbles(const std::uint32_t (&x)[kRun], std::uint32_t highest) {
+  constexpr bool kLow = kLowHalf<kPolicy, kStochastic>;
   constexpr std::uint32_t kBase = kLow ? kNearestBase<kOutput> : kStochasticBase<kOutput>;
   std::uint32_t sum = 0;
 #pragma unroll
   for (int i = 3; i >= 0; --i) {
-    const std::uint32_t pair = pair_of<kLow>(x, kFirst + i, kFirst + i + 4);
-    sum = sum * 16 + (kGrid == Grid::kWindow && !kStochastic ? clip_pair<kOutput>(pair) : pair);
+    std::uint32_t pair = pair_of<kLow>(x, kFirst + i, kFirst + i + 4);
+    if constexpr (kPolicy == Policy::kWindow && !kStochastic) pair = clip_pair<kOutput>(pair);
+    if constexpr (kBounded<kPolicy>) pair = clip_indices<kBase>(pair, highest);
+    sum = sum * 16 + pair;
   }
   return (sum - kBase * 0x11111111u) ^ 0x88888888u;  // of k + 8, which never carry, to those of k
 }
@@ -192,29 +229,63 @@ __device__ inline float hidden_negative(float x) {
   return result;
 }
 
-// The indices of v[kFirst..kFirst + 8). `row`, `column` of the run, offsets already added.
-template <Grid kGrid, bool kStochastic, Span kSpan, Output kOutput, int kFirst>
-__device__ inline void round8(const float (&v)[kRun], float inverse, const Operand& p, const StepStart& step,
-                              const RunGroups& groups, std::uint32_t row, std::uint32_t column,
-                              std::uint32_t (&x)[kRun]) {
-  std::uint32_t words[4] = {};
-  if constexpr (kStochastic) {
-    const uint4 w = random_words<kSpan, kFirst>(p, step, groups, row, column);
-    words[0] = w.x, words[1] = w.y, words[2] = w.z, words[3] = w.w;
+// Whether rounding gives codes at once, in the first two words of RunIndices::x.
+template <Policy kPolicy, bool kStochastic, Output kOutput>
+inline constexpr bool gives_codes = levels_of(kPolicy) == Levels::kFloat && !kStochastic &&
+                                    !gives_levels<kPolicy, kOutput>;
+
+// The nearest codes of v[kFirst..kFirst + 8) with float levels, by magnitude and sign. The index before rounding, piece
+// by piece 2t, t + 2 and t / 2 + 4, is the least of the three; each is rounded within its sum with the anchor, ties to
+// even, and the least of the sums is the anchor with the index.
+template <Policy kPolicy, int kFirst>
+__device__ inline std::uint32_t nearest_float_codes(const float (&v)[kRun], float inverse, const Operand& p) {
+  constexpr float kAnchor = 0x1.8p23F;
+  const float size = fabsf(inverse);
+  std::uint32_t x[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float t = __fmul_rn(fabsf(v[kFirst + i]), size);
+    x[i] = min(min(__float_as_uint(__fmaf_rn(t, 2.0F, kAnchor)), __float_as_uint(__fadd_rn(t, kAnchor + 2))),
+               __float_as_uint(__fmaf_rn(t, 0.5F, kAnchor + 4)));
   }
+  std::uint32_t codes = 0;
+#pragma unroll
+  for (int i = 3; i >= 0; --i) {
+    std::uint32_t pair = __byte_perm(x[i], x[i + 4], 0x5410);
+    if constexpr (kBounded<kPolicy>) pair = __vminu2(pair, p.highest);
+    const std::uint32_t signs =
+        __byte_perm(__float_as_uint(v[kFirst + i]), __float_as_uint(v[kFirst + i + 4]), 0x7632) >> 12;
+    codes = codes * 16 + (pair | (signs & 0x00080008u));
+  }
+  if (inverse < 0) codes ^= 0x88888888u;
+  const std::uint32_t not_zero = ((codes & 0x77777777u) + 0x77777777u) & 0x88888888u;
+  codes &= not_zero | 0x77777777u;
+  if (p.sign_magnitude) return codes;
+  const std::uint32_t negative = codes >> 3 & 0x11111111u;
+  return ((codes & 0x77777777u) ^ (negative * 15u)) + negative;
+}
+
+// The indices of v[kFirst..kFirst + 8), or the levels; w: the random bits of the group.
+template <Policy kPolicy, bool kStochastic, Output kOutput, int kFirst>
+__device__ inline void round_each(const float (&v)[kRun], float inverse, const Operand& p, const LevelMap& map,
+                                  const uint4& w, std::uint32_t (&x)[kRun]) {
+  const std::uint32_t words[4] = {w.x, w.y, w.z, w.w};
   const float minus_inverse = hidden_negative(inverse);
-  constexpr bool kLevels = kGrid == Grid::kFloat && kOutput == Output::kBf16;
-  constexpr std::uint32_t kAnchor = kLevels ? 0x42C8u : kStochasticBase<kOutput> + 8;  // 0x42C8: 100 as a BF16 number
+  constexpr Levels kLevels = levels_of(kPolicy);
+  constexpr bool kValues = gives_levels<kPolicy, kOutput>;
+  constexpr std::uint32_t kAnchor = kValues ? 0x42C8u : kStochasticBase<kOutput> + 8;  // 0x42C8: 100 as a BF16 number
   const auto round = [&](float signed_t, float anchor) {
-    if constexpr (kLevels) return __float_as_uint(round_to_level<kStochastic>(signed_t, anchor));
+    if constexpr (kValues) {
+      return __float_as_uint(round_to_level<kStochastic>(signed_t, power_of_level(signed_t), anchor));
+    }
     constexpr float kFactor = kStochastic ? -(1 - 0x1p-24F) * kStochasticUnit<kOutput> : 1.0F;
-    const float factor = kGrid == Grid::kUniform ? p.index_factor : kFactor;
-    return __float_as_uint(round_to_index<kGrid, kStochastic>(signed_t, anchor, factor));
+    const float factor = kLevels == Levels::kUniform ? p.index_factor : kFactor;
+    return __float_as_uint(round_to_index<kLevels, kStochastic>(signed_t, anchor, factor, map));
   };
 #pragma unroll
   for (int i = kFirst; i < kFirst + 8; i += 2) {
     std::uint32_t n = words[i % 8 / 2];
-    if constexpr (kGrid == Grid::kTable) {
+    if constexpr (kPolicy == Policy::kTable) {
       x[i] = __float_as_uint(kNearestAnchor<kOutput>) + table_index<kStochastic>(v[i] * inverse, p, n & 0xFFFFu);
       x[i + 1] = __float_as_uint(kNearestAnchor<kOutput>) + table_index<kStochastic>(v[i + 1] * inverse, p, n >> 16);
     } else if constexpr (kStochastic) {
@@ -231,41 +302,38 @@ __device__ inline void round8(const float (&v)[kRun], float inverse, const Opera
   }
 }
 
-// Quantizes a run that starts at (row, column) of the operand and is of it if `valid`.
-template <Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
-__device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Running& running, const RunGroups& groups,
-                                          std::uint32_t row, std::uint32_t column, bool valid) {
-  const Extremes extremes = transform<kSignedScale<kGrid>, kSpan>(v, p, column);
-  Scale s;
-  if constexpr (kGrid == Grid::kWindow) {
-    s = windowed_scale<kSpan>(v, extremes, p, running.window, valid && first_of_block<kSpan>(p));
+// The indices of v[kFirst..kFirst + 8), their levels or their codes.
+template <Policy kPolicy, bool kStochastic, Output kOutput, int kFirst>
+__device__ inline void round8(const float (&v)[kRun], float inverse, const Operand& p, const LevelMap& map,
+                              const uint4& w, std::uint32_t (&x)[kRun]) {
+  if constexpr (gives_codes<kPolicy, kStochastic, kOutput>) {
+    x[kFirst / 8] = nearest_float_codes<kPolicy, kFirst>(v, inverse, p);
   } else {
-    s = block_scale<kGrid, kSpan>(v, extremes, p);
+    round_each<kPolicy, kStochastic, kOutput, kFirst>(v, inverse, p, map, w, x);
   }
-  RunIndices result;
-  result.scale = s.scale;
-  row += p.row_offset;
-  column += p.column_offset;
-  round8<kGrid, kStochastic, kSpan, kOutput, 0>(v, s.inverse, p, running.step, groups, row, column, result.x);
-  round8<kGrid, kStochastic, kSpan, kOutput, 8>(v, s.inverse, p, running.step, groups, row, column, result.x);
-  return result;
 }
 
 // The codes of a run, the first in the lowest nibble of x.
-template <Grid kGrid, bool kStochastic, Output kOutput>
+template <Policy kPolicy, bool kStochastic, Output kOutput>
 __device__ inline uint2 codes_of(const RunIndices& run, const Operand& p) {
-  const uint2 codes{pack_nibbles<kGrid, kStochastic, kOutput, 0>(run.x),
-                    pack_nibbles<kGrid, kStochastic, kOutput, 8>(run.x)};
-  if (kSignedScale<kGrid> || !p.sign_magnitude) return codes;
-  return {to_sign_magnitude(codes.x), to_sign_magnitude(codes.y)};
+  if constexpr (gives_codes<kPolicy, kStochastic, kOutput>) {
+    return {run.x[0], run.x[1]};
+  } else {
+    std::uint32_t highest = p.highest;
+    if constexpr (kPolicy == Policy::kBetter) highest = p.choices[run.selector == 0 ? 0 : 1].highest;
+    const uint2 codes{pack_nibbles<kPolicy, kStochastic, kOutput, 0>(run.x, highest),
+                      pack_nibbles<kPolicy, kStochastic, kOutput, 8>(run.x, highest)};
+    if (kSignedScale<kPolicy> || !p.sign_magnitude) return codes;
+    return {to_sign_magnitude(codes.x), to_sign_magnitude(codes.y)};
+  }
 }
 
 // The index in x as a number; E4M3 values have a way of their own.
-template <Grid kGrid, bool kStochastic>
+template <Policy kPolicy, bool kStochastic>
 __device__ inline float index_value(std::uint32_t x) {
-  if constexpr (kLowHalf<kGrid, kStochastic>) {
+  if constexpr (kLowHalf<kPolicy, kStochastic>) {
     const float k = __uint_as_float(x) - kNearestAnchor<Output::kAny>;
-    return kGrid == Grid::kWindow ? clip(k) : k;
+    return kPolicy == Policy::kWindow ? clip(k) : k;
   } else {
     return __uint_as_float(x & 0xFFFF0000u) - __uint_as_float((kStochasticBase<Output::kAny> + 8) << 16);
   }

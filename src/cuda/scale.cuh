@@ -3,7 +3,6 @@
 
 #include "cuda/operand.h"
 #include "cuda/transform.cuh"
-#include "numerics/window.h"
 
 namespace ufp4::cuda {
 
@@ -16,13 +15,13 @@ struct Scale {
 
 // The arithmetic below is for extremes in [2^-100, 2^90], where nothing under- or overflows.
 
-// x / d, correctly rounded, for d = 1 .. 7 times a power of two: `r` is 1 / d rounded and `rest` what r lacks.
-__device__ inline float divide_by_level(float x, float r, float rest) { return __fmaf_rn(x, r, x * rest); }
+// x / d, correctly rounded, for a d whose odd part has at most 18 bits (divides_exactly in operand.cpp).
+__device__ inline float divide_by(float x, const Divisor& d) { return __fmaf_rn(x, d.reciprocal, x * d.rest); }
 
 __device__ inline float seventh(float x) {
   constexpr float kRounded = 1.0F / 7;
   constexpr auto kRest = static_cast<float>(1.0 / 7 - static_cast<double>(kRounded));
-  return divide_by_level(x, kRounded, kRest);
+  return divide_by(x, {kRounded, kRest});
 }
 
 // 1 / x, correctly rounded.
@@ -32,7 +31,7 @@ __device__ inline float reciprocal(float x) {
   return __fmaf_rn(r, __fmaf_rn(-x, r, 1.0F), r);
 }
 
-// d / x, correctly rounded, for the same d.
+// d / x, correctly rounded, for d = 1 .. 7 times a power of two.
 __device__ inline float divide_level(float d, float x) {
   const float r = reciprocal(x);
   const float q = d * r;
@@ -65,23 +64,23 @@ static __device__ __noinline__ float unusual_signed_extreme(float positive, floa
 }
 
 // The scale of a block of ordinary size: finite, and every quotient far from the ends of the range.
-template <Grid kGrid>
+template <Policy kPolicy>
 __device__ inline Scale ordinary_scale(const Extremes& e, float factor, const Operand& p) {
-  if constexpr (kSignedScale<kGrid>) {
+  if constexpr (kSignedScale<kPolicy>) {
     const SignedExtreme extreme = signed_extreme(e, factor);
     const float scale = extreme.negative ? -extreme.magnitude : extreme.magnitude;
     return {scale, reciprocal(scale)};
   } else {
-    return {divide_by_level(e.amax, p.reciprocal, p.reciprocal_rest), divide_level(p.largest, e.amax)};
+    return {divide_by(e.amax, p.level), divide_level(p.largest, e.amax)};
   }
 }
 
 // Any block that is finite. Not inlined: it is rare, and its divisions would take registers from the common case.
-template <Grid kGrid>
+template <Policy kPolicy>
 static __device__ __noinline__ Scale unusual_scale(Extremes e, float factor, float largest) {
   e.amax *= fabsf(factor);
   if (e.amax < 0x1p-120F) return {0.0F, 0.0F};
-  if constexpr (kSignedScale<kGrid>) {
+  if constexpr (kSignedScale<kPolicy>) {
     const float scale = unusual_signed_extreme(e.positive, e.negative, factor);
     return {scale, __frcp_rn(scale)};
   } else {
@@ -92,95 +91,150 @@ static __device__ __noinline__ Scale unusual_scale(Extremes e, float factor, flo
 // What the values and the extremes of a run lack (see transform).
 template <Span kSpan>
 __device__ inline float run_factor(const Operand& p) {
-  return kSpan == Span::kOneRun ? p.run_factor : 1.0F;
+  return kSpan == Span::kLanes ? 1.0F : p.run_factor;
 }
 
 __device__ inline bool is_finite(const Extremes& e) { return e.amax < __uint_as_float(0x7F800000u); }
 
-// The scale of a block of the grids but kWindow, and run_factor applied: to the inverse where that cannot change a code
-// (a power of two commutes with rounding, but for subnormal results, and those are far below the first boundary), else
-// to the values. Those of a block that is not finite become 0.
-template <Grid kGrid, Span kSpan>
+// The scale of a block of the policies with one FP32 scale, and run_factor applied: to the inverse where that cannot
+// change a code (a power of two commutes with rounding, but for subnormal results, and those are far below the first
+// boundary), else to the values. Those of a block that is not finite become 0.
+template <Policy kPolicy, Span kSpan>
 __device__ inline Scale block_scale(float (&v)[kRun], const Extremes& e, const Operand& p) {
   const float factor = run_factor<kSpan>(p);
-  if (kGrid != Grid::kTable && e.amax > 0x1p-80F && e.amax < 0x1p80F) {
+  if (kPolicy != Policy::kTable && e.amax > 0x1p-80F && e.amax < 0x1p80F) {
     const float size = fabsf(factor);
-    Scale s = ordinary_scale<kGrid>({e.amax * size, e.positive * size, e.negative * size}, factor, p);
+    Scale s = ordinary_scale<kPolicy>({e.amax * size, e.positive * size, e.negative * size}, factor, p);
     s.inverse *= factor;
     return s;
   }
   const bool finite = is_finite(e);
 #pragma unroll
   for (int i = 0; i < kRun; ++i) v[i] = finite ? v[i] * factor : 0.0F;
-  return finite ? unusual_scale<kGrid>(e, factor, p.largest) : Scale{__uint_as_float(kNanF32), 0.0F};
+  return finite ? unusual_scale<kPolicy>(e, factor, p.largest) : Scale{__uint_as_float(kNanF32), 0.0F};
+}
+
+// The second-level scale of a block, and what a policy makes of it once. Where a block must take the long way, because
+// something is near the ends of FP32, what its scale is compared through is NaN.
+struct Outer {
+  float scale = 1;
+  float inverse = 1;  // kWindow: 1 / scale with run_factor, or NaN; kByte.., kBetter: 1 / g
+  float relative =
+      1;           // kByte..: what brings the amax of a block to E4M3, with |run_factor|, or NaN; kBetter: g, or NaN
+  float amax = 0;  // what it follows from
+};
+
+// What is seen of the blocks on the way.
+struct Seen {
+  float amax = 0;  // without run_factor
+  std::uint32_t clipped = 0;
+};
+
+__device__ inline float outer_scale(float divisor, float least_amax, float amax) {
+  return amax < least_amax ? 0.0F : __fdiv_rn(amax, divisor);
+}
+__device__ inline float outer_inverse(float outer) { return outer == 0 ? 0.0F : __fdiv_rn(1.0F, outer); }
+
+inline constexpr float kFloatMax = 3.402823466e38F;
+
+// The g of numerics.
+__device__ inline float encoding_scale(const Operand& p, float amax) {
+  return fminf(__fdiv_rn(p.outer_divisor, amax), kFloatMax);
+}
+
+template <Policy kPolicy, bool kStochastic, Span kSpan>
+__device__ inline Outer open_outer(const Operand& p, float amax) {
+  Outer outer;
+  outer.amax = amax;
+  if constexpr (kPolicy == Policy::kWindow) {
+    outer.scale = outer_scale(p.outer_divisor, p.least_amax, amax);
+    const float inverse = outer_inverse(outer.scale);
+    const bool ordinary = inverse > 0x1p-80F && inverse < 0x1p80F && (!kStochastic || p.tau == 1);
+    outer.inverse = ordinary ? inverse * run_factor<kSpan>(p) : __uint_as_float(kNanF32);
+  } else if constexpr (is_relative(kPolicy)) {
+    if (p.outer_divisor == 0) return outer;
+    outer.scale = outer_scale(p.outer_divisor, p.least_amax, amax);
+    const float g = encoding_scale(p, amax);
+    const bool ordinary = g > 0x1p-60F && g < 0x1p60F && p.outer_exact;
+    outer.inverse = __fdiv_rn(1.0F, g);
+    float relative = g;
+    if constexpr (kPolicy != Policy::kBetter) {
+      if (!p.divided) relative *= p.level.reciprocal;
+      relative *= fabsf(run_factor<kSpan>(p));
+    }
+    outer.relative = ordinary ? relative : __uint_as_float(kNanF32);
+  }
+  return outer;
+}
+
+// Where the amax of what shares the second-level scale of an element lies.
+__device__ inline std::uint64_t outer_index(const Operand& p, std::uint32_t row, std::uint32_t column) {
+  return std::uint64_t{row >> p.outer_shift} * p.outer_columns + min(column >> 7, p.outer_columns - 1);
+}
+
+// Raises *to, which is not negative. It only grows: most threads find that others have seen as much, and need not wait
+// for their turn.
+__device__ inline void raise(float* to, float amax) {
+  auto* largest = reinterpret_cast<std::uint32_t*>(to);
+  const std::uint32_t bits = __float_as_uint(amax);
+  if (bits > __ldcg(largest)) atomicMax(largest, bits);
+}
+
+// What all threads have seen, to memory. All 32 lanes of a warp call it.
+template <Span kSpan>
+__device__ inline void report(const Operand& p, const Seen& seen) {
+  if (p.amax != nullptr && !(p.policy == Policy::kMeasure && p.outer_parts)) {
+    const float own = seen.amax * fabsf(run_factor<kSpan>(p));
+    const std::uint32_t amax = __reduce_max_sync(kFullWarp, __float_as_uint(own));  // of floats that are not negative
+    if (threadIdx.x % 32 == 0) raise(p.amax, __uint_as_float(amax));
+  }
+  if (p.clipped != nullptr) {
+    const std::uint32_t clipped = __reduce_add_sync(kFullWarp, seen.clipped);
+    if (threadIdx.x % 32 == 0 && clipped != 0) atomicAdd(p.clipped, clipped);
+  }
+}
+
+// kMeasure. `counted`: whether the block is of the operand, and this lane its first.
+template <Span kSpan>
+__device__ inline void measure(const Operand& p, const Extremes& e, Seen& seen, std::uint32_t row, std::uint32_t column,
+                               bool counted) {
+  if (!counted || !is_finite(e)) return;
+  if (!p.outer_parts) {
+    seen.amax = fmaxf(seen.amax, e.amax);
+  } else {
+    raise(p.amax + outer_index(p, row, column), e.amax * fabsf(run_factor<kSpan>(p)));
+  }
 }
 
 // kWindow: the least power of two in the window that, times tau, reaches r. The sum carries into the exponent if the
 // mantissa is beyond tau's.
 __device__ inline std::uint32_t window_power(const Operand& p, float r) {
-  return max((__float_as_uint(r) + p.round_up) & 0xFF800000u, kLeastPower);
+  return max((__float_as_uint(r) + p.round_up) & 0xFF800000u, p.least_power);
 }
 
 // The range of int4_full.
 __device__ inline float clip(float t) { return fminf(fmaxf(t, -8.0F), 7.0F); }
 
+// The range of levels that are symmetric.
+__device__ inline float clip(float t, float largest) { return fminf(fmaxf(t, -largest), largest); }
+
 // 1 / x for a signed power of two; the sign comes out of the subtraction as it is.
 __device__ inline float power_reciprocal(float x) { return __uint_as_float(0x7F000000u - __float_as_uint(x)); }
 
-// The second-level scale of kWindow and what is seen of the blocks on the way; of no meaning for other grids.
-struct Window {
-  float outer = 1;
-  float inverse = 1;  // 1 / outer with run_factor; NaN where every block must take the long way
-  float amax = 0;     // without run_factor
-  std::uint32_t clipped = 0;
-};
-
-__device__ inline float outer_scale(float amax) { return amax < kLeastOuterAmax ? 0.0F : __fdiv_rn(amax, 224.0F); }
-__device__ inline float outer_scale(const Operand& p) {
-  return outer_scale(p.tensor_amax_at != nullptr ? *p.tensor_amax_at : p.tensor_amax);
-}
-__device__ inline float outer_inverse(float outer) { return outer == 0 ? 0.0F : __fdiv_rn(1.0F, outer); }
-
-template <bool kStochastic, Span kSpan>
-__device__ inline Window open_window(const Operand& p) {
-  Window w;
-  w.outer = outer_scale(p);
-  const float inverse = outer_inverse(w.outer);
-  const bool ordinary = inverse > 0x1p-80F && inverse < 0x1p80F && (!kStochastic || p.tau == 1);
-  w.inverse = ordinary ? inverse * run_factor<kSpan>(p) : __uint_as_float(kNanF32);
-  return w;
-}
-
-// What all threads have seen, to memory. All 32 lanes of a warp call it.
-template <Span kSpan>
-__device__ inline void close_window(const Operand& p, const Window& w) {
-  if (p.amax != nullptr) {
-    const float seen = w.amax * fabsf(run_factor<kSpan>(p));
-    const std::uint32_t amax = __reduce_max_sync(kFullWarp, __float_as_uint(seen));  // of floats that are not negative
-    auto* largest = reinterpret_cast<std::uint32_t*>(p.amax);
-    // It only grows: most warps find that others have seen as much, and need not wait for their turn.
-    if (threadIdx.x % 32 == 0 && amax > __ldcg(largest)) atomicMax(largest, amax);
-  }
-  if (p.clipped != nullptr) {
-    const std::uint32_t clipped = __reduce_add_sync(kFullWarp, w.clipped);
-    if (threadIdx.x % 32 == 0 && clipped != 0) atomicAdd(p.clipped, clipped);
-  }
-}
-
 // The long way of windowed_scale: any block. The values become what is rounded, clipped.
 template <Span kSpan>
-__device__ inline Scale unusual_windowed_scale(float (&v)[kRun], const Extremes& e, const Operand& p, Window& w,
-                                               bool counted) {
+__device__ inline Scale unusual_windowed_scale(float (&v)[kRun], const Extremes& e, const Operand& p,
+                                               const Outer& outer, Seen& seen, bool counted) {
   const float factor = run_factor<kSpan>(p);
-  const float inverse = outer_inverse(w.outer);
+  const float inverse = outer_inverse(outer.scale);
   const bool finite = is_finite(e);
   const float extreme = unusual_signed_extreme(e.positive, e.negative, factor);
   const float r = fabsf(extreme) * inverse;
-  const std::uint32_t power = min(window_power(p, r), kLargestPower);
+  const std::uint32_t power = min(window_power(p, r), p.largest_power);
   const float scale = __uint_as_float(power | (extreme < 0 ? 0x80000000u : 0u));
   if (finite && counted) {
-    w.amax = fmaxf(w.amax, e.amax);
-    w.clipped += r > 32 * p.tau ? 1 : 0;
+    seen.amax = fmaxf(seen.amax, e.amax);
+    seen.clipped += r > p.largest_reach ? 1 : 0;
   }
 #pragma unroll
   for (int i = 0; i < kRun; ++i) v[i] = finite ? clip(v[i] * factor * inverse * power_reciprocal(scale)) : 0.0F;
@@ -190,15 +244,82 @@ __device__ inline Scale unusual_windowed_scale(float (&v)[kRun], const Extremes&
 // The scale of a block of kWindow. `counted`: whether the block is of the operand, and this lane its first. Nearest
 // clips what is rounded (see clip_pair); stochastic rounding with tau = 1 needs it in blocks beyond the window only.
 template <Span kSpan>
-__device__ inline Scale windowed_scale(float (&v)[kRun], const Extremes& e, const Operand& p, Window& w, bool counted) {
+__device__ inline Scale windowed_scale(float (&v)[kRun], const Extremes& e, const Operand& p, const Outer& outer,
+                                       Seen& seen, bool counted) {
   const SignedExtreme extreme = signed_extreme(e, run_factor<kSpan>(p));
-  const float r = extreme.magnitude * fabsf(w.inverse);
-  if (__float_as_uint(r) - kLeastReach <= p.reach_span) {  // within the window, and neither 0 nor NaN
+  const float r = extreme.magnitude * fabsf(outer.inverse);
+  if (__float_as_uint(r) - p.least_reach <= p.reach_span) {  // within the window, and neither 0 nor NaN
     const std::uint32_t scale = window_power(p, r) | (extreme.negative ? 0x80000000u : 0u);
-    w.amax = fmaxf(w.amax, e.amax);  // of the operand: runs beyond it are zeros or repeat one of it
-    return {__uint_as_float(scale), power_reciprocal(__uint_as_float(scale)) * w.inverse};
+    seen.amax = fmaxf(seen.amax, e.amax);  // of the operand: runs beyond it are zeros or repeat one of it
+    return {__uint_as_float(scale), power_reciprocal(__uint_as_float(scale)) * outer.inverse};
   }
-  return unusual_windowed_scale<kSpan>(v, e, p, w, counted);
+  return unusual_windowed_scale<kSpan>(v, e, p, outer, seen, counted);
+}
+
+inline constexpr float kE4m3Largest = 448;
+inline constexpr float kE4m3Least = 0x1p-6F;  // the least normal number: below, scales lose bits
+
+// To the nearest E4M3 number, of 0 to 448: adding and subtracting 2^20 times the number's power of two leaves it three
+// bits after the first.
+__device__ inline float round_to_e4m3(float x) {
+  const float power = __uint_as_float(max(__float_as_uint(x) & 0x7F800000u, __float_as_uint(kE4m3Least)));
+  const float rounder = power * 0x1p20F;
+  return __fsub_rn(__fadd_rn(x, rounder), rounder);
+}
+
+// Whether x is where E4M3 has all its bits; no NaN is.
+__device__ inline bool in_e4m3_range(float x) {
+  constexpr std::uint32_t kLeast = 0x3C800000u;    // kE4m3Least
+  constexpr std::uint32_t kLargest = 0x43E00000u;  // kE4m3Largest
+  return __float_as_uint(x) - kLeast <= kLargest - kLeast;
+}
+
+// 1 / (scale * (1 / g)), at most the largest float: what values are multiplied by, of any E4M3 scale.
+__device__ inline float encode_multiplier(float scale, float g_inverse) {
+  return fminf(__fdiv_rn(1.0F, __fmul_rn(scale, g_inverse)), kFloatMax);
+}
+
+// kByte..: a scale of 8 bits and what values are multiplied by, of any block that is finite. Not inlined: it is rare.
+static __device__ __noinline__ Scale unusual_byte_scale(const Operand* p, float amax, float outer_amax) {
+  if (p->exponents) {
+    const int field = static_cast<int>(__float_as_uint(amax) >> 23) - 127;
+    const int exponent = min(max(field - p->largest_exponent, -127), 127);
+    const float scale =
+        __uint_as_float(exponent == -127 ? 0x00400000u : static_cast<std::uint32_t>(exponent + 127) << 23);
+    return {scale, __fdiv_rn(1.0F, fmaxf(scale, p->least_divisor))};
+  }
+  if (amax == 0) return {0.0F, 0.0F};
+  const float g = encoding_scale(*p, outer_amax);
+  const float relative =
+      p->divided ? __fmul_rn(__fdiv_rn(amax, p->largest), g) : __fmul_rn(amax, __fmul_rn(g, p->level.reciprocal));
+  const float scale = round_to_e4m3(fminf(relative, kE4m3Largest));
+  if (p->divided && scale == 0) return {0.0F, 0.0F};
+  return {scale, encode_multiplier(scale, __fdiv_rn(1.0F, g))};
+}
+
+// The scale of a block of kByte.. . As in block_scale, and what the long way leaves is clipped.
+template <Span kSpan>
+__device__ inline Scale byte_scale(float (&v)[kRun], const Extremes& e, const Operand& p, const Outer& outer) {
+  const float factor = run_factor<kSpan>(p);
+  const float amax = e.amax * fabsf(factor);
+  if (p.exponents) {
+    if (amax > 0x1p-80F && amax < 0x1p80F) {
+      const std::uint32_t power = __float_as_uint(amax) & 0x7F800000u;
+      const float scale = __uint_as_float(power - (static_cast<std::uint32_t>(p.largest_exponent) << 23));
+      return {scale, power_reciprocal(scale) * factor};
+    }
+  } else {
+    const float base = __fmul_rn(p.divided ? divide_by(e.amax, p.level) : e.amax, outer.relative);
+    if (in_e4m3_range(base)) {
+      const float scale = round_to_e4m3(base);
+      return {scale, reciprocal(__fmul_rn(scale, outer.inverse)) * factor};
+    }
+  }
+  const bool finite = is_finite(e);
+  const Scale s = unusual_byte_scale(&p, finite ? amax : 0.0F, outer.amax);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) v[i] = finite ? clip(v[i] * factor * s.inverse, p.largest) : 0.0F;
+  return {finite ? s.scale : __uint_as_float(kNanF32), 1.0F};
 }
 
 }  // namespace ufp4::cuda

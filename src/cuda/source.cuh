@@ -4,14 +4,13 @@
 
 #include <cuda_pipeline_primitives.h>
 
+#include "cuda/launch.h"
 #include "cuda/layer.cuh"
 #include "cuda/operand.h"
 #include "cuda/values.cuh"
 
 namespace ufp4::cuda {
 
-inline constexpr int kTileThreads = 256;
-inline constexpr int kTileRows = 128;  // the longest block and transform
 inline constexpr int kTileWords = 32;  // of a row
 // Words after each 16 rows, so that the runs of a column lie in different banks, and after the tile, so that those of a
 // row in two tiles side by side do.
@@ -42,6 +41,7 @@ template <DType kInput>
 struct MatrixSource {
   static constexpr DType kType = kInput;
   static constexpr bool kAsync = true;
+  static constexpr Pairs kPairs = Pairs::kNone;
   Matrix in;
 
   __host__ std::int64_t rows() const { return in.rows; }

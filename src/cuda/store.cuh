@@ -6,7 +6,7 @@
 #include <cuda_fp8.h>
 
 #include "cuda/operand.h"
-#include "cuda/run.cuh"
+#include "cuda/quantize_run.cuh"
 
 namespace ufp4::cuda {
 
@@ -74,13 +74,25 @@ __device__ inline void store_values(void* out, bool f32, std::int64_t at, const 
   if (write) store_f32_run(out, at, v, isnan(scale));
 }
 
-// The values of the codes, times `scale`.
-__device__ inline void look_up(uint2 codes, float scale, float lane_value, float (&v)[kRun]) {
+// The values of the codes, times `scale`. kTwoTables: `alternative` is 1 where they are those of the other table (see
+// values_of_lane).
+template <bool kTwoTables>
+__device__ inline void look_up(uint2 codes, float scale, float lane_value, std::uint32_t alternative,
+                               float (&v)[kRun]) {
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {
-    const std::uint32_t word = i < 8 ? codes.x : codes.y;
-    v[i] = __shfl_sync(kFullWarp, lane_value, static_cast<int>(word >> (4 * (i % 8))), 16) * scale;
+    const std::uint32_t code = (i < 8 ? codes.x : codes.y) >> (4 * (i % 8));
+    if constexpr (kTwoTables) {
+      v[i] = __shfl_sync(kFullWarp, lane_value, static_cast<int>((code & 15u) + 16u * alternative)) * scale;
+    } else {
+      v[i] = __shfl_sync(kFullWarp, lane_value, static_cast<int>(code), 16) * scale;
+    }
   }
+}
+
+// 2^(the byte of part i), i = 0 .. 3.
+__device__ inline float part_power(std::uint32_t selector, int i) {
+  return __uint_as_float((127u + (selector >> (8 * i) & 0xFFu)) << 23);
 }
 
 __device__ inline std::uint32_t e4m3x4(float a, float b, float c, float d) {
@@ -108,6 +120,7 @@ __device__ inline std::uint32_t multiply_add_pair(std::uint32_t pair, std::uint3
 
 // Four E4M3 bytes of two pairs of F16 numbers.
 __device__ inline std::uint32_t e4m3x4(std::uint32_t low, std::uint32_t high) {
+#if __CUDA_ARCH__ >= 890
   std::uint32_t result;
   asm("{\n .reg .b16 low, high;\n"
       " cvt.rn.satfinite.e4m3x2.f16x2 low, %1;\n"
@@ -116,6 +129,12 @@ __device__ inline std::uint32_t e4m3x4(std::uint32_t low, std::uint32_t high) {
       : "=r"(result)
       : "r"(low), "r"(high));
   return result;
+#else
+  const auto bytes = [](std::uint32_t pair) -> std::uint32_t {
+    return __nv_cvt_halfraw2_to_fp8x2(*reinterpret_cast<const __half2_raw*>(&pair), __NV_SATFINITE, __NV_E4M3);
+  };
+  return bytes(low) | bytes(high) << 16;
+#endif
 }
 
 // All ones if x has its sign bit set.
@@ -139,76 +158,157 @@ __device__ inline uint4 e4m3_of(const RunIndices& run) {
   return {word(0), word(2), word(4), word(6)};
 }
 
-// The levels times the scale of a run that is not looked up.
-template <Grid kGrid, bool kStochastic>
-__device__ inline void values_of(const RunIndices& run, const Operand& p, float (&v)[kRun]) {
-  const float step = kGrid == Grid::kUniform ? p.step * run.scale : run.scale;  // rounded as level * scale is
+// The levels times the scale of a run that is not looked up. `scale` is result.scale or, of parts, its product with
+// their second-level scale.
+template <Policy kPolicy, bool kStochastic, Output kOutput>
+__device__ inline void values_of(const RunIndices& run, float scale, const Operand& p, float (&v)[kRun]) {
+  constexpr bool kValues = gives_levels<kPolicy, kOutput>;
+  constexpr bool kUniform = levels_of(kPolicy) == Levels::kUniform;
+  float step = kUniform ? p.step * scale : scale;  // rounded as level * scale is
+  const float one = step;
 #pragma unroll
-  for (int i = 0; i < kRun; ++i) v[i] = index_value<kGrid, kStochastic>(run.x[i]) * step;
+  for (int i = 0; i < kRun; ++i) {
+    if constexpr (kPolicy == Policy::kTwoLevel) {
+      if (i % 4 == 0) step = one * part_power(run.selector, i / 4);
+    }
+    float level = kValues ? __uint_as_float(run.x[i]) : index_value<kPolicy, kStochastic>(run.x[i]);
+    if constexpr (kBounded<kPolicy>) {
+      level = clip(level, kValues ? p.largest : static_cast<float>(p.level_count - 1));
+    }
+    v[i] = level * step;
+  }
 }
 
 // The scale of kWindow as an E4M3 byte, a signed power of two or NaN.
-__device__ inline std::uint8_t scale_byte(float scale) {
+__device__ inline std::uint8_t e4m3_byte(float scale) {
   return __nv_cvt_float_to_fp8(scale, __NV_SATFINITE, __NV_E4M3);
 }
 
-// Every result that is asked for.
-template <Grid kGrid, bool kStochastic, Span kSpan>
-__device__ inline void store_any(const Operand& p, std::uint64_t at, const RunIndices& result, const Running& running,
-                                 bool write) {
-  const uint2 codes = codes_of<kGrid, kStochastic, Output::kAny>(result, p);
-  if (p.codes != nullptr && write) reinterpret_cast<uint2*>(p.codes)[at] = codes;
-  if (write && first_of_block<kSpan>(p)) {
-    const std::uint64_t block = kSpan == Span::kLanes ? at >> p.lanes_shift : at;
-    if (p.scales != nullptr) p.scales[block] = result.scale;
-    if constexpr (kGrid == Grid::kWindow) {
-      if (p.packed_scales != nullptr) p.packed_scales[block] = scale_byte(result.scale);
-    }
-  }
-  if (p.dequantized == nullptr && p.e4m3 == nullptr) return;
-  float v[kRun];
-  if constexpr (kGrid == Grid::kFloat || kGrid == Grid::kTable) {
-    look_up(codes, result.scale, running.lane_value, v);
-  } else {
-    values_of<kGrid, kStochastic>(result, p, v);
-  }
-  if constexpr (kGrid == Grid::kWindow) {
-    if (p.e4m3 != nullptr && write) store_e4m3_run(p.e4m3 + at * kRun, v, isnan(result.scale));
-    if (p.dequantized == nullptr) return;
+// What the lanes of a block have in all of their bits.
+__device__ inline std::uint32_t block_or(std::uint32_t x, int lanes) {
+  for (int distance = 1; distance < lanes; distance *= 2) x |= __shfl_xor_sync(kFullWarp, x, distance);
+  return x;
+}
+
+// kTwoLevel: a block's four bytes (numerics/packed_scales.h). A part of 4 elements has its own bit and that of its 8
+// elements, which is set where both of a pair have one. All lanes call it.
+__device__ inline std::uint32_t packed_two_level(const Operand& p, const RunIndices& run) {
+  std::uint32_t own = 0;
+  const unsigned lane = threadIdx.x & static_cast<unsigned>(p.lanes - 1);
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) v[i] *= running.window.outer;
+  for (unsigned pair = 0; pair < 2; ++pair) {
+    const std::uint32_t first = run.selector >> (16 * pair) & 0xFFu;
+    const std::uint32_t second = run.selector >> (16 * pair + 8) & 0xFFu;
+    const std::uint32_t shared = min(min(first, second), 1u);
+    own |= shared << (8 + 2 * lane + pair);
+    own |= ((first - shared) | (second - shared) << 1) << (16 + 4 * lane + 2 * pair);
   }
-  store_values(p.dequantized, p.dequantized_f32, static_cast<std::int64_t>(at) * kRun, v, result.scale, write);
+  const std::uint32_t code = isnan(run.scale) ? 0xFFu : (__float_as_uint(run.scale) >> 21) - (79u << 2);
+  return block_or(own, p.lanes) | code;
+}
+
+// The scale of block `block`, with its selector, as the format stores it; by the lanes with `write`. All lanes call it.
+template <Policy kPolicy>
+__device__ inline void store_packed_scale(const Operand& p, std::uint64_t block, const RunIndices& run, bool write) {
+  if constexpr (kPolicy == Policy::kTwoLevel) {
+    const std::uint32_t word = packed_two_level(p, run);
+    if (write) reinterpret_cast<std::uint32_t*>(p.packed_scales)[block] = word;
+  } else if constexpr (!has_scale_bytes(kPolicy)) {
+    if (write) reinterpret_cast<float*>(p.packed_scales)[block] = run.scale;
+  } else {
+    std::uint32_t byte;
+    if (kPolicy != Policy::kWindow && p.scale_code == ScaleCode::kE8m0) {
+      byte = __float_as_uint(run.scale) >> 23;  // 0 for 2^-127, 255 for NaN
+    } else {
+      byte = e4m3_byte(run.scale);
+      if (kPolicy == Policy::kBetter && p.has_selectors) byte |= run.selector << 7;
+    }
+    if (write) p.packed_scales[block] = static_cast<std::uint8_t>(byte);
+  }
+}
+
+// The selectors of a run: that of its block, by the first run, or those of its four parts.
+template <Policy kPolicy, Span kSpan>
+__device__ inline void store_selectors(const Operand& p, std::uint64_t at, std::uint64_t block, const RunIndices& run) {
+  if constexpr (kPolicy == Policy::kTwoLevel) {
+    reinterpret_cast<std::uint32_t*>(p.selectors)[at] = run.selector;
+  } else if constexpr (kPolicy == Policy::kBetter) {
+    if (first_of_block<kSpan>(p)) p.selectors[block] = static_cast<std::uint8_t>(run.selector);
+  }
+}
+
+// Every result that is asked for.
+template <Policy kPolicy, bool kStochastic, Span kSpan>
+__device__ inline void store_any(const Operand& p, std::uint64_t at, const RunIndices& run, const Running& running,
+                                 bool write) {
+  constexpr bool kOuter = kPolicy == Policy::kWindow || is_relative(kPolicy);
+  const uint2 codes = codes_of<kPolicy, kStochastic, Output::kAny>(run, p);
+  if (p.codes != nullptr && write) reinterpret_cast<uint2*>(p.codes)[at] = codes;
+  const std::uint64_t block = kSpan == Span::kOneRun ? at : at >> p.lanes_shift;
+  const bool write_scale = write && first_of_block<kSpan>(p);
+  // The second-level scales of parts go into the scale, the tensor's into the values.
+  const bool parts = kOuter && p.outer_parts;
+  const float scale = parts && !isnan(run.scale) ? run.scale * running.outer.scale : run.scale;
+  if (p.scales != nullptr && write_scale) p.scales[block] = scale;
+  if (p.packed_scales != nullptr) store_packed_scale<kPolicy>(p, block, run, write_scale);
+  if (p.selectors != nullptr && write) store_selectors<kPolicy, kSpan>(p, at, block, run);
+  if (p.dequantized == nullptr && p.e4m3 == nullptr) return;
+  constexpr bool kLookUp = levels_of(kPolicy) != Levels::kUniform && levels_of(kPolicy) != Levels::kIntegers;
+  const auto values = [&](float by, float(&v)[kRun]) {
+    if constexpr (kLookUp) {
+      look_up<kPolicy == Policy::kBetter>(codes, by, running.lane_value, p.has_selectors ? run.selector : 0, v);
+    } else {
+      values_of<kPolicy, kStochastic, Output::kAny>(run, by, p, v);
+    }
+  };
+  float v[kRun];
+  if constexpr (kPolicy == Policy::kWindow) {
+    if (p.e4m3 != nullptr) {
+      values(run.scale, v);
+      if (write) store_e4m3_run(p.e4m3 + at * kRun, v, isnan(run.scale));
+    }
+    if (p.dequantized == nullptr) return;
+  }
+  values(scale, v);
+  if constexpr (kOuter) {
+    const float outer = parts ? 1.0F : running.outer.scale;
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) v[i] *= outer;
+  }
+  store_values(p.dequantized, p.dequantized_f32, static_cast<std::int64_t>(at) * kRun, v, run.scale, write);
 }
 
 // Writes the results of a run of a row. All lanes call it; those with `write` store.
-template <Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
+template <Policy kPolicy, bool kStochastic, Span kSpan, Output kOutput>
 __device__ inline void store_run(const Operand& p, std::uint32_t row, std::uint32_t run, const RunIndices& result,
                                  const Running& running, bool write) {
+  if constexpr (kPolicy == Policy::kMeasure) return;
   const std::uint64_t at = std::uint64_t{row} * p.runs_per_row + run;
-  if constexpr (kOutput == Output::kAny) return store_any<kGrid, kStochastic, kSpan>(p, at, result, running, write);
+  if constexpr (kOutput == Output::kAny) return store_any<kPolicy, kStochastic, kSpan>(p, at, result, running, write);
   if constexpr (kOutput == Output::kPacked) {
-    const uint2 codes = codes_of<kGrid, kStochastic, kOutput>(result, p);
+    const uint2 codes = codes_of<kPolicy, kStochastic, kOutput>(result, p);
     if (write) reinterpret_cast<uint2*>(p.codes)[at] = codes;
-    if constexpr (kGrid == Grid::kWindow) {
-      if (write) p.packed_scales[at] = scale_byte(result.scale);
+    const std::uint64_t block = kSpan == Span::kOneRun ? at : at >> p.lanes_shift;
+    const bool write_scale = write && first_of_block<kSpan>(p);
+    if constexpr (has_scale_bytes(kPolicy)) {
+      store_packed_scale<kPolicy>(p, block, result, write_scale);
     } else {
-      if (write) p.scales[at] = result.scale;
+      if (write_scale) p.scales[block] = result.scale;
     }
   } else if constexpr (kOutput == Output::kE4m3) {
     const uint4 bytes = e4m3_of<kStochastic>(result);
     if (write) reinterpret_cast<uint4*>(p.e4m3)[at] = bytes;
   } else {
     float v[kRun];
-    if constexpr (kGrid == Grid::kFloat) {
-#pragma unroll
-      for (int i = 0; i < kRun; ++i) v[i] = __uint_as_float(result.x[i]) * result.scale;
+    if constexpr (kPolicy == Policy::kBetter) {
+      const uint2 codes = codes_of<kPolicy, kStochastic, kOutput>(result, p);
+      look_up<true>(codes, result.scale, running.lane_value, p.has_selectors ? result.selector : 0, v);
     } else {
-      values_of<kGrid, kStochastic>(result, p, v);
+      values_of<kPolicy, kStochastic, kOutput>(result, result.scale, p, v);
     }
-    if constexpr (kGrid == Grid::kWindow) {
+    if constexpr (kPolicy == Policy::kWindow || is_relative(kPolicy)) {
 #pragma unroll
-      for (int i = 0; i < kRun; ++i) v[i] *= running.window.outer;
+      for (int i = 0; i < kRun; ++i) v[i] *= running.outer.scale;
     }
     store_bf16_run<!kStochastic>(p.dequantized, static_cast<std::int64_t>(at) * kRun, v, result.scale, write);
   }

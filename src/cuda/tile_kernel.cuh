@@ -2,38 +2,13 @@
 // while it works on one, the next comes to shared memory.
 #pragma once
 
-#include <algorithm>
-
 #include "cuda/kernels.h"
 #include "cuda/policy.h"
-#include "cuda/run.cuh"
+#include "cuda/quantize_run.cuh"
 #include "cuda/source.cuh"
 #include "cuda/store.cuh"
 
 namespace ufp4::cuda {
-
-// Blocks on a multiprocessor: the registers of a layer's arithmetic are worth more than a fourth.
-template <typename Source>
-inline constexpr int kTileResident = Source::kAsync ? 4 : 3;
-
-// The tiles of a matrix, or pairs of neighbours, and their order: down a band of a few, then along the rows, then band
-// after band. Those under way together read long pieces of the rows and write whole lines of the operands. Of n blocks
-// each takes every n-th; no division is needed to find the next.
-//
-// A row of one tile has but half a sector of scales, and of FP32 values half a sector of codes; what a warp stores of a
-// pair's rows fills whole ones. Of a small matrix there are not enough pairs for all multiprocessors: tiles go alone
-// there, and several blocks share the passes over each.
-struct TileGrid {
-  std::uint32_t count;
-  std::uint32_t blocks;
-  std::uint32_t width;       // tiles or pairs in a band
-  std::uint32_t band_log2;   // of its height in tiles, which divides the matrix
-  std::uint32_t step_bands;  // blocks / width
-  std::uint32_t step_tiles;  // blocks % width
-  std::uint32_t half_step;   // columns between the tiles that a paired source makes together; 0: one at a time
-  int abreast_log2;          // of the neighbours whose rows go together: 1 or 2
-  int passes;                // of a block: all over its tiles, or some, and as many blocks again make the others
-};
 
 template <typename Source>
 struct TileJob {
@@ -91,7 +66,7 @@ struct Passes {
 };
 
 // A run of 16 words along the columns of the tile gives one or two columns' runs, a pass each.
-template <DType kType, Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
+template <DType kType, Policy kPolicy, bool kStochastic, Span kSpan, Output kOutput>
 __device__ inline void quantize_tile_columns(const std::uint32_t* tile, const Operand& p, TilePlace place,
                                              Running& running, const GroupStarts<kColumnRuns>& starts, Passes passes) {
   constexpr int kPerWord = Values<kType>::kPerWord;
@@ -109,13 +84,13 @@ __device__ inline void quantize_tile_columns(const std::uint32_t* tile, const Op
     const std::uint32_t column = place.column0 + static_cast<std::uint32_t>(word * kPerWord + part);
     const bool valid = column < p.rows && first_row < p.columns;
     const RunIndices indices =
-        quantize_run<kGrid, kStochastic, kSpan, kOutput>(v, p, running, groups, column, first_row, valid);
-    store_run<kGrid, kStochastic, kSpan, kOutput>(p, column, first_row / kRun, indices, running, valid);
+        quantize_run<kPolicy, kStochastic, kSpan, kOutput>(v, p, running, groups, column, first_row, valid);
+    store_run<kPolicy, kStochastic, kSpan, kOutput>(p, column, first_row / kRun, indices, running, valid);
   }
 }
 
 // Of 2^abreast_log2 tiles side by side, whose rows the threads take in as many times the passes of one.
-template <DType kType, Grid kGrid, bool kStochastic, Span kSpan, Output kOutput>
+template <DType kType, Policy kPolicy, bool kStochastic, Span kSpan, Output kOutput>
 __device__ inline void quantize_tile_rows(const std::uint32_t (*tiles)[kTileSize], int abreast_log2, const Operand& p,
                                           TilePlace place, Running& running, const GroupStarts<kRowRuns<kType>>* starts,
                                           Passes passes) {
@@ -147,22 +122,25 @@ __device__ inline void quantize_tile_rows(const std::uint32_t (*tiles)[kTileSize
     const std::uint32_t row = place.row0 + static_cast<std::uint32_t>(tile_row);
     const bool valid = row < p.rows && column < p.columns;
     const RunIndices indices =
-        quantize_run<kGrid, kStochastic, kSpan, kOutput>(v, p, running, groups, row, column, valid);
-    store_run<kGrid, kStochastic, kSpan, kOutput>(p, row, column / kRun, indices, running, valid);
+        quantize_run<kPolicy, kStochastic, kSpan, kOutput>(v, p, running, groups, row, column, valid);
+    store_run<kPolicy, kStochastic, kSpan, kOutput>(p, row, column / kRun, indices, running, valid);
   }
 }
 
+// What the threads of a block share.
+template <DType kType>
+struct TileShared {
+  alignas(16) std::uint32_t stages[2][kTileSize];
+  GroupStarts<kColumnRuns> column_groups;
+  GroupStarts<kRowRuns<kType>> row_groups[2];  // a stage each
+};
+
 // The work of a thread block on its tiles, with what it keeps from one to the next.
-template <typename Source, Grid kGrid, bool kStochastic, Span kSpan, Output kColumnOutput, Output kRowOutput>
+template <typename Source, Policy kPolicy, bool kStochastic, Span kSpan, Output kColumnOutput, Output kRowOutput>
 struct TileWork {
   static constexpr DType kType = Source::kType;
-  struct Shared {
-    alignas(16) std::uint32_t stages[2][kTileSize];
-    GroupStarts<kColumnRuns> column_groups;
-    GroupStarts<kRowRuns<kType>> row_groups[2];  // a stage each
-  };
   const TileJob<Source>& job;
-  Shared& shared;
+  TileShared<kType>& shared;
   Passes passes;  // those for columns come first
   Running column, row;
 
@@ -173,9 +151,9 @@ struct TileWork {
       constexpr unsigned kThreads = kColumnThreads + 2 * kRowRuns<kType>;
       const unsigned i = threadIdx.x;
       if (i < kColumnThreads) {
-        shared.column_groups.fill(job.column, column.step, place.row0, i);
+        shared.column_groups.fill(job.column, column.start, place.row0, i);
       } else if (i < kThreads) {
-        shared.row_groups[stage].fill(job.row, row.step, place.column0, i - kColumnThreads);
+        shared.row_groups[stage].fill(job.row, row.start, place.column0, i - kColumnThreads);
       }
     }
   }
@@ -188,15 +166,15 @@ struct TileWork {
     const int before = n * kTilePasses<kType>;
     const Passes of = passes.part(before, min(passes_of(job.with_column) - before, kTilePasses<kType>));
     if (!of.any()) return;
-    quantize_tile_columns<kType, kGrid, kStochastic, kSpan, kColumnOutput>(shared.stages[stage], job.column, place,
-                                                                           column, shared.column_groups, of);
+    quantize_tile_columns<kType, kPolicy, kStochastic, kSpan, kColumnOutput>(shared.stages[stage], job.column, place,
+                                                                             column, shared.column_groups, of);
   }
 
   // Of all, from `stage` on.
   __device__ void quantize_rows(int stage, TilePlace place) {
     const Passes of = passes.part(passes_of(job.with_column), passes_of(job.with_row));
     if (!of.any()) return;
-    quantize_tile_rows<kType, kGrid, kStochastic, kSpan, kRowOutput>(
+    quantize_tile_rows<kType, kPolicy, kStochastic, kSpan, kRowOutput>(
         shared.stages + stage, job.grid.abreast_log2, job.row, place, row, shared.row_groups + stage, of);
   }
 
@@ -272,82 +250,61 @@ struct TileWork {
   }
 };
 
-template <typename Source, Grid kGrid, bool kStochastic, Span kSpan, Output kColumnOutput, Output kRowOutput>
-__global__ void __launch_bounds__(kTileThreads, kTileResident<Source>)
-    quantize_tiles(const __grid_constant__ TileJob<Source> job) {
-  using Work = TileWork<Source, kGrid, kStochastic, kSpan, kColumnOutput, kRowOutput>;
-  if (!(job.with_column && wanted<kGrid>(job.column)) && !(job.with_row && wanted<kGrid>(job.row))) return;
-  __shared__ typename Work::Shared shared;
+template <typename Source, Policy kPolicy, bool kStochastic, Span kSpan, Output kColumnOutput, Output kRowOutput>
+__device__ inline void work_on_tiles(const TileJob<Source>& job, TileShared<Source::kType>& shared) {
   const int first_pass = static_cast<int>(blockIdx.x / job.grid.blocks) * job.grid.passes;
-  Work work{job,
-            shared,
-            {first_pass, first_pass + job.grid.passes},
-            begin<kGrid, kStochastic, kSpan>(job.column),
-            begin<kGrid, kStochastic, kSpan>(job.row)};
+  TileWork<Source, kPolicy, kStochastic, kSpan, kColumnOutput, kRowOutput> work{
+      job,
+      shared,
+      {first_pass, first_pass + job.grid.passes},
+      begin<kPolicy, kStochastic, kSpan>(job.column),
+      begin<kPolicy, kStochastic, kSpan>(job.row)};
   if constexpr (Source::kAsync) {
     work.run_async();
   } else {
     work.run_made();
   }
-  if (job.with_column) end<kGrid, kSpan>(job.column, work.column);
-  if (job.with_row) end<kGrid, kSpan>(job.row, work.row);
+  if (job.with_column) end<kPolicy, kSpan>(job.column, work.column);
+  if (job.with_row) end<kPolicy, kSpan>(job.row, work.row);
 }
 
-// How many blocks take the tiles, in whole fillings of the multiprocessors. If a block has one tile, nothing is loaded
-// while it works; if it has many, blocks that do not progress evenly drift apart, and neither lines of memory that
-// several of them write nor the end of the matrix are complete at one time. Where more is calculated, two pairs a block
-// are faster than one. A tile of a layer has no other on its way. What is measured: docs/performance.md.
-template <typename Source>
-std::int64_t tile_blocks(const Operand& any, bool paired, std::int64_t count, std::int64_t filling) {
-  const bool heavy = any.stochastic || any.grid == Grid::kWindow;
-  const int tiles = !Source::kAsync ? (paired ? 1 : 4) : heavy ? 2 : 1;
-  const bool seldom = any.only_if != nullptr;  // seldom anything to do
-  const std::int64_t fillings =
-      seldom ? 1 : std::max<std::int64_t>(1, (count + tiles * filling / 2) / (tiles * filling));
-  return std::min(count, fillings * filling);
+// Not inlined: it is rare, and what it takes is not to be reserved for the others.
+template <typename Source, Policy kPolicy>
+static __device__ __noinline__ void work_within_groups(const TileJob<Source>& job, TileShared<Source::kType>& shared) {
+  work_on_tiles<Source, kPolicy, true, Span::kLanes, Output::kAny, Output::kAny>(job, shared);
+}
+
+// Whether the device has moved the operand to a column within a group. The host has not: see Span.
+__device__ inline bool begins_within_group(const Operand& p) {
+  return p.of_columns && p.device.first_row != nullptr && ((p.column_offset + __ldg(p.device.first_row)) & 7u) != 0;
+}
+
+template <typename Source, Policy kPolicy, bool kStochastic, Span kSpan, Output kColumnOutput, Output kRowOutput>
+__global__ void __launch_bounds__(kTileThreads, tile_resident(Source::kAsync))
+    quantize_tiles(const __grid_constant__ TileJob<Source> job) {
+  if (!(job.with_column && wanted<kPolicy>(job.column)) && !(job.with_row && wanted<kPolicy>(job.row))) return;
+  __shared__ TileShared<Source::kType> shared;
+  if constexpr (kStochastic && kSpan != Span::kLanes) {
+    if (job.with_column && begins_within_group(job.column)) return work_within_groups<Source, kPolicy>(job, shared);
+  }
+  work_on_tiles<Source, kPolicy, kStochastic, kSpan, kColumnOutput, kRowOutput>(job, shared);
 }
 
 // One of `column` and `row` may be null.
 template <typename Source>
 void start_tiles(const Source& source, const Operand* column, const Operand* row, Stream stream) {
-  constexpr std::int64_t kColumns = kTileColumns<Source::kType>;
-  const std::int64_t filling = resident_blocks(kTileResident<Source>);
-  const std::int64_t down = (source.rows() + kTileRows - 1) / kTileRows;
-  std::int64_t across = (source.columns() + kColumns - 1) / kColumns;
-  std::int64_t half_step = 0;
-  int abreast_log2 = 0;
-  if constexpr (Source::kAsync) {
-    if (down * across > filling) {
-      abreast_log2 = 1;
-      across = (across + 1) / 2;
-    }
-  } else if constexpr (Source::kPairs != Pairs::kNone) {
-    constexpr bool kHeads = Source::kPairs == Pairs::kHeads;
-    const std::int64_t half = source.layer.half();
-    if (half % kColumns == 0 && (!kHeads || half == kColumns)) {
-      half_step = half;
-      abreast_log2 = kHeads ? 1 : 0;
-      across /= 2;
-    }
-  }
-  const auto u32 = [](std::int64_t x) { return static_cast<std::uint32_t>(x); };
-  const std::uint32_t highest = row == nullptr ? 3 : 2 * abreast_log2;
-  std::uint32_t band_log2 = 0;
-  while (band_log2 < highest && down % (2 << band_log2) == 0) ++band_log2;
+  constexpr DType kType = Source::kType;
+  std::int64_t half = 0;
+  if constexpr (Source::kPairs != Pairs::kNone) half = source.layer.half();
+  const TileSource from{
+      source.rows(), source.columns(), kTileColumns<kType>, kTilePasses<kType>, Source::kAsync, Source::kPairs, half};
+  const TileGrid grid = tile_grid(from, column, row, multiprocessors());
   const Operand& any = column == nullptr ? *row : *column;
-  const std::int64_t count = down * across;
-  const std::int64_t width = across << band_log2;
-  const std::int64_t blocks = tile_blocks<Source>(any, half_step != 0, count, filling);
-  int passes = kTilePasses<Source::kType> * (column != nullptr && row != nullptr ? 2 : 1) << abreast_log2;
-  std::int64_t shares = 1;
-  while (Source::kAsync && passes > 1 && 2 * shares * count <= filling) passes /= 2, shares *= 2;
-  const TileGrid grid{u32(count),          u32(blocks),    u32(width),   band_log2, u32(blocks / width),
-                      u32(blocks % width), u32(half_step), abreast_log2, passes};
   const TileJob<Source> job{source, any, row == nullptr ? any : *row, column != nullptr, row != nullptr, grid};
-  with_rounding(any, [&]<Grid kGrid, bool kStochastic>() {
-    with_outputs<kGrid>(job.column, job.row, [&]<Span kSpan, Output kColumnOutput, Output kRowOutput>() {
-      quantize_tiles<Source, kGrid, kStochastic, kSpan, kColumnOutput, kRowOutput>
-          <<<u32(shares * blocks), kTileThreads, 0, stream>>>(job);
+  with_rounding(any, [&]<Policy kPolicy, bool kStochastic>() {
+    with_outputs<kPolicy>(outputs_of(job.column, job.row), [&]<Span kSpan, Output kColumnOutput, Output kRowOutput>() {
+      quantize_tiles<Source, kPolicy, kStochastic, kSpan, kColumnOutput, kRowOutput>
+          <<<grid.shares * grid.blocks, kTileThreads, 0, stream>>>(job);
     });
   });
   check_launch("quantize_tiles", source.rows(), source.columns());

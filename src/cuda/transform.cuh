@@ -111,29 +111,48 @@ __device__ inline Extremes signed_extremes(const float (&v)[kRun]) {
   return {__int_as_float(max(above, below)), __int_as_float(above), __int_as_float(below)};
 }
 
-// Transforms a run and finds the extremes of its block. For Span::kOneRun values and extremes are left without
-// p.run_factor, the factor of the transform with the sign of its first element.
+// A transform of a run, all but p.run_factor. `before_last` sees the values before the last stride.
+template <typename BeforeLast>
+__device__ inline void signed_transform(float (&v)[kRun], const Operand& p, BeforeLast before_last) {
+  signed_butterfly<1>(v, p.relative_signs);
+  signed_butterfly<2>(v, p.relative_signs + 8);
+  signed_butterfly<4>(v, p.relative_signs + 12);
+  before_last();
+  signed_butterfly<8>(v, p.relative_signs + 14);
+}
+
+// Transforms a run, as `transform` below.
+template <Span kSpan>
+__device__ inline void transform_only(float (&v)[kRun], const Operand& p, std::uint32_t column) {
+  if (p.hadamard == 0) return;
+  if constexpr (kSpan == Span::kLanes) {
+    hadamard_across_lanes(v, p, column);
+  } else {
+    signed_transform(v, p, [] {});
+  }
+}
+
+// Transforms a run and finds the extremes of its block. Of transforms of a run, values and extremes are left without
+// p.run_factor: the factor of the transform with the sign of its first element.
 template <bool kSigned, Span kSpan>
 __device__ inline Extremes transform(float (&v)[kRun], const Operand& p, std::uint32_t column) {
   Extremes e{};
   if (kSpan == Span::kLanes && p.hadamard != 0) hadamard_across_lanes(v, p, column);
-  if (kSpan == Span::kOneRun && p.hadamard != 0) {
-    signed_butterfly<1>(v, p.relative_signs);
-    signed_butterfly<2>(v, p.relative_signs + 8);
-    signed_butterfly<4>(v, p.relative_signs + 12);
-    // The larger of |a + b| and |a - b| is |a| + |b|, rounding included: half the comparisons.
-    if constexpr (!kSigned) {
-      int m[kRun / 2];
+  if (kSpan != Span::kLanes && p.hadamard != 0) {
+    signed_transform(v, p, [&] {
+      // The larger of |a + b| and |a - b| is |a| + |b|, rounding included: half the comparisons.
+      if constexpr (!kSigned) {
+        int m[kRun / 2];
 #pragma unroll
-      for (int i = 0; i < kRun / 2; ++i) m[i] = __float_as_int(fabsf(v[i]) + fabsf(v[i + kRun / 2]));
-      e.amax = __int_as_float(max(max(max(max(m[0], m[1]), m[2]), max(max(m[3], m[4]), m[5])), max(m[6], m[7])));
-    }
-    signed_butterfly<8>(v, p.relative_signs + 14);
+        for (int i = 0; i < kRun / 2; ++i) m[i] = __float_as_int(fabsf(v[i]) + fabsf(v[i + kRun / 2]));
+        e.amax = __int_as_float(max(max(max(max(m[0], m[1]), m[2]), max(max(m[3], m[4]), m[5])), max(m[6], m[7])));
+      }
+    });
   } else if constexpr (!kSigned) {
     e.amax = max_of<kRun>([&](int i) { return fabsf(v[i]); });
   }
   if constexpr (kSigned) e = signed_extremes(v);
-  if constexpr (kSpan == Span::kLanes) {
+  if constexpr (kSpan != Span::kOneRun) {
     e.amax = block_max(e.amax, p.lanes);
     if constexpr (kSigned) e.positive = block_max(e.positive, p.lanes);
     if constexpr (kSigned) e.negative = block_max(e.negative, p.lanes);

@@ -13,6 +13,7 @@ constexpr int kUses = 8;
 
 struct Uses {
   WindowUse use[kUses];
+  float divisor[kUses], least_amax[kUses];  // of their formats, whose rows are in host memory
   int count;
 };
 
@@ -21,11 +22,12 @@ __global__ void settle_windows(const __grid_constant__ Uses uses) {
   if (i >= uses.count) return;
   const WindowUse& use = uses.use[i];
   const float found = *use.found;
-  const Settled settled = use.expected != nullptr ? settle_window(*use.expected, found) : Settled{true, found, false};
+  const float least = uses.least_amax[i];
+  const Settled settled = settle_window(*use.expected, found, least);
   *use.found = 0;
   *use.amax = settled.amax;
   *use.again = settled.again ? 1 : 0;
-  if (use.outer_scale != nullptr) *use.outer_scale = outer_scale(settled.amax);
+  if (use.outer_scale != nullptr) *use.outer_scale = outer_scale(uses.divisor[i], least, settled.amax);
   if (use.seen != nullptr) *use.seen = fmaxf(*use.seen, found);
   if (use.left != nullptr && settled.left) ++*use.left;
 }
@@ -38,6 +40,10 @@ void settle(std::span<const WindowUse> all, Stream stream) {
     Uses uses{};
     uses.count = static_cast<int>(count);
     std::copy_n(all.begin(), count, uses.use);
+    for (std::size_t i = 0; i < count; ++i) {
+      uses.divisor[i] = all[i].format->outer_divisor;
+      uses.least_amax[i] = all[i].format->window.least_amax;
+    }
     settle_windows<<<1, kUses, 0, stream>>>(uses);
     check_launch("settle_windows", uses.count, 1);
     all = all.subspan(count);

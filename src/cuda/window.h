@@ -6,18 +6,20 @@
 #include <span>
 
 #include "cuda/quantize.h"
+#include "ufp4/format.h"
 
 namespace ufp4::cuda {
 
-// One operand between the two. All pointers are of device memory.
+// One operand between the two. All pointers but the first are of device memory.
 struct WindowUse {
-  const float* expected = nullptr;  // what the first quantization took as amax; null: it only found the amax
+  const BlockFormat* format = nullptr;
+  const float* expected = nullptr;  // what the first quantization took as amax
   float* found = nullptr;           // what it raised Quantized::amax to; 0 afterwards
   float* amax = nullptr;            // written: what the operand's values are quantized with in the end
-  std::uint32_t* again = nullptr;   // written: 1 if that is another than `expected`, QuantizeTask::only_if
+  std::uint32_t* again = nullptr;   // written: 1 if that is another than `expected`, DeviceTask::only_if
   float* outer_scale = nullptr;     // written: the scale that follows; null: not wanted
   float* seen = nullptr;            // raised to what was found; null: nobody asks
-  std::int32_t* left = nullptr;     // counted up where there was a window and it was left; null: nobody asks
+  std::int32_t* left = nullptr;     // counted up where something was expected and did not fit; null: nobody asks
 };
 
 // Asynchronous on the stream, like everything here.

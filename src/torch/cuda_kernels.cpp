@@ -2,18 +2,28 @@
 
 #include "cuda/quantize.h"
 #include "torch/cuda_windows.h"
-#include "torch/kernels.h"
+#include "torch/device_kernels.h"
 
 namespace ufp4::cuda_kernels {
+namespace {
 
-void quantize(const ConstMatrix& in, std::span<const QuantizeTask> tasks, std::span<const Window> windows) {
-  quantize_in_windows(tasks, windows, [&](std::span<const QuantizeTask> known) {
-    cuda::quantize(in, known, c10::cuda::getCurrentCUDAStream().stream());
-  });
+cuda::Stream stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+void quantize(const ConstMatrix& in, std::span<const DeviceTask> tasks, std::span<const Window> windows) {
+  quantize_in_windows(in.rows, in.columns, tasks, windows,
+                      {[&](std::span<const cuda::AmaxTask> amax) { cuda::raise_outer_amax(in, amax, stream()); },
+                       [&](std::span<const DeviceTask> known) { cuda::quantize(in, known, stream()); }});
 }
 
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype) {
-  cuda::dequantize(in, out, out_dtype, c10::cuda::getCurrentCUDAStream().stream());
+  cuda::dequantize(in, out, out_dtype, stream());
 }
+
+void dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out) { cuda::dequantize_e4m3(in, out, stream()); }
+
+}  // namespace
+
+const DeviceKernels kKernels{cuda::takes,  quantize,        dequantize, dequantize_e4m3,
+                             takes_source, quantize_source, &kLayers};
 
 }  // namespace ufp4::cuda_kernels

@@ -11,10 +11,10 @@
 #include "cuda/rotary.h"
 #include "torch/bf16_rows.h"
 #include "torch/cuda_windows.h"
-#include "torch/layer_kernels.h"
+#include "torch/device_kernels.h"
 #include "ufp4/error.h"
 
-namespace ufp4::cuda_layers {
+namespace ufp4::cuda_kernels {
 namespace {
 
 cuda::Stream stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
@@ -129,36 +129,40 @@ bool has_kernel(const Source& source) {
   return true;
 }
 
-bool takes(const Source& source, const QuantizeSpec& spec) { return has_kernel(source) && cuda::layers_take(spec); }
-
-void quantize_known(const Source& source, std::span<const QuantizeTask> tasks) {
+// f(layer) of the cuda::.. struct that the source stands for; not for Source::Kind::kMatrix.
+template <typename F>
+void with_layer(const Source& source, const F& f) {
   switch (source.kind()) {
     case Source::Kind::kMatrix: break;
-    case Source::Kind::kRmsNorm:
-      return cuda::quantize(norm_of(source.input(), source.rstd(), source.weight()), tasks, stream());
-    case Source::Kind::kSwiglu: return cuda::quantize(swiglu_of(source.input()), tasks, stream());
-    case Source::Kind::kSwigluBackward:
-      return cuda::quantize(swiglu_backward_of(source.dy(), source.input()), tasks, stream());
-    case Source::Kind::kRotaryBackward: return cuda::quantize(rotary_backward_of(source), tasks, stream());
-    case Source::Kind::kRounded: return cuda::quantize(rounded_of(source.input()), tasks, stream());
+    case Source::Kind::kRmsNorm: return f(norm_of(source.input(), source.rstd(), source.weight()));
+    case Source::Kind::kSwiglu: return f(swiglu_of(source.input()));
+    case Source::Kind::kSwigluBackward: return f(swiglu_backward_of(source.dy(), source.input()));
+    case Source::Kind::kRotaryBackward: return f(rotary_backward_of(source));
+    case Source::Kind::kRounded: return f(rounded_of(source.input()));
   }
-}
-
-void quantize_source(const Source& source, std::span<const QuantizeTask> tasks, std::span<const Window> windows) {
-  quantize_in_windows(tasks, windows, [&](std::span<const QuantizeTask> known) { quantize_known(source, known); });
 }
 
 }  // namespace
 
-const LayerKernels kKernels{{cuda::kLayerWidthMultiple, cuda::kHeadMultiple, cuda::kLargestNorm},
-                            rms_statistics,
-                            rms_norm,
-                            rms_norm_backward,
-                            swiglu,
-                            swiglu_backward,
-                            rotary,
-                            cross_entropy,
-                            takes,
-                            quantize_source};
+bool takes_source(const Source& source, const QuantizeTask& task) {
+  return has_kernel(source) && cuda::layers_take(task.spec, task.place.axis);
+}
 
-}  // namespace ufp4::cuda_layers
+void quantize_source(const Source& source, std::span<const DeviceTask> tasks, std::span<const Window> windows) {
+  with_layer(source, [&](const auto& layer) {
+    quantize_in_windows(source.rows(), source.columns(), tasks, windows,
+                        {[&](std::span<const cuda::AmaxTask> amax) { cuda::raise_outer_amax(layer, amax, stream()); },
+                         [&](std::span<const DeviceTask> known) { cuda::quantize(layer, known, stream()); }});
+  });
+}
+
+const LayerKernels kLayers{{cuda::kLayerWidthMultiple, cuda::kHeadMultiple, cuda::kLargestNorm},
+                           rms_statistics,
+                           rms_norm,
+                           rms_norm_backward,
+                           swiglu,
+                           swiglu_backward,
+                           rotary,
+                           cross_entropy};
+
+}  // namespace ufp4::cuda_kernels

@@ -11,54 +11,58 @@
 namespace ufp4 {
 namespace {
 
-bool in_window(const QuantizeTask& task) {
-  return task.spec.format != nullptr && task.spec.format->rule == ScaleRule::kPow2Window &&
-         task.spec.outer == OuterScale::kTensor && task.spec.outer_amax_unknown();
+// FP32 zeros on the current device; the memory is given back in the order of the stream.
+at::Tensor zeros(std::int64_t count) {
+  return at::zeros({count}, at::TensorOptions().dtype(at::kFloat).device(at::kCUDA));
+}
+
+std::int64_t outer_count(const QuantizeTask& task, std::int64_t rows, std::int64_t columns) {
+  const OuterShape shape =
+      outer_shape(quantized_shape(rows, columns, task.spec, task.place.axis), task.spec.outer.each);
+  return shape.rows * shape.columns;
 }
 
 }  // namespace
 
-void quantize_in_windows(std::span<const QuantizeTask> tasks, std::span<const Window> windows,
-                         const std::function<void(std::span<const QuantizeTask>)>& quantize) {
-  std::vector<QuantizeTask> first;
-  std::vector<QuantizeTask> second;
+void quantize_in_windows(std::int64_t rows, std::int64_t columns, std::span<const DeviceTask> tasks,
+                         std::span<const Window> windows, const DevicePasses& passes) {
+  std::vector<DeviceTask> first(tasks.begin(), tasks.end());
+  std::vector<DeviceTask> second;
   std::vector<cuda::WindowUse> uses;
-  std::vector<at::Tensor> scratch;  // its memory is given back in the order of the stream
+  std::vector<cuda::AmaxTask> amax;
+  std::vector<at::Tensor> scratch;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
-    first.push_back(tasks[i]);
-    if (!in_window(tasks[i])) continue;
-    Window window = windows.empty() ? Window{} : windows[i];
-    const bool exact = window.expected == nullptr;
-    if (window.scratch == nullptr) {
-      scratch.push_back(at::zeros({Window::kScratch}, at::TensorOptions().dtype(at::kFloat).device(at::kCUDA)));
-      window.scratch = scratch.back().mutable_data_ptr<float>();
+    QuantizeTask& task = first[i].task;
+    if (!task.outer_amax_unknown()) continue;
+    const Window window = windows.empty() ? Window{} : windows[i];
+    if (window.expected == nullptr) {
+      float* const found = scratch.emplace_back(zeros(outer_count(task, rows, columns))).mutable_data_ptr<float>();
+      amax.push_back({task.spec, task.place, found});
+      task.outer_amax = found;
+      continue;
     }
-    const cuda::WindowUse use{.expected = window.expected,
+    const cuda::WindowUse use{.format = task.spec.format,
+                              .expected = window.expected,
                               .found = window.scratch,
                               .amax = window.scratch + 1,
                               .again = reinterpret_cast<std::uint32_t*>(window.scratch + 2),
-                              .outer_scale = tasks[i].out.outer_scales,
+                              .outer_scale = task.out.outer_scales,
                               .seen = window.seen,
                               .left = window.left};
-    QuantizeTask& expecting = first.back();
-    if (exact) {
-      expecting.out = {};
-      expecting.spec.tensor_amax = 1;
-    } else {
-      expecting.spec.outer_amax = window.expected;
-    }
-    expecting.out.amax = use.found;
-    expecting.out.outer_scales = nullptr;
-    QuantizeTask& again = second.emplace_back(tasks[i]);
-    again.spec.outer_amax = use.amax;
-    again.out.outer_scales = nullptr;
-    if (!exact) again.only_if = use.again;
+    DeviceTask& again = second.emplace_back(tasks[i]);
+    again.task.outer_amax = use.amax;
+    again.task.out.outer_scales = nullptr;
+    again.only_if = use.again;
+    task.outer_amax = window.expected;
+    task.out.amax = use.found;
+    task.out.outer_scales = nullptr;
     uses.push_back(use);
   }
-  quantize(first);
+  if (!amax.empty()) passes.raise_outer_amax(amax);
+  passes.quantize(first);
   if (second.empty()) return;
   cuda::settle(uses, c10::cuda::getCurrentCUDAStream().stream());
-  quantize(second);
+  passes.quantize(second);
 }
 
 }  // namespace ufp4

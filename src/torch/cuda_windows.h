@@ -4,15 +4,22 @@
 #include <functional>
 #include <span>
 
+#include "cuda/quantize.h"
 #include "torch/window.h"
-#include "ufp4/quantize.h"
 
 namespace ufp4 {
 
-// Calls `quantize` with tasks whose amax is known on the device when the kernels run: once for what needs nothing more,
-// and a second time for the tasks of formats with a window, for those operands that did not fit (all of them, where
-// nothing is expected: the first call then only finds the amax). `windows`: one for each task, or none.
-void quantize_in_windows(std::span<const QuantizeTask> tasks, std::span<const Window> windows,
-                         const std::function<void(std::span<const QuantizeTask>)>& quantize);
+// How the kernels read one matrix, or what stands for it.
+struct DevicePasses {
+  std::function<void(std::span<const cuda::AmaxTask>)> raise_outer_amax;
+  std::function<void(std::span<const DeviceTask>)> quantize;
+};
+
+// Quantizes with second-level scales that are known on the device when the kernels run. Where nothing is expected of a
+// task, a pass over the operand finds what its scales follow from. Where a window expects something, the operand is
+// quantized for that, and once more if it did not fit. The stored matrix is [rows, columns]; `windows`: one for each
+// task, or none.
+void quantize_in_windows(std::int64_t rows, std::int64_t columns, std::span<const DeviceTask> tasks,
+                         std::span<const Window> windows, const DevicePasses& passes);
 
 }  // namespace ufp4

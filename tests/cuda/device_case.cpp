@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -22,10 +23,42 @@ void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
 }
 
-bool has_window(const QuantizeSpec& spec) { return spec.format->rule == ScaleRule::kPow2Window; }
-
 struct DeviceResults {
-  DeviceBytes codes, scales, dequantized, global_scale, e4m3, packed_scales, seen, tensor_amax;
+  DeviceBytes codes, scales, dequantized, e4m3, packed_scales, selectors, outer_scales, outer_amax;
+  DeviceBytes seen;  // amax and clipped
+  DeviceBytes rows, moved;
+};
+
+template <typename T>
+std::vector<std::uint8_t> bytes_of(const std::vector<T>& values) {
+  std::vector<std::uint8_t> bytes(values.size() * sizeof(T));
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+// The fastest backend, which tests/backend holds to the scalar reference for all formats of the library; for others the
+// reference itself.
+const Backend& backend_for(const BlockFormat& format) {
+  const bool listed = std::any_of(formats().begin(), formats().end(), [&](const auto& own) { return &own == &format; });
+  return listed ? default_backend() : find_backend("scalar");
+}
+
+// How long the arrays of an operand are.
+struct Sizes {
+  QuantizedShape shape;
+  std::size_t elements, blocks, selectors, packed, outer;
+
+  Sizes(const HostMatrix& in, const Request& request)
+      : shape(quantized_shape(in.rows, in.columns, request.spec, request.place.axis)) {
+    const BlockFormat& format = *request.spec.format;
+    const auto size = [](std::int64_t x) { return static_cast<std::size_t>(x); };
+    elements = size(shape.rows * shape.columns);
+    blocks = elements / size(request.spec.block_size());
+    selectors = format.selector_block == 0 ? 0 : elements / size(format.selector_block);
+    packed = blocks * size(format.packed_scale_bytes());
+    const OuterShape outer_of = outer_shape(shape, request.spec.outer.each);
+    outer = size(outer_of.rows * outer_of.columns);
+  }
 };
 
 // Small and fast: a step of splitmix64.
@@ -174,137 +207,174 @@ HostMatrix transposed(const HostMatrix& in) {
   return turned;
 }
 
-Results quantize_on_cpu(const HostMatrix& in, const QuantizeSpec& spec, std::optional<DType> dequantized) {
-  if (spec.axis == Axis::kColumn) {
-    QuantizeSpec row = spec;
-    row.axis = Axis::kRow;
-    return quantize_on_cpu(transposed(in), row, dequantized);
+Results quantize_on_cpu(const HostMatrix& in, const Request& request, std::optional<DType> dequantized) {
+  const OperandSpec& spec = request.spec;
+  const BlockFormat& format = *spec.format;
+  const Backend& backend = backend_for(format);
+  const Sizes sizes(in, request);
+  Results out;
+  out.codes.resize(sizes.elements / 2);
+  out.scales.resize(sizes.blocks * 4);
+  out.dequantized.resize(dequantized ? sizes.elements * size_of(*dequantized) : 0);
+  out.e4m3.resize(format.exact == ExactValue::kE4m3 ? sizes.elements : 0);
+  out.packed_scales.resize(sizes.packed);
+  out.selectors.resize(sizes.selectors);
+  out.outer_scales.resize(sizes.outer * 4);
+
+  QuantizeTask task{spec, request.place, {}, nullptr};
+  Place& place = task.place;
+  if (request.moved) {
+    place.step = request.moved->step;
+    place.stream += kStreamsPerLayer * request.moved->layer;
+    (place.axis == Axis::kRow ? place.row_offset : place.column_offset) += request.moved->first_row;
   }
-  const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
-  const auto size = static_cast<std::size_t>(shape.rows * shape.columns);
-  const auto block = static_cast<std::size_t>(spec.block_size());
-  const std::size_t value_bytes = dequantized ? size_of(*dequantized) : 0;
-  Results out{std::vector<std::uint8_t>(size / 2),
-              std::vector<std::uint8_t>(size / block * 4),
-              std::vector<std::uint8_t>(size * value_bytes),
-              1,
-              std::vector<std::uint8_t>(has_window(spec) ? size : 0),
-              std::vector<std::uint8_t>(has_window(spec) ? size / block : 0)};
+  if (!request.rows.empty()) place.row_numbers = request.rows.data();
+  task.out.codes = out.codes.data();
+  task.out.scales = reinterpret_cast<float*>(out.scales.data());
+  if (dequantized) {
+    task.out.dequantized = out.dequantized.data();
+    task.out.dequantized_dtype = *dequantized;
+  }
+  if (!out.e4m3.empty()) task.out.e4m3 = out.e4m3.data();
+  task.out.packed_scales = out.packed_scales.data();
+  if (!out.selectors.empty()) task.out.selectors = out.selectors.data();
+  task.out.outer_scales = reinterpret_cast<float*>(out.outer_scales.data());
+
   std::mutex mutex;  // of what the slabs raise
   const ConstMatrix whole = in.view();
-  const std::int64_t row_bytes = in.row_stride * static_cast<std::int64_t>(size_of(in.dtype));
+  std::vector<float> amax(format.has_outer_scale() ? sizes.outer : 0, request.amax.value_or(0));
+  if (!amax.empty() && !request.amax) {
+    in_slabs(in.rows, [&](std::int64_t first, std::int64_t count) {
+      std::vector<float> own(amax.size());
+      backend.raise_outer_amax(whole, spec, place, {first, first + count}, own.data());
+      const std::lock_guard lock(mutex);
+      std::transform(own.begin(), own.end(), amax.begin(), amax.begin(),
+                     [](float a, float b) { return std::max(a, b); });
+    });
+  }
+  if (!amax.empty()) {
+    task.outer_amax = amax.data();
+    out.outer_amax = bytes_of(amax);
+  }
   in_slabs(in.rows, [&](std::int64_t first, std::int64_t count) {
-    ConstMatrix part = whole;
-    part.data = static_cast<const std::uint8_t*>(whole.data) + first * row_bytes;
-    part.rows = count;
-    QuantizeTask task{spec, {}};
-    task.spec.random.row_offset += static_cast<std::uint32_t>(first);
-    const auto start = static_cast<std::size_t>(first * shape.columns);
-    task.out.codes = out.codes.data() + start / 2;
-    task.out.scales = reinterpret_cast<float*>(out.scales.data()) + start / block;
-    if (dequantized) {
-      task.out.dequantized = out.dequantized.data() + start * value_bytes;
-      task.out.dequantized_dtype = *dequantized;
-    }
-    float amax = 0;
-    float global_scale = 1;
+    QuantizeTask own = task;
+    float seen = 0;
     std::uint32_t clipped = 0;
-    task.out.global_scale = &global_scale;
-    if (has_window(spec)) {
-      task.out.e4m3 = out.e4m3.data() + start;
-      task.out.packed_scales = out.packed_scales.data() + start / block;
-      task.out.amax = &amax;
-      task.out.clipped = &clipped;
+    if (format.has_window()) {
+      own.out.amax = &seen;
+      own.out.clipped = &clipped;
     }
-    default_backend().quantize(part, {&task, 1});
+    backend.quantize_rows(whole, {&own, 1}, {first, first + count});
     const std::lock_guard lock(mutex);
-    out.global_scale = global_scale;
-    out.amax = std::max(out.amax, amax);
+    out.amax = std::max(out.amax, seen);
     out.clipped += clipped;
   });
   return out;
 }
 
-std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<QuantizeSpec>& specs,
+std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<Request>& requests,
                                      std::optional<DType> dequantized, const std::vector<Wanted>& wanted) {
   const DeviceBytes input(in.bytes);
   std::vector<std::unique_ptr<DeviceResults>> device;
-  std::vector<QuantizeTask> tasks;
-  for (std::size_t i = 0; i < specs.size(); ++i) {
-    const QuantizeSpec& spec = specs[i];
-    const auto want = [&](Wanted result) { return wanted.empty() || wanted[i] == Wanted::kAll || wanted[i] == result; };
-    const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
-    const auto size = static_cast<std::size_t>(shape.rows * shape.columns);
-    const auto block = static_cast<std::size_t>(spec.block_size());
-    const bool window = has_window(spec);
-    std::vector<std::uint8_t> tensor_amax(4);
-    std::memcpy(tensor_amax.data(), &spec.tensor_amax, 4);
+  std::vector<DeviceTask> tasks;
+  std::vector<cuda::AmaxTask> amax_tasks;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const Request& request = requests[i];
+    const BlockFormat& format = *request.spec.format;
+    const Sizes sizes(in, request);
+    const bool all = wanted.empty() || wanted[i] == Wanted::kAll;
+    const auto want = [&](Wanted result) { return all || wanted[i] == result; };
+    const bool bytes = format.scale != ScaleEncoding::kFp32;
     const bool packed = want(Wanted::kPacked);
     const bool values = dequantized && want(Wanted::kValues);
-    const bool e4m3 = window && want(Wanted::kE4m3);
-    const bool scales = packed && (!window || want(Wanted::kValues));  // else their bytes
-    device.emplace_back(
-        new DeviceResults{DeviceBytes(packed ? size / 2 : 0), DeviceBytes(scales ? size / block * 4 : 0),
-                          DeviceBytes(values ? size * size_of(*dequantized) : 0), DeviceBytes(4),
-                          DeviceBytes(e4m3 ? size : 0), DeviceBytes(packed && window ? size / block : 0),
-                          DeviceBytes(std::vector<std::uint8_t>(8)), DeviceBytes(tensor_amax)});
+    const bool e4m3 = format.exact == ExactValue::kE4m3 && want(Wanted::kE4m3);
+    const std::vector<float> amax(format.has_outer_scale() ? sizes.outer : 0, request.amax.value_or(0));
+    const Request::Moved moved = request.moved.value_or(Request::Moved{});
+    device.emplace_back(new DeviceResults{
+        DeviceBytes(packed ? sizes.elements / 2 : 0), DeviceBytes(packed && (all || !bytes) ? sizes.blocks * 4 : 0),
+        DeviceBytes(values ? sizes.elements * size_of(*dequantized) : 0), DeviceBytes(e4m3 ? sizes.elements : 0),
+        DeviceBytes(packed && (all || bytes) ? sizes.packed : 0), DeviceBytes(all ? sizes.selectors : 0),
+        DeviceBytes(sizes.outer * 4), DeviceBytes(bytes_of(amax)), DeviceBytes(std::vector<std::uint8_t>(8)),
+        DeviceBytes(bytes_of(request.rows)),
+        DeviceBytes(bytes_of(std::vector<std::uint32_t>{moved.step, moved.layer, moved.first_row}))});
     const DeviceResults& d = *device.back();
-    QuantizeTask& task = tasks.emplace_back(QuantizeTask{spec, {}});
-    if (packed) task.out.codes = d.codes.as<std::uint8_t>();
-    if (scales) task.out.scales = d.scales.as<float>();
-    if (values) task.out.dequantized = d.dequantized.data();
-    task.out.dequantized_dtype = dequantized.value_or(DType::kBF16);
-    task.out.global_scale = d.global_scale.as<float>();
-    if (!window) continue;
-    if (e4m3) task.out.e4m3 = d.e4m3.as<std::uint8_t>();
-    if (packed) task.out.packed_scales = d.packed_scales.as<std::uint8_t>();
-    task.out.amax = d.seen.as<float>();
-    task.out.clipped = d.seen.as<std::uint32_t>() + 1;
-    if (spec.rounding == Rounding::kStochastic) task.spec.outer_amax = d.tensor_amax.as<float>();
+    DeviceTask& task = tasks.emplace_back();
+    task.task.spec = request.spec;
+    task.task.place = request.place;
+    if (!request.rows.empty()) task.task.place.row_numbers = d.rows.as<std::uint32_t>();
+    if (request.moved) {
+      const auto* numbers = d.moved.as<std::uint32_t>();
+      task.place = {numbers, numbers + 1, numbers + 2};
+    }
+    Quantized& out = task.task.out;
+    if (packed) out.codes = d.codes.as<std::uint8_t>();
+    if (d.scales.size() != 0) out.scales = d.scales.as<float>();
+    if (values) out.dequantized = d.dequantized.data();
+    out.dequantized_dtype = dequantized.value_or(DType::kBF16);
+    if (e4m3) out.e4m3 = d.e4m3.as<std::uint8_t>();
+    if (d.packed_scales.size() != 0) out.packed_scales = d.packed_scales.as<std::uint8_t>();
+    if (d.selectors.size() != 0) out.selectors = d.selectors.as<std::uint8_t>();
+    out.outer_scales = d.outer_scales.as<float>();
+    if (format.has_window()) {
+      out.amax = d.seen.as<float>();
+      out.clipped = d.seen.as<std::uint32_t>() + 1;
+    }
+    if (!format.has_outer_scale()) continue;
+    task.task.outer_amax = d.outer_amax.as<float>();
+    if (!request.amax) amax_tasks.push_back({request.spec, request.place, d.outer_amax.as<float>()});
   }
+  cuda::raise_outer_amax(in.view(input.data()), amax_tasks, nullptr);
   cuda::quantize(in.view(input.data()), tasks, nullptr);
   check(cudaDeviceSynchronize());
   std::vector<Results> results;
   for (const auto& d : device) {
-    Results& r =
-        results.emplace_back(Results{d->codes.fetch(), d->scales.fetch(), d->dequantized.fetch(),
-                                     d->global_scale.fetch_as<float>()[0], d->e4m3.fetch(), d->packed_scales.fetch()});
+    Results& r = results.emplace_back(Results{d->codes.fetch(), d->scales.fetch(), d->dequantized.fetch(),
+                                              d->e4m3.fetch(), d->packed_scales.fetch(), d->selectors.fetch(),
+                                              d->outer_scales.fetch(), d->outer_amax.fetch()});
     r.amax = d->seen.fetch_as<float>()[0];
     r.clipped = d->seen.fetch_as<std::uint32_t>()[1];
   }
   return results;
 }
 
-std::string describe(const HostMatrix& in, const QuantizeSpec& spec) {
+std::string describe(const HostMatrix& in, const Request& request) {
+  const OperandSpec& spec = request.spec;
+  const Place& place = request.place;
   return std::string(name_of(in.dtype)) + " [" + std::to_string(in.rows) + ", " + std::to_string(in.columns) +
          "] stride " + std::to_string(in.row_stride) + " shift " + std::to_string(in.shift) + ", " +
-         std::string(spec.format->name) + (spec.axis == Axis::kRow ? " rows" : " columns") +
-         (spec.rounding == Rounding::kNearest ? " rtne" : " sr") + " block " + std::to_string(spec.block_size()) +
-         " hadamard " + std::to_string(spec.hadamard.size) + " offsets " + std::to_string(spec.random.row_offset) +
-         ", " + std::to_string(spec.random.column_offset);
+         std::string(spec.format->name) + " " + std::string(name_of(place.axis)) + "s " +
+         std::string(name_of(spec.rounding)) + " block " + std::to_string(spec.block_size()) + " hadamard " +
+         std::to_string(spec.hadamard.size) + " outer " + std::string(name_of(spec.outer.each)) + " offsets " +
+         std::to_string(place.row_offset) + ", " + std::to_string(place.column_offset);
 }
 
-std::string difference(const Results& gpu, const Results& cpu, const HostMatrix& in, const QuantizeSpec& spec) {
-  const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec);
-  std::string text = first_difference("scales", gpu.scales, cpu.scales, shape.scales_per_row, 4);
-  if (text.empty()) text = first_difference("codes", gpu.codes, cpu.codes, shape.codes_per_row(), 1);
-  if (text.empty() && !cpu.dequantized.empty()) {
-    const std::size_t width = cpu.dequantized.size() / static_cast<std::size_t>(shape.rows * shape.columns);
-    text = first_difference("values", gpu.dequantized, cpu.dequantized, shape.columns, width);
+std::string difference(const Results& gpu, const Results& cpu, const HostMatrix& in, const Request& request) {
+  const Sizes sizes(in, request);
+  const QuantizedShape& shape = sizes.shape;
+  const BlockFormat& format = *request.spec.format;
+  const OuterShape outer = outer_shape(shape, request.spec.outer.each);
+  const std::int64_t selectors = format.selector_block == 0 ? 1 : shape.columns / format.selector_block;
+  const std::size_t value_bytes = cpu.dequantized.empty() ? 1 : cpu.dequantized.size() / sizes.elements;
+  for (const std::string& text :
+       {first_difference("amax", gpu.outer_amax, cpu.outer_amax, outer.columns, 4),
+        first_difference("scales", gpu.scales, cpu.scales, shape.scales_per_row, 4),
+        first_difference("codes", gpu.codes, cpu.codes, shape.codes_per_row(), 1),
+        first_difference("values", gpu.dequantized, cpu.dequantized, shape.columns, value_bytes),
+        first_difference("E4M3 values", gpu.e4m3, cpu.e4m3, shape.columns, 1),
+        first_difference("packed scales", gpu.packed_scales, cpu.packed_scales,
+                         shape.scales_per_row * format.packed_scale_bytes(), 1),
+        first_difference("selectors", gpu.selectors, cpu.selectors, selectors, 1),
+        first_difference("second-level scales", gpu.outer_scales, cpu.outer_scales, outer.columns, 4)}) {
+    if (!text.empty()) return describe(in, request) + ": " + text;
   }
-  if (text.empty()) text = first_difference("E4M3 values", gpu.e4m3, cpu.e4m3, shape.columns, 1);
-  if (text.empty())
-    text = first_difference("scale bytes", gpu.packed_scales, cpu.packed_scales, shape.scales_per_row, 1);
-  if (text.empty() && gpu.global_scale != cpu.global_scale) {
-    text = "global scale " + std::to_string(gpu.global_scale) + ", CPU " + std::to_string(cpu.global_scale);
+  if (gpu.amax != cpu.amax) {
+    return describe(in, request) + ": amax " + std::to_string(gpu.amax) + ", CPU " + std::to_string(cpu.amax);
   }
-  if (text.empty() && gpu.amax != cpu.amax) {
-    text = "amax " + std::to_string(gpu.amax) + ", CPU " + std::to_string(cpu.amax);
+  if (gpu.clipped != cpu.clipped) {
+    return describe(in, request) + ": " + std::to_string(gpu.clipped) + " blocks clipped, CPU " +
+           std::to_string(cpu.clipped);
   }
-  if (text.empty() && gpu.clipped != cpu.clipped) {
-    text = std::to_string(gpu.clipped) + " blocks clipped, CPU " + std::to_string(cpu.clipped);
-  }
-  return text.empty() ? text : describe(in, spec) + ": " + text;
+  return {};
 }
 
 }  // namespace ufp4::testing

@@ -22,6 +22,7 @@ class DeviceBytes {
   DeviceBytes& operator=(const DeviceBytes&) = delete;
 
   void* data() const { return data_; }
+  std::size_t size() const { return size_; }
   template <typename T>
   T* as() const {
     return static_cast<T*>(data_);
@@ -62,35 +63,40 @@ HostMatrix hostile_matrix(DType dtype, std::int64_t rows, std::int64_t columns, 
 // Plain normal values; fast enough for 10^8 of them.
 HostMatrix normal_matrix(DType dtype, std::int64_t rows, std::int64_t columns, std::uint64_t seed);
 
+// One quantization of a matrix.
+struct Request {
+  OperandSpec spec;
+  Place place;                        // its row_numbers are those below
+  std::optional<float> amax{};        // what every second-level scale follows from; none: found
+  std::vector<std::uint32_t> rows{};  // row_numbers of the place; empty: none
+  // Numbers that the device reads from its memory, in place of the host's or added to them.
+  struct Moved {
+    std::uint32_t step, layer, first_row;
+  };
+  std::optional<Moved> moved{};
+};
+
+// Everything that quantize writes and raise_outer_amax finds; empty where there is nothing of the kind.
 struct Results {
-  std::vector<std::uint8_t> codes;
-  std::vector<std::uint8_t> scales;
-  std::vector<std::uint8_t> dequantized;
-  float global_scale = 0;
-  std::vector<std::uint8_t> e4m3{};  // this and what follows only for formats with a window
-  std::vector<std::uint8_t> packed_scales{};
-  float amax = 0;
+  std::vector<std::uint8_t> codes, scales, dequantized, e4m3, packed_scales, selectors, outer_scales, outer_amax;
+  float amax = 0;  // this and what follows only for formats with a window
   std::uint32_t clipped = 0;
 };
 
-// The stored matrix with rows and columns exchanged, dense.
-HostMatrix transposed(const HostMatrix& in);
-
-// On the CPU by all cores, in slabs of rows. Dequantized values only where a type is given. Formats with a window need
-// spec.tensor_amax.
-Results quantize_on_cpu(const HostMatrix& in, const QuantizeSpec& spec, std::optional<DType> dequantized);
+// On the CPU by all cores. Dequantized values only where a type is given.
+Results quantize_on_cpu(const HostMatrix& in, const Request& request, std::optional<DType> dequantized);
 
 // The results that a call asks for: kernels know some choices in advance. Others are left empty.
 enum class Wanted : std::uint8_t { kAll, kPacked, kValues, kE4m3 };
 
-// On the GPU: one call for all specs. Throws if something was written beyond a result. `wanted` may have an entry for
-// every spec.
-std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<QuantizeSpec>& specs,
+// On the GPU: one call for all requests, after one that finds what their second-level scales follow from. Throws if
+// something was written beyond a result. `wanted` may have an entry for every request.
+std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<Request>& requests,
                                      std::optional<DType> dequantized, const std::vector<Wanted>& wanted = {});
 
 // Empty if all bits of what the GPU was asked for are equal, else the first difference in words.
-std::string difference(const Results& gpu, const Results& cpu, const HostMatrix& in, const QuantizeSpec& spec);
+std::string difference(const Results& gpu, const Results& cpu, const HostMatrix& in, const Request& request);
 
-std::string describe(const HostMatrix& in, const QuantizeSpec& spec);
+std::string describe(const HostMatrix& in, const Request& request);
 
 }  // namespace ufp4::testing

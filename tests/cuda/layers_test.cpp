@@ -254,63 +254,92 @@ TEST_F(CudaLayers, RotaryBackwardIsTheRotationBack) {
 }
 
 struct Outputs {
-  DeviceBytes codes, scales, values;
-  QuantizeTask task;
+  DeviceBytes codes, scales, values, amax, outer_scales;
+  DeviceTask task;
 
-  Outputs(const QuantizeSpec& spec, std::int64_t rows, std::int64_t columns, bool packed)
-      : Outputs(spec, quantized_shape(rows, columns, spec), packed) {}
+  Outputs(const OperandSpec& spec, const Place& place, std::int64_t rows, std::int64_t columns, bool packed)
+      : Outputs(spec, place, quantized_shape(rows, columns, spec, place.axis), packed) {}
 
   bool operator==(const Outputs& other) const {
     return codes.fetch() == other.codes.fetch() && scales.fetch() == other.scales.fetch() &&
-           values.fetch() == other.values.fetch();
+           values.fetch() == other.values.fetch() && amax.fetch() == other.amax.fetch() &&
+           outer_scales.fetch() == other.outer_scales.fetch();
   }
 
+  cuda::AmaxTask amax_task() const { return {task.task.spec, task.task.place, amax.as<float>()}; }
+
  private:
-  Outputs(const QuantizeSpec& spec, const QuantizedShape& shape, bool packed)
+  Outputs(const OperandSpec& spec, const Place& place, const QuantizedShape& shape, bool packed)
       : codes(static_cast<std::size_t>(shape.rows * shape.columns / 2)),
         scales(static_cast<std::size_t>(shape.rows * shape.scales_per_row * 4)),
         values(static_cast<std::size_t>(shape.rows * shape.columns * 2)),
-        task{spec, {}} {
-    const bool window = spec.format->rule == ScaleRule::kPow2Window;
-    if (packed) task.out.codes = codes.as<std::uint8_t>();
-    if (packed && window) task.out.packed_scales = scales.as<std::uint8_t>();
-    if (packed && !window) task.out.scales = scales.as<float>();
-    if (!packed && window) task.out.e4m3 = values.as<std::uint8_t>();
-    if (!packed && !window) task.out.dequantized = values.data();
+        amax(std::vector<std::uint8_t>(4)),
+        outer_scales(4) {
+    task.task.spec = spec;
+    task.task.place = place;
+    Quantized& out = task.task.out;
+    if (packed) {
+      out.codes = codes.as<std::uint8_t>();
+      out.packed_scales = scales.as<std::uint8_t>();
+    } else if (spec.format->exact == ExactValue::kE4m3) {
+      out.e4m3 = values.as<std::uint8_t>();
+    } else {
+      out.dequantized = values.data();
+    }
+    out.outer_scales = outer_scales.as<float>();
+    if (spec.format->has_outer_scale()) task.task.outer_amax = amax.as<float>();
   }
 };
+
+// Of formats with second-level scales: found before anything is quantized.
+template <typename Input>
+void quantize_exactly(const Input& input, std::initializer_list<const Outputs*> outputs) {
+  std::vector<cuda::AmaxTask> amax;
+  std::vector<DeviceTask> tasks;
+  for (const Outputs* out : outputs) {
+    tasks.push_back(out->task);
+    if (out->task.task.spec.format->has_outer_scale()) amax.push_back(out->amax_task());
+  }
+  cuda::raise_outer_amax(input, amax, nullptr);
+  cuda::quantize(input, tasks, nullptr);
+}
+
+constexpr auto kEveryPolicy = {"e1m2",          "int4_full", "e2m1",  "int4_p2", "nvfp4", "nvint4",
+                               "four_over_six", "mixfp4",    "mxfp4", "mxint4",  "hif4"};
 
 // The result of `layer`, [rows, columns], quantized from memory and without it.
 template <typename Layer>
 void expect_fused_equals_parts(const Layer& layer, std::int64_t rows, std::int64_t columns,
-                               std::initializer_list<const char*> formats = {"e1m2", "int4_full", "e2m1", "int4_p2"}) {
+                               std::initializer_list<const char*> formats = kEveryPolicy) {
   const auto bytes = static_cast<std::size_t>(2 * rows * columns);
   const DeviceBytes written(bytes);
   cuda::compute(layer, written.as<Bf16>(), nullptr);
+  const ConstMatrix matrix{written.data(), DType::kBF16, rows, columns, columns};
   std::uint32_t seed = 0;
   for (const char* format : formats) {
     for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
       for (const int hadamard : {0, 16, 32}) {
         ++seed;
         const bool stash = seed % 2 == 0;  // as in the forward pass: values of the rows, codes of the columns
-        QuantizeSpec row{&find_format(format), 0, Axis::kRow, rounding, make_hadamard(hadamard, seed),
-                         {seed, 1, 2, 8, 3}};
-        row.tensor_amax = 2.5F;  // of int4_p2: a few blocks are beyond its window
-        QuantizeSpec column = row;
-        column.axis = Axis::kColumn;
-        column.hadamard = make_hadamard(16, seed);
-        column.random.stream = 9;
+        const OperandSpec of_row{&find_format(format), 0, rounding, make_hadamard(hadamard, seed)};
+        const OperandSpec of_column{&find_format(format), 0, rounding, make_hadamard(16, seed)};
+        const Place row_place{Axis::kRow, seed, 1, 2, 8, 3};
+        const Place column_place{Axis::kColumn, seed, 1, 9, 8, 3};
         const auto expect_equal = [&](bool with_row, bool with_column) {
-          const Outputs parts[2]{{row, rows, columns, false}, {column, rows, columns, stash}};
-          const Outputs fused[2]{{row, rows, columns, false}, {column, rows, columns, stash}};
-          std::vector<QuantizeTask> from_memory;
-          std::vector<QuantizeTask> from_layer;
-          if (with_row) from_memory.push_back(parts[0].task), from_layer.push_back(fused[0].task);
-          if (with_column) from_memory.push_back(parts[1].task), from_layer.push_back(fused[1].task);
-          cuda::quantize({written.data(), DType::kBF16, rows, columns, columns}, from_memory, nullptr);
-          cuda::quantize(layer, from_layer, nullptr);
-          const std::string what = std::string(format) + " hadamard " + std::to_string(hadamard) + " [" +
-                                   std::to_string(rows) + ", " + std::to_string(columns) + "]";
+          const Outputs parts[2]{{of_row, row_place, rows, columns, false},
+                                 {of_column, column_place, rows, columns, stash}};
+          const Outputs fused[2]{{of_row, row_place, rows, columns, false},
+                                 {of_column, column_place, rows, columns, stash}};
+          if (with_row && with_column) {
+            quantize_exactly(matrix, {&parts[0], &parts[1]});
+            quantize_exactly(layer, {&fused[0], &fused[1]});
+          } else {
+            quantize_exactly(matrix, {&parts[with_row ? 0 : 1]});
+            quantize_exactly(layer, {&fused[with_row ? 0 : 1]});
+          }
+          const std::string what = std::string(format) + " " + std::string(name_of(rounding)) + " hadamard " +
+                                   std::to_string(hadamard) + " [" + std::to_string(rows) + ", " +
+                                   std::to_string(columns) + "]";
           EXPECT_TRUE(fused[0] == parts[0]) << "rows of " << what;
           EXPECT_TRUE(fused[1] == parts[1]) << "columns of " << what;
         };
@@ -349,7 +378,7 @@ TEST_F(CudaLayers, QuantizedInMoreTilesThanTheDeviceTakesAtOnce) {
   const DeviceBytes h = normal_bf16(kRows, 2 * kColumns, 8);
   const DeviceBytes weight = normal_f32(1024, 9);
   const DeviceBytes rstd = normal_f32(kRows, 10);
-  const auto formats = {"e1m2", "int4_p2"};
+  const auto formats = {"e1m2", "int4_p2", "nvfp4", "mixfp4", "mxfp4"};
   expect_fused_equals_parts(cuda::RmsNorm{kRows, 1024, x.as<Bf16>(), weight.as<float>(), rstd.as<float>()}, kRows, 1024,
                             formats);
   expect_fused_equals_parts(cuda::Swiglu{kRows, kColumns, h.as<Bf16>()}, kRows, kColumns, formats);
@@ -378,44 +407,35 @@ TEST_F(CudaLayers, ErrorsNameWhatIsWrong) {
   EXPECT_THROW(cuda::compute(turned, somewhere.data(), nullptr), InputError);
   EXPECT_THROW(cuda::rms_statistics({4, 8, somewhere.data(), somewhere.data(), nullptr, nullptr, 0}, nullptr),
                InputError);
-  const QuantizeTask wide{{&find_format("e1m2"), 128, Axis::kRow, Rounding::kNearest, {}, {}}, {}};
+  DeviceTask wide;
+  wide.task.spec = {&find_format("e1m2"), 128};
   EXPECT_THROW(cuda::quantize(cuda::Swiglu{4, 8, somewhere.data()}, {&wide, 1}, nullptr), InputError);
   EXPECT_NO_THROW(cuda::compute(cuda::Swiglu{0, 8, nullptr}, nullptr, nullptr));
 }
 
-// Neither needs a device.
-TEST(CudaKernels, KnowSimpleScalesAndWindowsOfATensor) {
-  for (const BlockFormat& format : formats()) {
-    const bool window = format.name == "int4_p2";
-    EXPECT_EQ(cuda::has_kernels(format, OuterScale::kTensor), window || format.scale == ScaleEncoding::kFp32)
-        << format.name;
-    EXPECT_EQ(cuda::has_kernels(format, OuterScale::kRow), format.scale == ScaleEncoding::kFp32) << format.name;
-  }
-}
-
+// It needs no device.
 TEST(CudaLayersTake, WhatATileHolds) {
-  QuantizeSpec spec;
+  OperandSpec spec;
   spec.format = &find_format("e1m2");
   for (const int size : {16, 32, 64, 128}) {
     spec.hadamard = make_hadamard(size, 1);
-    spec.axis = Axis::kRow;
-    EXPECT_EQ(cuda::layers_take(spec), size <= 64) << size;
-    spec.axis = Axis::kColumn;
-    EXPECT_TRUE(cuda::layers_take(spec)) << size;
+    EXPECT_EQ(cuda::layers_take(spec, Axis::kRow), size <= 64) << size;
+    EXPECT_TRUE(cuda::layers_take(spec, Axis::kColumn)) << size;
   }
-  spec.axis = Axis::kRow;
   spec.hadamard = {};
   spec.block = 128;
-  EXPECT_FALSE(cuda::layers_take(spec));
+  EXPECT_FALSE(cuda::layers_take(spec, Axis::kRow));
   spec.block = 0;
-  for (const auto& [format, takes] :
-       {std::pair{"int4_full", true}, std::pair{"int4_p2", true}, std::pair{"nvfp4", false}}) {
-    spec.format = &find_format(format);
-    EXPECT_EQ(cuda::layers_take(spec), takes) << format;
+  for (const BlockFormat& format : formats()) {
+    spec.format = &format;
+    EXPECT_TRUE(cuda::layers_take(spec, Axis::kRow)) << format.name;
   }
   spec.format = &find_format("int4_p2");
-  spec.outer = OuterScale::kRow;
-  EXPECT_FALSE(cuda::layers_take(spec));
+  spec.outer.each = OuterScale::k128x128;
+  EXPECT_TRUE(cuda::layers_take(spec, Axis::kRow));
+  spec.hadamard = make_hadamard(16, 1);
+  spec.hadamard.round_to_bf16 = true;
+  EXPECT_FALSE(cuda::layers_take(spec, Axis::kRow));
 }
 
 }  // namespace

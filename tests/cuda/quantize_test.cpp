@@ -16,6 +16,7 @@ namespace ufp4 {
 namespace {
 
 using testing::HostMatrix;
+using testing::Request;
 using testing::Wanted;
 
 class CudaQuantize : public ::testing::Test {
@@ -40,19 +41,56 @@ const BlockFormat kThree{"three", {"three", 3, {0, 1, 3}, CodeKind::kTwosComplem
 const BlockFormat kCoarse{
     "coarse", {"coarse", 4, {0, 2, 4, 6}, CodeKind::kSignMagnitude}, 16, ScaleEncoding::kFp32, ""};
 
+// Second formats of rules that the library has one format of: what is theirs must come from the row.
+BlockFormat derived(std::string_view from, std::string_view name) {
+  BlockFormat format = find_format(from);
+  format.name = name;
+  return format;
+}
+const BlockFormat kOtherWindow = [] {
+  BlockFormat format = derived("int4_p2", "other_window");
+  format.outer_divisor = 14;
+  format.window = {.least = -4, .largest = 1, .least_amax = 0x1p-100F};
+  return format;
+}();
+const BlockFormat kSmallFloats = [] {
+  BlockFormat format = derived("nvfp4", "small_floats");
+  format.element = find_format("e2m1_max3").element;
+  format.outer_divisor = 1344;
+  return format;
+}();
+// Its divisor has too many digits for the short way to divide.
+const BlockFormat kOddBest = [] {
+  BlockFormat format = derived("mixfp4", "odd_best");
+  format.outer_divisor = 2688.12345F;
+  return format;
+}();
+const BlockFormat kLowBest = [] {
+  BlockFormat format = derived("four_over_six", "low_best");
+  format.alternative.largest = 3;
+  format.outer_divisor = 1344;
+  return format;
+}();
+const BlockFormat kSmallExponents = [] {
+  BlockFormat format = derived("mxfp4", "small_exponents");
+  format.element = find_format("e2m1_max4").element;
+  return format;
+}();
+
 std::vector<const BlockFormat*> all_formats() {
-  std::vector<const BlockFormat*> list{&kThirds, &kThree, &kCoarse};
-  for (const BlockFormat& format : formats()) {
-    if (format.rule == ScaleRule::kAmax) list.push_back(&format);
-  }
+  std::vector<const BlockFormat*> list{&kThirds,      &kThree,   &kCoarse,  &kOtherWindow,
+                                       &kSmallFloats, &kOddBest, &kLowBest, &kSmallExponents};
+  for (const BlockFormat& format : formats()) list.push_back(&format);
   return list;
 }
 
-QuantizeSpec make_spec(const BlockFormat& format, Axis axis, Rounding rounding, int hadamard, int block) {
-  return {&format, block, axis, rounding, make_hadamard(hadamard, 7), {0x123456789ABCDEFu, 5, 11, 0, 0}};
+Request make_request(const BlockFormat& format, Axis axis, Rounding rounding, int hadamard, int block = 0) {
+  Request request{{&format, block, rounding, make_hadamard(hadamard, 7)}, {axis, 0x123456789ABCDEFu, 5, 11}};
+  if (format.selector_block != 0) request.spec.block = 0;  // there is one size
+  return request;
 }
 
-// What calls ask for of every spec, or of the first and the others.
+// What calls ask for of every request, or of the first and the others.
 constexpr std::array<std::array<Wanted, 2>, 6> kChoices{{{Wanted::kAll, Wanted::kAll},
                                                          {Wanted::kPacked, Wanted::kPacked},
                                                          {Wanted::kValues, Wanted::kValues},
@@ -60,18 +98,17 @@ constexpr std::array<std::array<Wanted, 2>, 6> kChoices{{{Wanted::kAll, Wanted::
                                                          {Wanted::kE4m3, Wanted::kE4m3},
                                                          {Wanted::kE4m3, Wanted::kPacked}}};
 
-void expect_equal(const HostMatrix& in, const std::vector<QuantizeSpec>& specs, DType dequantized = DType::kBF16) {
+void expect_equal(const HostMatrix& in, const std::vector<Request>& requests, DType dequantized = DType::kBF16) {
   std::vector<testing::Results> cpu;
-  cpu.reserve(specs.size());
-  for (const QuantizeSpec& spec : specs) cpu.push_back(testing::quantize_on_cpu(in, spec, dequantized));
+  cpu.reserve(requests.size());
+  for (const Request& request : requests) cpu.push_back(testing::quantize_on_cpu(in, request, dequantized));
   for (const auto& [first, others] : kChoices) {
-    const bool e4m3 = first == Wanted::kE4m3;
-    if (e4m3 && specs[0].format->rule != ScaleRule::kPow2Window) continue;
-    std::vector<Wanted> wanted(specs.size(), others);
+    if (first == Wanted::kE4m3 && requests[0].spec.format->exact != ExactValue::kE4m3) continue;
+    std::vector<Wanted> wanted(requests.size(), others);
     wanted[0] = first;
-    const std::vector<testing::Results> gpu = testing::quantize_on_gpu(in, specs, dequantized, wanted);
-    for (std::size_t i = 0; i < specs.size(); ++i) {
-      EXPECT_EQ("", difference(gpu[i], cpu[i], in, specs[i]))
+    const std::vector<testing::Results> gpu = testing::quantize_on_gpu(in, requests, dequantized, wanted);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ("", difference(gpu[i], cpu[i], in, requests[i]))
           << "wanted " << static_cast<int>(first) << " and " << static_cast<int>(others);
     }
   }
@@ -81,6 +118,11 @@ std::vector<std::string> all_format_names() {
   std::vector<std::string> names;
   for (const BlockFormat* format : all_formats()) names.emplace_back(format->name);
   return names;
+}
+
+const BlockFormat& format_called(const std::string& name) {
+  const std::vector<const BlockFormat*> list = all_formats();
+  return **std::find_if(list.begin(), list.end(), [&](const auto* format) { return format->name == name; });
 }
 
 // A case for each format, so that sanitizers can take one at a time.
@@ -97,10 +139,8 @@ TEST_P(CudaQuantizeOf, EveryVariantOnShapesThatFitNothing) {
                                           {3, 300, 4, 0},
                                           {257, 8, 0, 0},
                                           {64, 65, 63, 0}}};
-  const std::vector<const BlockFormat*> list = all_formats();
-  const auto format = std::find_if(list.begin(), list.end(), [](const auto* f) { return f->name == GetParam(); });
-  ASSERT_NE(format, list.end());
-  std::uint64_t seed = 1000 * static_cast<std::uint64_t>(format - list.begin());
+  const BlockFormat& format = format_called(GetParam());
+  std::uint64_t seed = 1000 * GetParam().size();
   for (const Rounding rounding : kRoundings) {
     for (const int hadamard : {0, 16, 32, 64, 128}) {
       for (const int block : kBlockSizes) {
@@ -108,9 +148,28 @@ TEST_P(CudaQuantizeOf, EveryVariantOnShapesThatFitNothing) {
         const DType type = kTypes[seed / kShapes.size() % kTypes.size()];
         const HostMatrix in = testing::hostile_matrix(type, s.rows, s.columns, s.padding, s.shift, seed);
         for (const Axis axis : kAxes) {
-          expect_equal(in, {make_spec(**format, axis, rounding, hadamard, block)},
+          expect_equal(in, {make_request(format, axis, rounding, hadamard, block)},
                        seed % 2 == 0 ? DType::kBF16 : DType::kF32);
         }
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+// The transforms and blocks that training has, with both orientations from one read, on a matrix of many tiles.
+TEST_P(CudaQuantizeOf, BothAxesFromOneRead) {
+  const BlockFormat& format = format_called(GetParam());
+  std::uint64_t seed = 3;
+  for (const DType type : kTypes) {
+    for (const Rounding rounding : kRoundings) {
+      for (const int hadamard : {0, 16, 64}) {
+        const HostMatrix in = testing::hostile_matrix(type, 270, 200, 8, 0, ++seed);
+        const Request row = make_request(format, Axis::kRow, rounding, hadamard);
+        Request column = make_request(format, Axis::kColumn, rounding, 16, 32);
+        column.place.stream = 77;
+        expect_equal(in, {row, column});
+        expect_equal(in, {column, row, make_request(format, Axis::kColumn, rounding, 0)}, DType::kF32);
         if (HasFailure()) return;
       }
     }
@@ -120,19 +179,14 @@ TEST_P(CudaQuantizeOf, EveryVariantOnShapesThatFitNothing) {
 INSTANTIATE_TEST_SUITE_P(Formats, CudaQuantizeOf, ::testing::ValuesIn(all_format_names()),
                          [](const auto& name) { return name.param; });
 
-TEST_F(CudaQuantize, BothAxesFromOneRead) {
-  for (const DType type : kTypes) {
-    for (const Rounding rounding : kRoundings) {
-      for (const char* name : {"e1m2", "int4_full", "e2m1"}) {
-        for (const int hadamard : {0, 16, 64}) {
-          const HostMatrix in = testing::hostile_matrix(type, 270, 200, 8, 0, 3);
-          QuantizeSpec row = make_spec(find_format(name), Axis::kRow, rounding, hadamard, 16);
-          QuantizeSpec column = make_spec(find_format("e1m2"), Axis::kColumn, rounding, 16, 32);
-          row.random.stream = 77;
-          expect_equal(in, {row, column});
-          expect_equal(in, {column, row, make_spec(find_format("int4"), Axis::kColumn, rounding, 0, 16)}, DType::kF32);
-        }
-      }
+// Two formats whose kernels share a policy.
+TEST_F(CudaQuantize, FormatsThatShareARead) {
+  for (const Rounding rounding : kRoundings) {
+    const HostMatrix in = testing::hostile_matrix(DType::kBF16, 270, 200, 8, 0, 3);
+    for (const auto& [one, other] : {std::pair{"e1m2", "int4"}, std::pair{"nvfp4", "mxfp4"},
+                                     std::pair{"nvint4", "mxint4"}, std::pair{"four_over_six", "mixfp4"}}) {
+      expect_equal(in, {make_request(find_format(one), Axis::kRow, rounding, 16),
+                        make_request(find_format(other), Axis::kColumn, rounding, 16)});
     }
   }
 }
@@ -147,112 +201,161 @@ TEST_F(CudaQuantize, AnyNumberOfTiles) {
        {Shape{100, 40, 24}, Shape{129, 193, 5}, Shape{700, 900, 24}, Shape{1300, 2100, 8}, Shape{3400, 3100, 24}}) {
     for (const DType type : {DType::kBF16, DType::kF32}) {
       const HostMatrix in = testing::hostile_matrix(type, s.rows, s.columns, 4, 0, 9);
+      for (const char* format : {"e1m2", "nvfp4", "mixfp4", "hif4"}) {
+        for (const Rounding rounding : kRoundings) {
+          Request row = make_request(find_format(format), Axis::kRow, rounding, 16);
+          row.place.row_offset = 40;
+          row.place.column_offset = s.column_offset;
+          Request column = row;
+          column.place.axis = Axis::kColumn;
+          expect_equal(in, {row, column});
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+// A second-level scale for each row, or each tile, of matrices whose tiles are not whole.
+TEST_F(CudaQuantize, SecondLevelScalesOfParts) {
+  std::uint64_t seed = 300;
+  for (const BlockFormat* format : {&find_format("int4_p2"), &kOtherWindow}) {
+    for (const OuterScale each : kOuterScales) {
       for (const Rounding rounding : kRoundings) {
-        QuantizeSpec row = make_spec(find_format("e1m2"), Axis::kRow, rounding, 16, 16);
-        row.random.row_offset = 40;
-        row.random.column_offset = s.column_offset;
-        QuantizeSpec column = row;
-        column.axis = Axis::kColumn;
-        expect_equal(in, {row, column});
-        if (HasFailure()) return;
+        for (const int hadamard : {0, 16, 128}) {
+          const DType type = kTypes[++seed % kTypes.size()];
+          const HostMatrix in = testing::hostile_matrix(type, 300, 200, 8, 0, seed);
+          Request row = make_request(*format, Axis::kRow, rounding, hadamard, seed % 5 == 0 ? 32 : 16);
+          row.spec.outer.each = each;
+          Request column = row;
+          column.place.axis = Axis::kColumn;
+          expect_equal(in, {row, column}, seed % 2 == 0 ? DType::kBF16 : DType::kF32);
+          if (HasFailure()) return;
+        }
       }
     }
   }
 }
 
-// int4_p2: outer scales that fit, that clip, and at the ends of the range; and its packed form back to values.
-TEST_F(CudaQuantize, PowersOfTwoInAWindow) {
+// int4_p2: outer scales that fit, that clip, and at the ends of the range; and formats under a scale of the tensor that
+// is not the matrix's own.
+TEST_F(CudaQuantize, SecondLevelScalesThatAreGiven) {
   std::uint64_t seed = 100;
-  for (const Rounding rounding : kRoundings) {
-    for (const int hadamard : {0, 16, 64}) {
-      for (const float amax : {14.0F, 3.5F, 0.04F, 1e6F, 0.0F, 0x1p-112F, 3e38F, 1e-30F}) {
-        const DType type = kTypes[++seed % kTypes.size()];
-        const HostMatrix in = testing::hostile_matrix(type, 150, 200, 8, 0, seed);
-        QuantizeSpec row = make_spec(find_format("int4_p2"), Axis::kRow, rounding, hadamard, seed % 5 == 0 ? 32 : 16);
-        row.tensor_amax = amax;
-        row.tau = seed % 3 == 0 ? 1.0F : seed % 3 == 1 ? 1.125F : 0.0F;
-        row.random.row_offset = static_cast<std::uint32_t>(seed);
-        QuantizeSpec column = row;
-        column.axis = Axis::kColumn;
-        column.hadamard = make_hadamard(16, 3);
-        column.tensor_amax = 0.5F * amax;
-        expect_equal(in, {row, column}, seed % 2 == 0 ? DType::kBF16 : DType::kF32);
-        expect_equal(in, {column});
-        expect_equal(in, {row});
-        if (HasFailure()) FAIL() << "tensor amax " << amax;
+  for (const char* format : {"int4_p2", "nvfp4", "nvint4", "four_over_six", "mixfp4"}) {
+    const bool window = find_format(format).has_window();
+    for (const Rounding rounding : kRoundings) {
+      for (const int hadamard : {0, 16, 64}) {
+        for (const float amax : {14.0F, 3.5F, 0.04F, 1e6F, 0.0F, 0x1p-112F, 3e38F, 1e-30F}) {
+          const DType type = kTypes[++seed % kTypes.size()];
+          const HostMatrix in = testing::hostile_matrix(type, 150, 200, 8, 0, seed);
+          Request row = make_request(find_format(format), Axis::kRow, rounding, hadamard, seed % 5 == 0 ? 32 : 16);
+          row.amax = amax;
+          if (window) row.spec.options.tau = seed % 3 == 0 ? 1.0F : seed % 3 == 1 ? 1.125F : 0.0F;
+          row.place.row_offset = static_cast<std::uint32_t>(seed);
+          Request column = row;
+          column.place.axis = Axis::kColumn;
+          column.spec.hadamard = make_hadamard(16, 3);
+          column.amax = 0.5F * amax;
+          expect_equal(in, {row, column}, seed % 2 == 0 ? DType::kBF16 : DType::kF32);
+          expect_equal(in, {column});
+          expect_equal(in, {row});
+          if (HasFailure()) FAIL() << "tensor amax " << amax;
+        }
       }
     }
   }
 }
 
-std::vector<std::uint8_t> bytes_of(float value) {
-  std::vector<std::uint8_t> bytes(4);
-  std::memcpy(bytes.data(), &value, 4);
-  return bytes;
+// Numbers in device memory stand for those of the host, also where they move an operand into a group of eight.
+TEST_F(CudaQuantize, NumbersThatTheDeviceReads) {
+  for (const char* format : {"e1m2", "int4_p2", "mxfp4"}) {
+    for (const Axis axis : kAxes) {
+      for (const std::uint32_t first_row : {0u, 64u, 3u}) {
+        const HostMatrix in = testing::hostile_matrix(DType::kBF16, 200, 150, 0, 0, first_row);
+        Request request = make_request(find_format(format), axis, Rounding::kStochastic, 16);
+        request.place.row_offset = 100;
+        request.place.column_offset = 16;
+        request.moved = Request::Moved{77, 3, first_row};
+        Request other = request;
+        other.place.axis = Axis::kRow;
+        expect_equal(in, {request});
+        expect_equal(in, {request, other});
+      }
+    }
+  }
 }
 
-TEST_F(CudaQuantize, PackedScalesUnpackAsScalesDo) {
-  const HostMatrix in = testing::hostile_matrix(DType::kBF16, 64, 160, 0, 0, 5);
-  QuantizeSpec spec = make_spec(find_format("int4_p2"), Axis::kRow, Rounding::kNearest, 16, 16);
-  spec.tensor_amax = 6;
-  const testing::Results cpu = testing::quantize_on_cpu(in, spec, DType::kBF16);
-  const testing::DeviceBytes codes(cpu.codes);
-  const testing::DeviceBytes packed_scales(cpu.packed_scales);
-  const testing::DeviceBytes values(cpu.dequantized.size());
-  const testing::DeviceBytes e4m3(cpu.e4m3.size());
-  ConstQuantized packed{spec.format, 0, 64, 160, codes.as<std::uint8_t>()};
-  packed.packed_scales = packed_scales.as<std::uint8_t>();
-  const testing::DeviceBytes outer(bytes_of(cpu.global_scale));
-  packed.outer_scales = outer.as<float>();
-  cuda::dequantize(packed, values.data(), DType::kBF16, nullptr);
-  cuda::dequantize_e4m3(packed, e4m3.as<std::uint8_t>(), nullptr);
-  EXPECT_TRUE(values.fetch() == cpu.dequantized);
-  EXPECT_TRUE(e4m3.fetch() == cpu.e4m3);
+TEST_F(CudaQuantize, RowsThatWereGathered) {
+  const HostMatrix in = testing::hostile_matrix(DType::kBF16, 150, 200, 0, 0, 4);
+  for (const char* format : {"e1m2", "nvfp4", "four_over_six"}) {
+    Request row = make_request(find_format(format), Axis::kRow, Rounding::kStochastic, 16);
+    for (std::uint32_t i = 0; i < 150; ++i) row.rows.push_back(i * 2654435761u);
+    Request column = make_request(find_format(format), Axis::kColumn, Rounding::kStochastic, 16);
+    expect_equal(in, {row});
+    expect_equal(in, {row, column});
+  }
+}
+
+// What quantize writes in any form, back to values.
+TEST_F(CudaQuantize, DequantizesWhatItWrote) {
+  constexpr std::int64_t kRows = 150;
+  constexpr std::int64_t kColumns = 384;
+  for (const BlockFormat* format : all_formats()) {
+    for (const OuterScale each : kOuterScales) {
+      if (each != OuterScale::kTensor && !format->outer_scales.has(each)) continue;
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        const HostMatrix in = testing::hostile_matrix(DType::kBF16, kRows, kColumns, 0, 0, 5);
+        Request request = make_request(*format, Axis::kRow, Rounding::kNearest, 16);
+        request.spec.outer.each = each;
+        const testing::Results cpu = testing::quantize_on_cpu(in, request, dtype);
+        const testing::DeviceBytes codes(cpu.codes);
+        const testing::DeviceBytes scales(cpu.scales);
+        const testing::DeviceBytes packed_scales(cpu.packed_scales);
+        const testing::DeviceBytes selectors(cpu.selectors);
+        const testing::DeviceBytes outer(cpu.outer_scales);
+        ConstQuantized packed{format, 0, kRows, kColumns, codes.as<std::uint8_t>()};
+        packed.packed_scales = packed_scales.as<std::uint8_t>();
+        packed.outer = each;
+        packed.outer_scales = outer.as<float>();
+        ConstQuantized decoded{format, 0, kRows, kColumns, codes.as<std::uint8_t>(), scales.as<float>()};
+        if (!cpu.selectors.empty()) decoded.selectors = selectors.as<std::uint8_t>();
+        if (each == OuterScale::kTensor) decoded.outer_scales = outer.as<float>();
+        for (const ConstQuantized& form : {packed, decoded}) {
+          const testing::DeviceBytes values(cpu.dequantized.size());
+          cuda::dequantize(form, values.data(), dtype, nullptr);
+          EXPECT_TRUE(values.fetch() == cpu.dequantized)
+              << format->name << " " << name_of(each) << " " << name_of(dtype) << (form.scales ? "" : " packed");
+        }
+        if (format->exact != ExactValue::kE4m3) continue;
+        const testing::DeviceBytes e4m3(cpu.e4m3.size());
+        cuda::dequantize_e4m3(packed, e4m3.as<std::uint8_t>(), nullptr);
+        EXPECT_TRUE(e4m3.fetch() == cpu.e4m3) << format->name << " " << name_of(each);
+      }
+    }
+  }
 }
 
 TEST_F(CudaQuantize, ShardsTakeTheRandomBitsOfTheWhole) {
   for (const Axis axis : kAxes) {
     for (const std::uint32_t offset : {0u, 8u, 1u, 2u, 5u, 7u, 0xFFFFFFF4u}) {
-      const HostMatrix in = testing::hostile_matrix(DType::kBF16, 48, 80, 0, 0, offset);
-      QuantizeSpec spec = make_spec(find_format("e1m2"), axis, Rounding::kStochastic, 16, 16);
-      spec.random.column_offset = offset;
-      spec.random.row_offset = 3 * offset;
-      expect_equal(in, {spec});
+      for (const char* format : {"e1m2", "mixfp4"}) {
+        const HostMatrix in = testing::hostile_matrix(DType::kBF16, 48, 80, 0, 0, offset);
+        Request request = make_request(find_format(format), axis, Rounding::kStochastic, 16);
+        request.place.column_offset = offset;
+        request.place.row_offset = 3 * offset;
+        expect_equal(in, {request});
+      }
     }
   }
 }
 
 TEST_F(CudaQuantize, EmptyMatricesNeedNoMemory) {
-  const QuantizeTask nothing{make_spec(find_format("e1m2"), Axis::kRow, Rounding::kNearest, 16, 16), {}};
-  QuantizeTask empty = nothing;
-  empty.spec.axis = Axis::kColumn;
+  DeviceTask nothing;
+  nothing.task.spec = {&find_format("e1m2"), 16};
+  DeviceTask empty = nothing;
+  empty.task.place.axis = Axis::kColumn;
   EXPECT_NO_THROW(cuda::quantize({nullptr, DType::kF32, 0, 10, 10}, {&nothing, 1}, nullptr));
   EXPECT_NO_THROW(cuda::quantize({nullptr, DType::kF32, 10, 0, 10}, {&empty, 1}, nullptr));
-}
-
-TEST_F(CudaQuantize, ErrorsNameWhatIsWrong) {
-  QuantizeTask task{make_spec(find_format("e1m2"), Axis::kRow, Rounding::kNearest, 16, 16), {}};
-  const ConstMatrix null{nullptr, DType::kBF16, 4, 16, 16};
-  EXPECT_THROW(cuda::quantize(null, {&task, 1}, nullptr), InputError);
-  const ConstMatrix overlapping{&task, DType::kBF16, 4, 16, 8};
-  EXPECT_THROW(cuda::quantize(overlapping, {&task, 1}, nullptr), InputError);
-  alignas(16) std::array<std::uint8_t, 64> somewhere{};  // never read: the call is refused
-  task.out.codes = somewhere.data() + 4;
-  const ConstMatrix good{somewhere.data(), DType::kBF16, 4, 16, 16};
-  EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
-  task.out.codes = somewhere.data();
-  task.spec.block = 24;
-  EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
-  task.spec = make_spec(find_format("nvfp4"), Axis::kRow, Rounding::kNearest, 0, 16);
-  EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
-  task.spec = make_spec(find_format("int4_p2"), Axis::kRow, Rounding::kNearest, 0, 16);  // no amax
-  EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
-  task.spec = make_spec(find_format("e1m2"), Axis::kRow, Rounding::kNearest, 0, 16);
-  task.out = {};
-  task.out.e4m3 = somewhere.data();  // not for this format
-  EXPECT_THROW(cuda::quantize(good, {&task, 1}, nullptr), InputError);
-  const ConstQuantized packed{&find_format("nvfp4"), 0, 1, 16, somewhere.data(), nullptr};
-  EXPECT_THROW(cuda::dequantize(packed, somewhere.data(), DType::kBF16, nullptr), InputError);
 }
 
 // The whole contract at once: 10^8 elements of every variant that training uses, a format a case.
@@ -264,26 +367,27 @@ class CudaHundredMillion : public CudaQuantize, public ::testing::WithParamInter
 
 TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
   static const HostMatrix in = testing::normal_matrix(DType::kBF16, kRows, kColumns, 42);
-  static const HostMatrix turned = transposed(in);
+  const BlockFormat& format = find_format(GetParam());
+  const bool window = format.has_window();
   for (const Rounding rounding : kRoundings) {
     for (const int hadamard : {0, 16}) {
-      QuantizeSpec row = make_spec(find_format(GetParam()), Axis::kRow, rounding, hadamard, 16);
-      row.tensor_amax = 2.5F;  // of int4_p2: a few blocks are beyond its window
-      QuantizeSpec column = row;
-      column.axis = Axis::kColumn;
+      Request row = make_request(format, Axis::kRow, rounding, hadamard);
+      if (window) row.amax = 2.5F;  // a few blocks are beyond its window
+      Request column = row;
+      column.place.axis = Axis::kColumn;
       const testing::Results row_on_cpu = quantize_on_cpu(in, row, {});
-      const testing::Results column_on_cpu = quantize_on_cpu(turned, row, {});
-      const Wanted rows = row.format->rule == ScaleRule::kPow2Window ? Wanted::kE4m3 : Wanted::kPacked;
+      const testing::Results column_on_cpu = quantize_on_cpu(in, column, {});
+      const Wanted rows = format.exact == ExactValue::kE4m3 ? Wanted::kE4m3 : Wanted::kPacked;
       const Wanted columns = rounding == Rounding::kStochastic ? rows : Wanted::kPacked;
       EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, {}, {rows})[0], row_on_cpu, in, row));
       const std::vector<testing::Results> both = quantize_on_gpu(in, {row, column}, {}, {rows, columns});
       EXPECT_EQ("", difference(both[0], row_on_cpu, in, row));
       EXPECT_EQ("", difference(both[1], column_on_cpu, in, column));
       EXPECT_EQ("", difference(quantize_on_gpu(in, {column}, {}, {columns})[0], column_on_cpu, in, column));
-      if (row.format->rule == ScaleRule::kPow2Window) continue;
+      if (window) continue;
       // In BF16, as the emulated products take them: with the stash, both, and rows alone.
       const testing::Results row_values = quantize_on_cpu(in, row, DType::kBF16);
-      const testing::Results column_values = quantize_on_cpu(turned, row, DType::kBF16);
+      const testing::Results column_values = quantize_on_cpu(in, column, DType::kBF16);
       for (const Wanted stash : {Wanted::kPacked, Wanted::kValues}) {
         const auto made = quantize_on_gpu(in, {row, column}, DType::kBF16, {Wanted::kValues, stash});
         EXPECT_EQ("", difference(made[0], row_values, in, row));
@@ -304,23 +408,126 @@ TEST_F(CudaQuantize, EveryMantissaOfAnExtreme) {
       const float extreme = std::bit_cast<float>(0x3F800000u + first + i);
       for (std::uint32_t k = 0; k < 16; ++k) values[16 * i + k] = extreme * (0.125F * static_cast<float>(k) - 1);
     }
-    for (const char* name : {"e1m2", "e2m1", "int4_full", "e2m1_max3"}) {
-      const QuantizeSpec spec = make_spec(find_format(name), Axis::kRow, Rounding::kNearest, 0, 16);
-      EXPECT_EQ("", difference(quantize_on_gpu(in, {spec}, {})[0], quantize_on_cpu(in, spec, {}), in, spec));
+    for (const char* name :
+         {"e1m2", "e2m1", "int4_full", "e2m1_max3", "nvfp4", "nvint4", "four_over_six", "mixfp4", "mxfp4"}) {
+      const Request request = make_request(find_format(name), Axis::kRow, Rounding::kNearest, 0, 16);
+      EXPECT_EQ("", difference(quantize_on_gpu(in, {request}, {})[0], quantize_on_cpu(in, request, {}), in, request));
     }
   }
 }
 
 std::vector<std::string> format_names() {
   std::vector<std::string> names;
-  for (const BlockFormat& format : formats()) {
-    if (format.rule == ScaleRule::kAmax || format.rule == ScaleRule::kPow2Window) names.emplace_back(format.name);
-  }
+  for (const BlockFormat& format : formats()) names.emplace_back(format.name);
   return names;
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, CudaHundredMillion, ::testing::ValuesIn(format_names()),
                          [](const auto& name) { return name.param; });
+
+// What is refused before anything is launched needs no device.
+class CudaRefuses : public ::testing::Test {
+ protected:
+  static void expect_refused(const DeviceTask& task, const std::string& text) {
+    expect_error([&] { cuda::quantize(good(), {&task, 1}, nullptr); }, text);
+  }
+  template <typename F>
+  static void expect_error(F f, const std::string& text) {
+    try {
+      f();
+      FAIL() << "accepted, where an error with '" << text << "' was expected";
+    } catch (const InputError& error) {
+      EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
+    }
+  }
+  static std::uint8_t* somewhere() {
+    alignas(16) static std::array<std::uint8_t, 64> bytes{};  // never read: the calls are refused
+    return bytes.data();
+  }
+  static ConstMatrix good() { return {somewhere(), DType::kBF16, 4, 16, 16}; }
+  static DeviceTask task_of(std::string_view format) {
+    DeviceTask task;
+    task.task.spec = {&find_format(format), 16};
+    return task;
+  }
+};
+
+TEST_F(CudaRefuses, Matrices) {
+  const DeviceTask task = task_of("e1m2");
+  EXPECT_THROW(cuda::quantize({nullptr, DType::kBF16, 4, 16, 16}, {&task, 1}, nullptr), InputError);
+  EXPECT_THROW(cuda::quantize({&task, DType::kBF16, 4, 16, 8}, {&task, 1}, nullptr), InputError);
+  EXPECT_THROW(cuda::quantize({somewhere() + 1, DType::kBF16, 4, 16, 16}, {&task, 1}, nullptr), InputError);
+}
+
+TEST_F(CudaRefuses, Results) {
+  DeviceTask task = task_of("e1m2");
+  task.task.out.codes = somewhere() + 4;
+  expect_refused(task, "aligned to 8 bytes");
+  task.task.out = {};
+  task.task.out.dequantized = somewhere() + 8;
+  expect_refused(task, "aligned to 16 bytes");
+  task.task.out = {};
+  task.task.out.e4m3 = somewhere();
+  expect_refused(task, "E4M3");
+  task = task_of("hif4");
+  task.task.spec.block = 0;
+  task.task.out.packed_scales = somewhere() + 2;
+  expect_refused(task, "aligned to 4 bytes");
+}
+
+TEST_F(CudaRefuses, Specifications) {
+  DeviceTask task = task_of("e1m2");
+  task.task.spec.block = 24;
+  expect_refused(task, "block size 24");
+  for (const char* format : {"nvfp4", "mixfp4", "int4_p2"}) expect_refused(task_of(format), "raise_outer_amax");
+  task = task_of("e1m2");
+  task.task.spec.hadamard = make_hadamard(16, 1);
+  task.task.spec.hadamard.round_to_bf16 = true;
+  expect_refused(task, "transform");
+  task = task_of("e1m2");
+  const std::uint32_t number = 0;
+  task.only_if = &number;
+  expect_refused(task, "no window");
+  task = task_of("e1m2");
+  task.task.place.row_numbers = &number;
+  task.task.place.axis = Axis::kColumn;
+  expect_refused(task, "row numbers");
+  // A window so far from 1 that FP32 ends within it.
+  static const BlockFormat wide = [] {
+    BlockFormat format = find_format("int4_p2");
+    format.window.largest = 100;
+    return format;
+  }();
+  task = task_of("int4_p2");
+  task.task.spec.format = &wide;
+  expect_refused(task, "do not know");
+}
+
+TEST_F(CudaRefuses, MagnitudesThatNothingFollowsFrom) {
+  cuda::AmaxTask task{{&find_format("e1m2")}, {}, nullptr};
+  expect_error([&] { cuda::raise_outer_amax(good(), {&task, 1}, nullptr); }, "no second-level scale");
+  task.spec.format = &find_format("nvfp4");
+  expect_error([&] { cuda::raise_outer_amax(good(), {&task, 1}, nullptr); }, "no place");
+}
+
+TEST_F(CudaRefuses, PackedMatrices) {
+  ConstQuantized packed{&find_format("nvfp4"), 0, 1, 16, somewhere() + 4};
+  packed.packed_scales = somewhere();
+  expect_error([&] { cuda::dequantize(packed, somewhere(), DType::kBF16, nullptr); }, "aligned to 8");
+  packed.codes = somewhere();
+  expect_error([&] { cuda::dequantize_e4m3(packed, somewhere(), nullptr); }, "E4M3");
+}
+
+TEST(CudaKernels, KnowEveryFormat) {
+  for (const BlockFormat& format : formats()) {
+    EXPECT_TRUE(cuda::has_kernels(format)) << format.name;
+    OperandSpec spec{&format};
+    spec.hadamard = make_hadamard(16, 1);
+    EXPECT_TRUE(cuda::takes(spec)) << format.name;
+    spec.hadamard.round_to_bf16 = true;
+    EXPECT_FALSE(cuda::takes(spec)) << format.name;
+  }
+}
 
 }  // namespace
 }  // namespace ufp4
