@@ -23,7 +23,7 @@ inline constexpr float kRounder = 0x1.8p23F;
 inline constexpr std::uint32_t kRounderBits = 0x4B400000u;
 inline constexpr std::uint32_t kSignBit = 0x80000000u;
 inline constexpr std::uint32_t kInfinityBits = 0x7F800000u;
-// Products of 4-bit numbers: one in every nibble, and the sign bit of every nibble.
+// Eight 4-bit numbers in a word: a one in each of them, and the sign bit of each.
 inline constexpr std::uint32_t kNibbleOnes = 0x11111111u;
 inline constexpr std::uint32_t kNibbleSigns = 0x88888888u;
 
@@ -73,7 +73,7 @@ HWY_INLINE VU join_sign(VU index, VU sign, CodeKind kind) {
   return hn::Add(hn::Xor(index, flip), ones);
 }
 
-// a + integer, rounded to an integer as ceil does; the integer is about kRounder.
+// The smallest integer that is at least a, in the low bits of the result: `integer` is kRounder or little more.
 HWY_INLINE VF add_upward(VF a, VF integer) {
 #if HWY_TARGET <= HWY_AVX3
   return VF{_mm512_add_round_ps(a.raw, integer.raw, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)};
@@ -152,7 +152,8 @@ HWY_INLINE VU magnitude_word(const Job& job, const VF* HWY_RESTRICT x, VF factor
   return join_sign(indices, signs, job.code_kind);
 }
 
-// What the factor contains besides 1 / scale: steps to a unit, and 2^16 where F above is wanted.
+// What the factor of the values contains besides 1 / scale: it brings them to steps, and for stochastic rounding to the
+// 2^16 parts of a step that F above counts.
 template <Grid kGrid, bool kStochastic>
 HWY_INLINE float factor_unit(const Job& job) {
   return job.inverse_unit * (kStochastic && kGrid != Grid::kStretches ? 0x1p16F : 1.0F);

@@ -1,4 +1,20 @@
 // One task as the kernels want it: everything that does not depend on the position in the matrix, computed once.
+//
+// The words of this folder:
+//   lane     one of the 32-bit places of a vector register. Each lane works on a unit of its own, so that arithmetic
+//            runs between whole vectors and never across lanes.
+//   unit     the least number of elements that is whole in blocks and in transforms: what a lane works on.
+//   run      16 neighbouring elements of each lane: what a kernel holds in registers at a time.
+//   group    as many units as a vector has lanes. With random bits: 8 neighbouring elements, which one Philox call
+//            serves.
+//   span     the groups that one call of a kernel works on.
+//   stage    a small matrix that a column kernel writes and that is then transposed into the result, so that whole
+//            cache lines are written there.
+//   tile     the columns of the matrix that a stage is for.
+//   window   the powers of two that a format allows as scales (BlockFormat::window).
+//   factor   of a transform: 1 / sqrt(n). A power of two commutes with roundings, so it can be applied late, to the
+//            scale; any other is applied early, to the values.
+//   steps    values as multiples of the first level above zero.
 #pragma once
 
 #include <array>
@@ -14,19 +30,18 @@
 
 namespace ufp4::cpu {
 
-// Elements of a run: the piece of a row that a kernel holds in registers.
 inline constexpr int kRun = 16;
 
-// The levels as at most three stretches of equal steps, in units of the first step: from `from[s]` on, levels are the
-// multiples of `step[s]`, and the index of a level is its multiple plus `offset[s]`. Rounding to a level is then
-// rounding to an integer. Offsets are even, so that a tie goes to the even index when it goes to the even multiple.
+// The levels as at most three stretches of equal distance, in steps: from `from[s]` on, levels are the multiples of
+// `step[s]`, and the index of a level is its multiple plus `offset[s]`. Rounding to a level is then rounding to an
+// integer. Offsets are even: a tie that goes to the even multiple goes to the even index too.
 struct Lattice {
   int stretches = 0;
   std::array<float, 3> from{};  // infinite for stretches that are not there
   std::array<float, 3> step{};
   std::array<int, 3> offset{};
-  // Derived, for the kernels: what rounds to a multiple of the step and adds the offset, and 2^16 / step and 2^16 *
-  // offset.
+  // Derived from these: a number whose addition rounds to a multiple of the step and adds the offset (see kRounder),
+  // and for stochastic rounding 2^16 / step and 2^16 * offset.
   std::array<float, 3> rounder{};
   std::array<float, 3> rate{};
   std::array<std::uint32_t, 3> offset16{};
@@ -73,14 +88,14 @@ struct Job {
   // The second way, for the rule that chooses between two: the same job with its element format.
   std::shared_ptr<const Job> alternative;
 
-  // Sizes, in elements. A unit is the least multiple of block and transform: what one lane works on.
+  // Sizes, in elements.
   int block = 0;
   int transform = 0;
   int unit = 0;
   DType input = DType::kF32;
   bool column = false;
 
-  // The transform. Where its factor is a power of two it is exact and can wait until the codes are made.
+  // The transform. One of the two factors is 1.
   float late_factor = 1;                                       // 0.25 for transform and block 16
   float early_factor = 1;                                      // multiplies right after the butterflies
   alignas(64) std::array<std::uint32_t, 128> element_signs{};  // 0 or the sign bit
@@ -102,20 +117,21 @@ OuterTerms outer_terms(const Job& job, float amax);
 // Empty if the kernels do not know the format or one of the results; the reference then does the work.
 std::optional<Job> make_job(const ConstMatrix& in, const QuantizeTask& task);
 
-// What one call of a span kernel works on: `groups` groups of as many units as a vector has lanes.
+// What one call of a kernel works on.
 struct Span {
   const std::uint8_t* source = nullptr;  // first element of the first lane
   std::size_t stride = 0;                // bytes from unit to unit (rows) or from matrix row to matrix row (columns)
   std::size_t groups = 0;
   std::uint32_t row = 0;     // of the operand, with offset: of the first lane
   std::uint32_t column = 0;  // likewise
-  // Rows: packed as in the result. Columns: words of eight codes and scales of a column below one another,
-  // `stage_stride` entries from one to the next.
+  // Rows: codes and scales as they lie in the result. Columns: those of the stage, in which each row has the words of
+  // eight codes (or the scales) of neighbouring columns; `stage_stride` entries from row to row.
   std::uint32_t* codes = nullptr;
   float* scales = nullptr;
   std::uint32_t* selectors = nullptr;  // for formats that have them: a word a block, in the order of the scales
   std::size_t stage_stride = 0;
-  // The OuterTerms of a group: each for all lanes, one after the other; `outer_stride` floats from group to group.
+  // The OuterTerms of a group: the first term of every lane, then the second; `outer_stride` floats from group to
+  // group.
   const float* outer = nullptr;
   std::size_t outer_stride = 0;
 };

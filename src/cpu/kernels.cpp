@@ -44,7 +44,7 @@ void transpose(const std::uint32_t* HWY_RESTRICT source, std::size_t source_stri
       std::uint8_t* to = target + column * target_stride + word * sizeof(std::uint32_t);
       const std::size_t lanes = HWY_MIN(kLanes, columns - column);
       if (here == kLanes && lanes == kLanes) {
-        // Whole cache lines, each in another page: written past the caches, they need not be read first.
+        // Whole cache lines that are written past the caches need not be read from memory first.
         if (past_caches && kLanes == 16 && (reinterpret_cast<std::uintptr_t>(to) | target_stride) % 64 == 0) {
           UFP4_UNROLL
           for (std::size_t i = 0; i < kLanes; ++i) {

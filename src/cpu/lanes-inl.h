@@ -1,5 +1,4 @@
-// Moving words between memory and lanes. Throughout the kernels a lane is a unit of the operand (a block, or as many
-// blocks as share a transform), so that arithmetic runs between whole vectors and never across lanes.
+// Moving words between memory and lanes, each of which works on a unit of the operand.
 #include "hwy/highway.h"
 
 #if defined(UFP4_CPU_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -41,8 +40,9 @@ HWY_INLINE VU load_words(const std::uint8_t* from) {
 }
 HWY_INLINE void store_words(VU v, std::uint8_t* to) { hn::StoreU(v, U32(), reinterpret_cast<std::uint32_t*>(to)); }
 
-// Regards `v` as one sequence of words whose index is a bit string, and rotates that string to the right `kStages`
-// times: with as many stages as the words of a lane have index bits, lanes x words becomes words x lanes.
+// Transposes lanes x words to words x lanes. `v` is one sequence of words; a stage interleaves its two halves, which
+// rotates the bits of every word's index by one place. After as many stages as the number of words of a lane has bits,
+// the bits that named the lane have changed places with those that named the word.
 template <int kVectors, int kStages>
 HWY_INLINE void rotate_index(VU* HWY_RESTRICT v) {
   static_assert(kVectors >= 2);

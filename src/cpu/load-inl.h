@@ -74,7 +74,7 @@ HWY_INLINE void load_column_run(const Job& job, const Span& span, int run, VF* H
   UFP4_UNROLL
   for (int i = 0; i < kRun; ++i) {
     const std::uint8_t* row = from + static_cast<std::size_t>(i) * span.stride;
-    // Every row is another page to the hardware, which therefore fetches nothing ahead.
+    // The rows lie in different pages of memory, and processors fetch ahead within a page only.
     hwy::Prefetch(row + kPrefetchBytes);
     VF value;
     if constexpr (kInput == DType::kF32) {
@@ -88,8 +88,8 @@ HWY_INLINE void load_column_run(const Job& job, const Span& span, int run, VF* H
   }
 }
 
-// a + b, for processors that multiply and add on other units than those that only add: half of the sums go there. The
-// product with 1 is exact, so that the bits are the same.
+// a + b as a * 1 + b: some processors have units for multiply-add besides those for sums, and half of the sums go
+// there. The product with 1 is exact, so that the bits are the same.
 HWY_INLINE VF add_on_multiplier(VF a, VF b) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
   return hn::MulAdd(a, hn::Set(F32(), 1.0F), b);

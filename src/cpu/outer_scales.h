@@ -21,8 +21,8 @@ class OuterScales {
   }
   float scale(std::int64_t row, std::int64_t column) const { return scales_[index(row, column)]; }
 
-  // Gives a span its terms: lane 0 of group 0 begins at (row, column) of the operand, and from lane to lane it is so
-  // many rows and columns further.
+  // Gives a span its terms. Its first lane begins at (row, column) of the operand, and each further lane row_step and
+  // column_step after the one before.
   void fill(Span& span, std::int64_t row, std::int64_t row_step, std::int64_t column, std::int64_t column_step,
             std::int64_t groups);
 

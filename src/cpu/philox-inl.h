@@ -20,7 +20,8 @@ struct Coordinates {
   VU column;
 };
 
-// Every second counter, each in 64 bits of which the upper half is never read: the form that the multiplier takes.
+// The counters of every second lane, each in 64 bits. The upper half is never read: a vector multiplication of 32-bit
+// numbers reads the lower half of each 64 bits.
 struct PhiloxHalf {
   VU c0, c1, c2, c3;
 
@@ -44,7 +45,7 @@ HWY_INLINE VU join_halves(VU even, VU odd) {
   return hn::OddEven(raised, even);
 }
 
-// After the first round, which knows that step and stream are the same in all lanes.
+// The state after the first round, which is cheaper than the others: step and stream are the same in all lanes.
 HWY_INLINE PhiloxHalf first_round(const Job& job, VU group, VU row) {
   const U32 u;
   const auto p0 = hn::MulEven(hn::Set(u, philox::kMultiplier0), group);
@@ -95,7 +96,7 @@ inline HWY_NOINLINE void draw_words(const Job& job, const Coordinates& at, int f
     group[i] = hn::ShiftRight<3>(hn::Add(at.column, hn::Set(u, static_cast<std::uint32_t>(first + 8 * i))));
   }
   if (HWY_LIKELY(shift == 0)) return philox_words<2>(job, group, at.row, draws);
-  // The runs of the matrix do not begin where groups of eight do: they touch one group more.
+  // The matrix is a shard that begins within a group: a run touches three groups instead of two.
   VU words[12];
   philox_words<2>(job, group, at.row, words);
   philox_words<1>(job, group + 2, at.row, words + 8);

@@ -24,8 +24,8 @@ HWY_INLINE Outer load_outer(const Span& span, std::size_t group) {
   return {hn::LoadU(F32(), from), hn::LoadU(F32(), from + kLanes)};
 }
 
-// To the nearest E4M3 number, of 0 to 448: adding and subtracting 2^20 times the number's power of two leaves it three
-// bits after the first.
+// To the nearest E4M3 number, for values from 0 to 448. A float has 23 bits after the first and E4M3 has three: adding
+// and subtracting 2^20 times the value's power of two rounds the other 20 away.
 HWY_INLINE VF round_to_e4m3(VF value) {
   const U32 u;
   const VU exponent = hn::And(hn::BitCast(u, value), hn::Set(u, 0x7F800000u));
@@ -103,7 +103,7 @@ template <Grid kGrid, bool kStochastic>
 HWY_INLINE bool scale_block_by_rule(const Job& job, const Extremes& extremes, const Outer& outer, VF& scale,
                                     VF& factor) {
   const F32 f;
-  // Exact where the block is a usual one.
+  // Multiplying by the factor is exact unless the block is near the ends of FP32.
   const auto [positive, negative] = with_late_factor(job, extremes);
   const Scale found = scale_by_rule<kGrid>(job, positive, negative, outer);
   const VF amax = hn::BitCast(f, hn::Max(hn::BitCast(I32(), positive), hn::BitCast(I32(), negative)));
@@ -111,8 +111,8 @@ HWY_INLINE bool scale_block_by_rule(const Job& job, const Extremes& extremes, co
   scale = found.scale;
   factor = hn::IfThenZeroElse(
       zero, hn::Mul(found.multiplier, hn::Set(f, job.late_factor * factor_unit<kGrid, kStochastic>(job))));
-  // Far from the ends of FP32 the powers of two of transform and unit commute with the rounding of the product, and
-  // what is subnormal anywhere rounds to zero.
+  // Far from the ends of FP32, multiplying by a power of two before or after a rounding gives the same bits, unless a
+  // product is subnormal; and those are so small that their codes are zero either way.
   const auto inside = [&](VF v) { return hn::And(hn::Ge(v, hn::Set(f, 0x1p-100F)), hn::Le(v, hn::Set(f, 0x1p100F))); };
   return hn::AllTrue(f, hn::Or(zero, hn::And(inside(amax), inside(hn::Abs(found.multiplier)))));
 }

@@ -91,7 +91,7 @@ HWY_INLINE Outer outer_of(const Span& span, std::size_t group) {
   }
 }
 
-// Groups of units that a pass over the cache of the first level takes.
+// Groups that are worked on together, few enough that all they need stays in the first level of cache.
 inline constexpr std::size_t kGroupsAhead = 4;
 
 // Units of one run. Several groups are loaded and scaled before the first is rounded, so that the chain of dependent
@@ -128,7 +128,7 @@ void run_span(const Job& job, const Span& span) {
         make_codes<kGrid, kStochastic, kBounded>(job, x[group - begin], 1, factor[group - begin], at, 0, words);
         store_group<kColumn, 2>(words, span.codes, group, span.stage_stride);
       } else {
-        // Words of its own, so that those above stay in registers.
+        // An array of its own: the address of those above is never taken, and they stay in registers.
         VU any_words[2];
         VF scale;
         const Coordinates place = at;

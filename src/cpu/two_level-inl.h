@@ -12,7 +12,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace ufp4::cpu::HWY_NAMESPACE {
 
-// A number without sign to its upper 32 - kBits bits, ties to even.
+// Rounds a float that is not negative to one whose last kBits bits are zero, ties to even.
 template <int kBits>
 HWY_INLINE VF round_off(VF value) {
   const U32 u;
@@ -22,13 +22,14 @@ HWY_INLINE VF round_off(VF value) {
   return hn::BitCast(F32(), hn::And(rounded, hn::Set(u, ~((1u << kBits) - 1u))));
 }
 
-// magnitude * factor, where the factor has 8 bits: not to the nearest number but to the one below (or above, kUp). So
-// all comparisons with numbers that FP32 has come out as with the exact product.
+// magnitude * factor, rounded down (or up, kUp) instead of to nearest; the factor has 8 bits. A comparison of the
+// result with any FP32 number then has the same outcome as a comparison of the exact product.
 template <bool kUp>
 HWY_INLINE VF directed_product(VF magnitude, VF factor) {
   const F32 f;
   const I32 i32;
-  // Both parts times the factor are exact, and what their sum loses is the difference of exact numbers.
+  // The magnitude in two parts: their products with the factor are exact, so that what the sum of both loses by its
+  // rounding can be computed exactly.
   const VF upper = hn::BitCast(f, hn::And(hn::BitCast(U32(), magnitude), hn::Set(U32(), 0xFFFFF000u)));
   const VF a = hn::Mul(upper, factor);
   const VF b = hn::Mul(hn::Sub(magnitude, upper), factor);
