@@ -92,7 +92,7 @@ TileGrid tile_grid(const TileSource& source, const Operand* column, const Operan
       across /= 2;
     }
   }
-  const std::uint32_t highest = row == nullptr ? 3 : u32(2 * abreast_log2);
+  const std::uint32_t highest = row == nullptr ? 3 : u32(std::int64_t{2} * abreast_log2);
   std::uint32_t band_log2 = 0;
   while (band_log2 < highest && down % (2 << band_log2) == 0) ++band_log2;
   const Operand& any = column == nullptr ? *row : *column;

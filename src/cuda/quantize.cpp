@@ -61,7 +61,7 @@ void check_alignment(const QuantizeTask& task) {
 }
 
 // Each column operand takes along a row operand that a tile can serve too.
-OperandPairs pair_up(DType dtype, std::vector<Operand> columns, std::vector<Operand> rows) {
+OperandPairs pair_up(DType dtype, const std::vector<Operand>& columns, std::vector<Operand> rows) {
   OperandPairs result;
   for (const Operand& column : columns) {
     OperandPairs::Tile& tile = result.tiles.emplace_back(OperandPairs::Tile{column, std::nullopt});
@@ -84,7 +84,7 @@ OperandPairs operands_of(DType dtype, std::int64_t rows, std::int64_t columns, s
     const Operand operand = make_operand(rows, columns, task);
     (operand.of_columns ? of_columns : of_rows).push_back(operand);
   }
-  return pair_up(dtype, std::move(of_columns), std::move(of_rows));
+  return pair_up(dtype, of_columns, std::move(of_rows));
 }
 
 void launch(const ConstMatrix& in, const OperandPairs& operands, Stream stream) {

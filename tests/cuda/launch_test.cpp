@@ -47,7 +47,8 @@ Outputs outputs_for(const char* format, Want column, Want row, Rounding rounding
 
 TEST(CudaPolicy, FollowsFromTheRowOfTheFormat) {
   const auto policy = [](const char* format) { return operand_of(task_of(format, Want::kPacked)).policy; };
-  for (const char* format : {"e1m2", "int4", "e0m3", "e2m1_max2"}) EXPECT_EQ(policy(format), Policy::kUniform) << format;
+  for (const char* format : {"e1m2", "int4", "e0m3", "e2m1_max2"})
+    EXPECT_EQ(policy(format), Policy::kUniform) << format;
   for (const char* format : {"e2m1", "e2m1_max4", "e2m1_max3"}) EXPECT_EQ(policy(format), Policy::kFloat) << format;
   EXPECT_EQ(policy("int4_full"), Policy::kSigned);
   EXPECT_EQ(policy("int4_p2"), Policy::kWindow);
