@@ -39,7 +39,9 @@ class Recipe:
             pairs = list(_pairs_of_text(recipe))
         else:
             raise InputError(f"a recipe is a name, a file, keys or a Recipe, not {type(recipe).__name__}")
-        self._pairs = _entries("; ".join(f"{key} = {value}" for key, value in pairs))
+        about = {key: value for key, value in pairs if key in _ABOUT}
+        keys = "; ".join(f"{key} = {value}" for key, value in pairs if key not in _ABOUT)
+        self._pairs = {**_entries(keys), **about}
 
     @property
     def name(self) -> str:

@@ -46,7 +46,7 @@ RandomContext context_of(std::int64_t micro_batch) {
 // One step of AdamW over some micro-batches, with `layer(number, x, weight, micro batch)` as the linear.
 template <typename Layer>
 Weights train_one_step(std::int64_t micro_batches, const Layer& layer) {
-  const Weights weights = initial_weights();
+  Weights weights = initial_weights();
   at::manual_seed(2);
   for (std::int64_t i = 0; i < micro_batches; ++i) {
     const at::Tensor x = at::randn({kTokens, 64}).to(at::kBFloat16);
