@@ -1,6 +1,7 @@
 // Training on a GPU. Skipped where there is none.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -187,14 +188,16 @@ TEST_F(GpuTrain, OperandsOfACheckpointAreMeasured) {
   EXPECT_EQ(operands, 48u);
 }
 
-TEST_F(GpuTrain, AFormatWithoutKernelsIsRefusedByName) {
-  try {
-    run("nvfp4");
-    ADD_FAILURE() << "nothing was thrown";
-  } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("format 'nvfp4' has no GPU kernels"), std::string::npos) << error.what();
+TEST_F(GpuTrain, TheFormatsOfOthersTrainToo) {
+  for (const char* recipe : {"nvfp4", "nvint4", "mxfp4", "four_over_six", "hif4"}) {
+    const std::vector<std::string> found = losses(run(recipe));
+    ASSERT_EQ(found.size(), 20u) << recipe;
+    for (const std::string& loss : found) EXPECT_TRUE(std::isfinite(std::stod(loss))) << recipe << ": " << loss;
+    EXPECT_LT(std::stod(found.back()), std::stod(found.front())) << recipe;
+    for (const char* off : {"train.stash=none", "train.graph=off", "train.producers=separate"}) {
+      EXPECT_EQ(losses(run(recipe, {off})), found) << recipe << ", " << off;
+    }
   }
-  EXPECT_TRUE(fs::is_empty(folder_.path())) << "the run's folder was begun";
 }
 
 TEST_F(GpuTrain, ARunThatWillNotFitIsRefusedBefore) {
