@@ -23,11 +23,11 @@ struct TransformerOptions {
   at::Device device = at::kCPU;
   Stash stash = Stash::kPacked;
   WeightLife weight_life = WeightLife::kStep;
-  bool fused = true;                               // SublayerOptions::fused
-  std::int64_t offload_layers = 0;                 // from the first on, but never all: SublayerOptions::offload
-  std::int64_t recompute_layers = 0;               // after those: SublayerOptions::recompute
+  bool fused = true;                                 // SublayerOptions::fused
+  std::int64_t offload_layers = 0;                   // from the first on, but never all: SublayerOptions::offload
+  std::int64_t recompute_layers = 0;                 // after those: SublayerOptions::recompute
   std::shared_ptr<const ChosenProducts> products{};  // of the linears; null: emulated
-  std::int64_t loss_chunk = 0;                     // tokens whose logits exist at a time; 0: chosen from the vocabulary
+  std::int64_t loss_chunk = 0;  // tokens whose logits exist at a time; 0: chosen from the vocabulary
 };
 
 struct NamedParameter {
