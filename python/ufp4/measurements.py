@@ -114,6 +114,8 @@ def read_run_analysis(path: Path) -> list[Measurements]:
             operand = f"{record['gemm']}.{record['operand']}"
             own.matrices.append(_measured(record, record["linear"], operand))
             _note_nonfinite(own, record, f"step {record['step']}, {record['linear']} {operand}")
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}, line {number}: not a line of measurements: {shown(error)}") from error
     return [by_step[step] for step in sorted(by_step)]

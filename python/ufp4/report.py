@@ -18,6 +18,8 @@ def write_report(path: Path, out: Path) -> Path:
     """Writes the page of a folder, or of a JSON document, and returns its path. Throws InputError for what cannot be read."""
     try:
         return _write(path, out)
+    except InputError:
+        raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         # Each value by itself was what it must be: lists of different lengths, numbers whose squares overflow.
         raise InputError(f"{path}: what it holds cannot be drawn together: {type(error).__name__}: {shown(str(error))}") from error

@@ -114,6 +114,8 @@ def _read_metrics(path: Path, run: Run) -> None:
             continue
         try:
             _add_record(run, parse_json(line))
+        except InputError:
+            raise
         except ValueError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
     if not run.steps:
@@ -172,6 +174,8 @@ def parse_json(text: bytes):
 def read_json(path: Path) -> dict:
     try:
         value = parse_json(read_bytes(path))
+    except InputError:
+        raise
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
     except ValueError as error:

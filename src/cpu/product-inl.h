@@ -153,7 +153,8 @@ void multiply_columns(const std::uint32_t* HWY_RESTRICT a, const std::uint32_t* 
   const bool whole = columns == static_cast<std::int64_t>(kCount * kLanes);
   for (std::int64_t i = 0; i < rows; i += kRows, c += kRows * stride) {
     const auto row = static_cast<std::size_t>(i);
-    const std::uint32_t* at = a + row / kLanes * kPanel + row % kLanes;
+    const std::uint32_t* at =
+        a + row / static_cast<std::size_t>(kLanes) * kPanel + row % static_cast<std::size_t>(kLanes);
     if (whole && rows - i >= static_cast<std::int64_t>(kRows)) {
       multiply_block<kCount>(at, b, steps, add, c, stride);
     } else {
