@@ -151,10 +151,9 @@ template <std::size_t kCount>
 void multiply_columns(const std::uint32_t* HWY_RESTRICT a, const std::uint32_t* HWY_RESTRICT b, std::size_t steps,
                       bool add, float* HWY_RESTRICT c, std::int64_t stride, std::int64_t rows, std::int64_t columns) {
   const bool whole = columns == static_cast<std::int64_t>(kCount * kLanes);
-  for (std::int64_t i = 0; i < rows; i += kRows, c += kRows * stride) {
+  for (std::int64_t i = 0; i < rows; i += std::int64_t{kRows}, c += std::int64_t{kRows} * stride) {
     const auto row = static_cast<std::size_t>(i);
-    const std::uint32_t* at =
-        a + row / static_cast<std::size_t>(kLanes) * kPanel + row % static_cast<std::size_t>(kLanes);
+    const std::uint32_t* at = a + row / kLanes * kPanel + row % kLanes;
     if (whole && rows - i >= static_cast<std::int64_t>(kRows)) {
       multiply_block<kCount>(at, b, steps, add, c, stride);
     } else {
