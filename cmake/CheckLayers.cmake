@@ -3,22 +3,20 @@
 #
 # One row a layer: the project's folders it may include from, then the regular expressions of foreign headers. Headers
 # of the C++ standard library are allowed everywhere.
-set(_posix "fcntl\\.h" "unistd\\.h" "signal\\.h" "sys/[a-z]+\\.h")
 set(_torch "torch/.*" "ATen/.*" "c10/.*")
 
 set(UFP4_LAYERS_public "ufp4")
 set(UFP4_LAYERS_numerics "ufp4 numerics")
 set(UFP4_LAYERS_cpu "ufp4 numerics cpu" "hwy/.*")
-set(UFP4_LAYERS_cuda "ufp4 numerics cuda" "cuda[a-z0-9_]*\\.h" "cub/.*" "cooperative_groups.*")
+set(UFP4_LAYERS_cuda "ufp4 numerics cuda" "cuda[a-z0-9_]*\\.h")
 set(UFP4_LAYERS_backend "ufp4 numerics cpu cuda backend")
-set(UFP4_LAYERS_io "ufp4 numerics io" "nlohmann/.*" "xxhash\\.h" ${_posix})
+set(UFP4_LAYERS_io "ufp4 numerics io" "nlohmann/.*" "xxhash\\.h" "fcntl\\.h" "unistd\\.h" "sys/[a-z]+\\.h")
 set(UFP4_LAYERS_config "ufp4 numerics io config" "toml\\+\\+/.*")
-set(UFP4_LAYERS_analysis "ufp4 numerics backend io analysis" "nlohmann/.*" "hwy/.*")
-set(UFP4_LAYERS_torch "ufp4 numerics cpu cuda backend config torch" "hwy/.*" "nvtx3/.*" "cublasLt\\.h" ${_torch})
+set(UFP4_LAYERS_analysis "ufp4 numerics io analysis" "nlohmann/.*" "hwy/.*")
+set(UFP4_LAYERS_torch "ufp4 numerics cpu cuda config torch" "hwy/.*" "nvtx3/.*" "cublasLt\\.h" ${_torch})
 set(UFP4_LAYERS_model "ufp4 numerics config torch model" ${_torch})
-set(UFP4_LAYERS_data "ufp4 numerics io data" "nlohmann/.*" "zstd[a-z_]*\\.h" ${_posix})
-set(UFP4_LAYERS_train "ufp4 numerics backend io config analysis torch model data train"
-  "nlohmann/.*" "fmt/.*" "spdlog/.*" ${_torch} ${_posix})
+set(UFP4_LAYERS_data "ufp4 numerics io data" "nlohmann/.*" "zstd[a-z_]*\\.h" "unistd\\.h" "sys/[a-z]+\\.h")
+set(UFP4_LAYERS_train "ufp4 io config analysis torch model data train" "nlohmann/.*" "sys/[a-z]+\\.h" ${_torch})
 
 # Appends to RESULT what LAYER's files of FOLDER (under ROOT) include beyond their row.
 function(_ufp4_check_layer root folder layer result)

@@ -147,17 +147,6 @@ __global__ void compute_outer_scales(float divisor, float least_amax, const floa
   if (i < count) to[i] = divisor == 0 ? 1.0F : amax == nullptr ? 0.0F : outer_scale(divisor, least_amax, amax[i]);
 }
 
-ScaleCode code_of(ScaleEncoding encoding) {
-  switch (encoding) {
-    case ScaleEncoding::kFp32: return ScaleCode::kF32;
-    case ScaleEncoding::kE4m3:
-    case ScaleEncoding::kPow2: return ScaleCode::kE4m3;
-    case ScaleEncoding::kE8m0: return ScaleCode::kE8m0;
-    case ScaleEncoding::kE6m2: return ScaleCode::kE6m2;
-  }
-  return ScaleCode::kF32;
-}
-
 // Calls f<selectors, code, parts>() for a format whose scales are stored as `code`.
 template <typename F>
 void with_form(Selectors selectors, ScaleCode code, bool parts, F f) {
@@ -191,7 +180,7 @@ void start_dequantize(const ConstQuantized& in, void* out, Result result, Stream
   p.selectors = in.selectors;
   p.outer_scales = in.outer_scales;
   if (in.packed_scales != nullptr) {
-    code = code_of(format.scale);
+    code = scale_code(format.scale);
     if (code == ScaleCode::kF32) p.scales = reinterpret_cast<const float*>(in.packed_scales);
     p.scale_bytes = in.packed_scales;
     parts = in.outer != OuterScale::kTensor && format.has_outer_scale();

@@ -92,17 +92,6 @@ float boundary(const ElementFormat& element, int below) {
   return below % 2 == 0 ? middle : std::nextafter(middle, -kInfinity);
 }
 
-ScaleCode scale_code(ScaleEncoding encoding) {
-  switch (encoding) {
-    case ScaleEncoding::kFp32: return ScaleCode::kF32;
-    case ScaleEncoding::kE4m3:
-    case ScaleEncoding::kPow2: return ScaleCode::kE4m3;
-    case ScaleEncoding::kE8m0: return ScaleCode::kE8m0;
-    case ScaleEncoding::kE6m2: return ScaleCode::kE6m2;
-  }
-  return ScaleCode::kF32;
-}
-
 // Whether divide_by gives the correctly rounded quotient: the odd part of the divisor has few enough bits that no
 // quotient lies nearer to the middle of two floats than the reciprocal, of twice the precision, can tell.
 bool divides_exactly(float x) {
@@ -284,6 +273,17 @@ void set_shape(Operand& p, const QuantizedShape& shape) {
 }
 
 }  // namespace
+
+ScaleCode scale_code(ScaleEncoding encoding) {
+  switch (encoding) {
+    case ScaleEncoding::kFp32: return ScaleCode::kF32;
+    case ScaleEncoding::kE4m3:
+    case ScaleEncoding::kPow2: return ScaleCode::kE4m3;
+    case ScaleEncoding::kE8m0: return ScaleCode::kE8m0;
+    case ScaleEncoding::kE6m2: return ScaleCode::kE6m2;
+  }
+  return ScaleCode::kF32;
+}
 
 Divisor divisor_of(float x) {
   if (x == 0) return {};

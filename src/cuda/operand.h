@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "cuda/quantize.h"
+#include "ufp4/format.h"
 
 namespace ufp4::cuda {
 
@@ -117,6 +118,9 @@ enum class Output : std::uint8_t {
 
 // How the scale of a block is stored when packed.
 enum class ScaleCode : std::uint8_t { kF32, kE4m3, kE8m0, kE6m2 };
+
+// How packed scales of that encoding are read and written.
+ScaleCode scale_code(ScaleEncoding encoding);
 
 struct Matrix {
   const void* data;

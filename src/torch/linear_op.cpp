@@ -113,13 +113,7 @@ void check(const at::Tensor& x, const at::Tensor& weight) {
   };
   check_type("x", x);
   check_type("the weight", weight);
-  if (weight.dim() != 2)
-    fail("the weight has " + std::to_string(weight.dim()) + " dimensions, expected a matrix [out, in]");
-  if (x.dim() < 1 || x.sym_size(-1) != weight.sym_size(1)) {
-    fail("the last dimension of x " + c10::str(x.sym_sizes()) + " is not that of the weight " +
-         c10::str(weight.sym_sizes()));
-  }
-  if (x.device() != weight.device()) fail("x is on " + x.device().str() + ", the weight on " + weight.device().str());
+  check_shapes("linear", x, weight);
   for (const at::Tensor* const tensor : {&x, &weight}) {
     if (tensor->_fw_grad(0).defined()) fail("there is no forward-mode derivative (jvp): use backward()");
   }

@@ -3,11 +3,12 @@
 #include <ATen/ops/empty_like.h>
 #include <c10/core/GradMode.h>
 
-#include <optional>
+#include <string>
 #include <utility>
 
 #include "torch/linear_observer.h"
 #include "torch/window.h"
+#include "ufp4/error.h"
 #include "ufp4/format.h"
 
 namespace ufp4 {
@@ -84,6 +85,17 @@ QuantizedTensor dy_operand(const at::Tensor& dy, const LinearCall& call, Operand
 }
 
 }  // namespace
+
+void check_shapes(std::string_view who, const at::Tensor& x, const at::Tensor& weight) {
+  const auto fail = [&](const std::string& message) { throw InputError(std::string(who) + ": " + message); };
+  if (weight.dim() != 2)
+    fail("the weight has " + std::to_string(weight.dim()) + " dimensions, expected a matrix [out, in]");
+  if (x.dim() < 1 || x.sym_size(-1) != weight.sym_size(1)) {
+    fail("the last dimension of x " + c10::str(x.sym_sizes()) + " is not that of the weight " +
+         c10::str(weight.sym_sizes()));
+  }
+  if (x.device() != weight.device()) fail("x is on " + x.device().str() + ", the weight on " + weight.device().str());
+}
 
 const Product& LinearCall::product(Gemm gemm, const at::Device& device) const {
   return products == nullptr ? emulated_product(device) : (*products)[gemm];

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "torch/operand.h"
 #include "torch/products.h"
@@ -36,6 +37,9 @@ struct FeatureOffsets {
   std::uint32_t in = 0;
   std::uint32_t out = 0;
 };
+
+// Throws InputError, in the name of `who`, unless x [.., in] and the weight [out, in] fit together on one device.
+void check_shapes(std::string_view who, const at::Tensor& x, const at::Tensor& weight);
 
 // One use of a layer in a step.
 struct LinearCall {

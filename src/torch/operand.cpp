@@ -59,7 +59,7 @@ Allocated allocate(const Source& source, const OperandRequest& request) {
   const at::Device device = source.input().device();
   const auto& [place, numbers] = request.at;
   check(numbers, device);
-  quantized_shape(0, 0, request.spec, place.axis);  // checks the spec
+  validate(request.spec);
   QuantizedTensor made = ufp4::allocate(SymShape{source.rows(), source.columns()}, request.spec, place.axis,
                                         source.input().options(), request.form);
   const DeviceTask task{{request.spec, place, destination(made), nullptr},

@@ -100,13 +100,7 @@ void check(const at::Tensor& x, const at::Tensor& weight) {
   if (weight.scalar_type() != at::kFloat && weight.scalar_type() != at::kBFloat16) {
     fail(std::string("the weight is ") + c10::toString(weight.scalar_type()) + ", expected Float or BFloat16");
   }
-  if (weight.dim() != 2)
-    fail("the weight has " + std::to_string(weight.dim()) + " dimensions, expected a matrix [out, in]");
-  if (x.dim() < 1 || x.sym_size(-1) != weight.sym_size(1)) {
-    fail("the last dimension of x " + c10::str(x.sym_sizes()) + " is not that of the weight " +
-         c10::str(weight.sym_sizes()));
-  }
-  if (x.device() != weight.device()) fail("x is on " + x.device().str() + ", the weight on " + weight.device().str());
+  check_shapes("quantized linear", x, weight);
 }
 
 }  // namespace
