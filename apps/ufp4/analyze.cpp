@@ -1,5 +1,6 @@
 // ufp4 analyze: what a list of formats does to the matrices of a safetensors file or a folder of them.
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -153,6 +154,51 @@ class JsonOutput {
   bool any_ = false;
 };
 
+// The lowest SQNR of each tensor, for the end of a long output: what is hurt most is what a reader looks for.
+class Worst {
+ public:
+  void add(const TensorReport& tensor) {
+    ++measured_;
+    for (const SchemeFigures& entry : tensor.schemes) {
+      if (!(entry.figures.nmse > 0)) continue;  // exact, or nothing but NaN
+      all_.push_back({entry.figures.nmse, tensor.name, label(entry.scheme)});
+    }
+    const auto end = all_.size() > kShown ? all_.begin() + kShown : all_.end();
+    std::partial_sort(all_.begin(), end, all_.end(), [](const Entry& a, const Entry& b) { return a.nmse > b.nmse; });
+    all_.erase(end, all_.end());
+  }
+  void print() const {
+    if (measured_ <= kShown || all_.empty()) return;
+    fmt::print("\nof {} tensors, the lowest SQNR:\n", measured_);
+    for (const Entry& entry : all_) {
+      fmt::print("  {:>6} dB  {:<24} {}\n", decibel_text(entry.nmse), entry.scheme, io::show_name(entry.tensor));
+    }
+  }
+
+ private:
+  static constexpr std::size_t kShown = 5;
+  struct Entry {
+    double nmse;
+    std::string tensor, scheme;
+  };
+  static std::string label(const OperandSpec& scheme) {
+    const std::string name(scheme.format->name);
+    return scheme.hadamard.size == 0 ? name : fmt::format("{}, RHT {}", name, scheme.hadamard.size);
+  }
+  std::vector<Entry> all_;
+  std::size_t measured_ = 0;
+};
+
+// One line for all: a model has many vectors. `--json` has their list.
+void say_skipped(const std::vector<std::string>& skipped) {
+  if (skipped.empty()) return;
+  constexpr std::size_t kNamed = 3;
+  const std::size_t named = std::min(kNamed, skipped.size());
+  say(fmt::format("ufp4: skipped {}{}; F32, F16 and BF16 tensors of 2 dimensions and more are measured\n",
+                  fmt::join(skipped.begin(), skipped.begin() + static_cast<std::ptrdiff_t>(named), ", "),
+                  skipped.size() > named ? fmt::format(" and {} more", skipped.size() - named) : ""));
+}
+
 void analyze_files(const Options& options) {
   FileAnalysis analysis{schemes_of(options), options.seed, threads_of(options), {}};
   const std::vector<std::filesystem::path> files = files_of(options.input);
@@ -160,6 +206,7 @@ void analyze_files(const Options& options) {
   std::optional<JsonOutput> json;
   if (options.json) json.emplace(options, analysis);
   std::vector<std::string> skipped;
+  Worst worst;
   for (const std::filesystem::path& path : files) {
     const io::SafetensorsReader file(path);
     Progress progress("analyze " + path.filename().string(), analysis::bytes_to_read(file, analysis));
@@ -169,15 +216,15 @@ void analyze_files(const Options& options) {
         json->add(tensor, path.string());
       } else {
         print_figures(io::show_name(tensor.name) + " " + tensor.dtype, tensor, options.bins);
+        worst.add(tensor);
       }
     };
-    const auto left_out = [&](const std::string& what) {
-      say(fmt::format("ufp4: skipped {}; F32, F16 and BF16 tensors of 2 dimensions and more are measured\n", what));
-      if (json) skipped.push_back(what);
-    };
+    const auto left_out = [&](const std::string& what) { skipped.push_back(what); };
     analysis::analyze_file(file, analysis, {measured, left_out});
   }
   if (json) json->finish(skipped);
+  worst.print();
+  say_skipped(skipped);
 }
 
 // An option that would be looked over is more likely a mistake than a wish.

@@ -283,7 +283,7 @@ def test_compare_stopped_and_continued(program, folder):
 
 def test_compare_with_one_seed_says_so(program, folder):
     done = program.succeeds("compare", *MICRO, "--recipes", "e2m1,ufp4", "--steps", "4", "--out", folder / "all")
-    assert "one seed: no uncertainty" in done.stdout
+    assert "uncertainty unknown (one seed)" in done.stdout
     summary = json.loads((folder / "all/compare.json").read_text())["summary"]
     assert all(row["degradation_percent_mean"] is None for row in summary)
 
