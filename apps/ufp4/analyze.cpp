@@ -44,7 +44,8 @@ struct Options {
   bool json = false;
   bool bins = false;
   // Of the parts that run a checkpoint's model.
-  bool chain = false, operands = false;
+  bool chain = false, operands = false, gradients = false;
+  GradientRun of_gradients;
   std::vector<std::string> data, recipes;
   std::int64_t sequences = 4;
   std::string device = "auto";
@@ -229,13 +230,17 @@ void analyze_files(const Options& options) {
 
 // An option that would be looked over is more likely a mistake than a wish.
 void check_options(const Options& options) {
-  const bool model = options.chain || options.operands;
+  const bool model = options.chain || options.operands || options.gradients;
+  if (!options.recipes.empty() && !options.chain && !options.gradients) {
+    throw InputError("--recipes is for a checkpoint's model: give --chain or --gradients with it");
+  }
   for (const CLI::Option* option : model ? options.of_tensors : options.of_models) {
     if (option->count() == 0) continue;
-    throw InputError(option->get_name() + (model
-                                               ? " is for tensors in files; a checkpoint's model has the signs of its "
-                                                 "training (train.seed): leave it out with --operands and --chain"
-                                               : " is for a checkpoint's model: give --operands or --chain with it"));
+    throw InputError(option->get_name() +
+                     (model ? " is for tensors in files; a checkpoint's model has the signs of its "
+                              "training (train.seed): leave it out with --operands, --chain and --gradients"
+                            : " is for a checkpoint's model: give --operands, --chain or --gradients "
+                              "with it"));
   }
 }
 
@@ -245,6 +250,12 @@ void run(const Options& options) {
   const CheckpointRun checkpoint{options.input,       options.data, options.sequences,
                                  threads_of(options), options.json, find_choice<DeviceKind>("--device", options.device),
                                  options.bins};
+  if (options.gradients) {
+    GradientRun gradients = options.of_gradients;
+    gradients.recipes = options.recipes;
+    if (gradients.recipes.empty()) gradients.recipes = {"bf16", "e2m1", "ufp4"};
+    return print_gradients(checkpoint, gradients);
+  }
   if (options.chain) return print_chain(checkpoint, schemes_of(options), options.recipes);
   if (options.operands) return print_operands(checkpoint, schemes_of(options));
 #endif
@@ -313,27 +324,45 @@ void add_analyze(CLI::App& program) {
               "Run a checkpoint on text in BF16 and quantized, and follow the attenuation of signal and gradient")
           ->excludes(operands)
           ->excludes(bins);
-  verb->add_option(
-          "--recipes", options->recipes,
-          "With --chain: recipes beside the formats: names or TOML files, each with changes of its own after colons")
-      ->delimiter(',')
-      ->needs(chain);
+  CLI::Option* gradients =
+      verb->add_flag("--gradients", options->gradients,
+                     "Run a checkpoint on text under recipes and measure bias and variance of its gradient")
+          ->excludes(operands)
+          ->excludes(chain)
+          ->excludes(bins);
+  verb->add_option("--recipes", options->recipes,
+                   "With --chain: recipes beside the formats; with --gradients: the recipes (bf16,e2m1,ufp4). Names or "
+                   "TOML files, each with changes of its own after colons")
+      ->delimiter(',');
+  verb->add_option("--draws", options->of_gradients.draws, "With --gradients: draws of what is random (8)")
+      ->check(whole_number(2, 4096))
+      ->needs(gradients);
+  verb->add_flag("--each-operand", options->of_gradients.each_operand,
+                 "With --gradients: every operand of the recipes alone too, the others in BF16")
+      ->needs(gradients);
+  verb->add_option("--reference", options->of_gradients.reference,
+                   "With --gradients: what they are measured against, fp32 or bf16 (fp32)")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->needs(gradients);
   options->of_models = {
       verb->add_option("--data", options->data,
-                       "With --operands or --chain: text as for 'ufp4 train' (that of the run)")
+                       "With --operands, --chain or --gradients: text as for 'ufp4 train' (that of the run)")
           ->type_name("FILE..."),
       verb->add_option("--device", options->device,
-                       "With --operands or --chain: where the model runs; auto: cuda where there is one that knows the "
+                       "With --operands, --chain or --gradients: where the model runs; auto: cuda where there is one "
+                       "that knows the "
                        "formats (auto)")
           ->check(CLI::IsMember({"auto", "cpu", "cuda"})),
-      verb->add_option("--sequences", options->sequences, "With --operands or --chain: sequences of the text (4)")
+      verb->add_option("--sequences", options->sequences,
+                       "With --operands, --chain or --gradients: sequences of the text (4)")
           ->check(whole_number(1, 65536))};
 #endif
   verb->add_flag("--json", options->json, "Print JSON for programs; 'ufp4 report' draws it");
   verb->footer(
       "Examples:\n"
       "  ufp4 analyze model.safetensors --formats e2m1,e1m2,nvfp4 --hadamard 16\n"
-      "  ufp4 analyze runs/first --chain --formats e2m1,e1m2");
+      "  ufp4 analyze runs/first --chain --formats e2m1,e1m2\n"
+      "  ufp4 analyze runs/first --gradients --recipes e2m1,ufp4 --draws 16 --each-operand");
   verb->callback([options] { run(*options); });
 }
 

@@ -21,7 +21,7 @@ def needs_models(verbs):
 @pytest.mark.parametrize("option, value", [("--data", "books.txt"), ("--device", "cpu"), ("--sequences", "2")])
 def test_options_of_models_need_a_model(program, tensors, needs_models, option, value):
     message = program.fails(2, "analyze", tensors, option, value)
-    assert message == f"{option} is for a checkpoint's model: give --operands or --chain with it"
+    assert message == f"{option} is for a checkpoint's model: give --operands, --chain or --gradients with it"
 
 
 @pytest.mark.parametrize("part", ["--operands", "--chain"])

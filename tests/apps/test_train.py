@@ -295,3 +295,20 @@ def test_compare_with_one_seed_says_so(program, folder):
 def test_compare_bad_input(program, folder, arguments, part):
     assert part in program.fails(2, "compare", *MICRO, "--steps", "4", "--out", folder / "all", *arguments)
     assert not (folder / "all").exists()
+
+
+def test_gradients_of_a_checkpoint(program, folder):
+    program.succeeds("train", *MICRO, "--recipe", "bf16", "--steps", "4", "--out", folder / "run")
+    arguments = ["analyze", folder / "run", "--gradients", "--recipes", "bf16,ufp4", "--draws", "3", "--sequences", "1"]
+    report = json.loads(program.succeeds(*arguments, "--each-operand", "--json").stdout)
+    assert report["kind"] == "gradients" and report["reference"] == "fp32"
+    bf16, ufp4 = report["recipes"]
+    assert (bf16["draws"], ufp4["draws"]) == (2, 3)
+    assert bf16["whole"]["bias"] < ufp4["whole"]["variance"] ** 0.5
+    assert [row["operand"] for row in ufp4["operands"]] == [
+        "fprop.x", "fprop.w", "dgrad.dy", "dgrad.w", "wgrad.dy", "wgrad.x"]
+    table = program.succeeds(*arguments).stdout
+    assert "ufp4: 3 draws" in table and "weights of the linears" in table
+    assert "2 to 4096" in program.fails(2, "analyze", folder / "run", "--gradients", "--draws", "1")
+    assert program.fails(2, "analyze", folder / "run", "--draws", "4") .startswith("--draws requires --gradients")
+    assert "--recipes is for a checkpoint's model" in program.fails(2, "analyze", folder / "run", "--recipes", "ufp4")
