@@ -81,7 +81,7 @@ class SlabAmax {
   void fetch(float* host, const Slab& slab, std::int64_t columns) const { copy(nullptr, host, slab, columns); }
 
  private:
-  OuterScale each() const { return spec_.outer.each; }
+  OuterScale each() const { return spec_.outer_each(); }
 
   // Slabs begin at whole tiles, or lie within one.
   void copy(const float* from, float* to, const Slab& slab, std::int64_t columns) const {

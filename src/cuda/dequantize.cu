@@ -225,7 +225,7 @@ int probe_kernel() {
 
 void launch_outer_scales(const BlockFormat& format, const float* amax, std::int64_t count, float* to, Stream stream) {
   const auto blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
-  compute_outer_scales<<<blocks, kThreads, 0, stream>>>(format.outer_divisor, format.window.least_amax, amax, count,
+  compute_outer_scales<<<blocks, kThreads, 0, stream>>>(format.outer_divisor, format.outer_least, amax, count,
                                                         to);
   check_launch("compute_outer_scales", count, 1);
 }

@@ -76,6 +76,7 @@ std::optional<Policy> policy_of(const BlockFormat& format) {
         return std::nullopt;
       return Policy::kBetter;
     }
+    case ScaleRule::kIntegerMultiple: return std::nullopt;
     case ScaleRule::kTwoLevelExponent:
       if (format.scale != ScaleEncoding::kE6m2 || levels != Levels::kUniform || format.block != 64 ||
           format.element.levels[1] != 0.25F || format.element.level_count != 8)
@@ -160,10 +161,10 @@ void set_outer(Operand& p, const OperandSpec& spec, const QuantizedShape& shape)
   p.outer_divisor = format.outer_divisor;
   p.outer = divisor_of(format.outer_divisor);
   p.outer_exact = divides_exactly(format.outer_divisor);
-  p.least_amax = format.window.least_amax;
-  p.outer_parts = format.has_outer_scale() && spec.outer.each != OuterScale::kTensor;
-  const OuterShape outer = outer_shape(shape, spec.outer.each);
-  p.outer_shift = spec.outer.each == OuterScale::k128x128 ? 7 : 0;
+  p.least_amax = format.outer_least;
+  p.outer_parts = format.has_outer_scale() && spec.outer_each() != OuterScale::kTensor;
+  const OuterShape outer = outer_shape(shape, spec.outer_each());
+  p.outer_shift = spec.outer_each() == OuterScale::k128x128 ? 7 : 0;
   p.outer_columns = static_cast<std::uint32_t>(outer.columns);
 }
 
@@ -281,6 +282,7 @@ ScaleCode scale_code(ScaleEncoding encoding) {
     case ScaleEncoding::kPow2: return ScaleCode::kE4m3;
     case ScaleEncoding::kE8m0: return ScaleCode::kE8m0;
     case ScaleEncoding::kE6m2: return ScaleCode::kE6m2;
+    case ScaleEncoding::kInt8: break;
   }
   return ScaleCode::kF32;
 }

@@ -125,7 +125,7 @@ void write_outer_scales(std::int64_t rows, std::int64_t columns, std::span<const
     const QuantizeTask& task = device_task.task;
     if (task.out.outer_scales == nullptr) continue;
     const QuantizedShape shape = quantized_shape(rows, columns, task.spec, task.place.axis);
-    const OuterShape outer = outer_shape(shape, task.spec.outer.each);
+    const OuterShape outer = outer_shape(shape, task.spec.outer_each());
     launch_outer_scales(*task.spec.format, task.outer_amax, outer.rows * outer.columns, task.out.outer_scales, stream);
   }
 }

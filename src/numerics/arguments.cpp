@@ -33,6 +33,10 @@ void check_output(const QuantizeTask& task) {
     throw InputError("quantize: the values of format '" + std::string(format.name) +
                      "' are no E4M3 numbers; those of int4_p2 are");
   }
+  if (out.int8 != nullptr && format.exact != ExactValue::kInt8) {
+    throw InputError("quantize: the values of format '" + std::string(format.name) +
+                     "' are no INT8 numbers; those of int4_i4 are");
+  }
   if ((out.amax != nullptr || out.clipped != nullptr) && !format.has_window()) {
     throw InputError("quantize: format '" + std::string(format.name) + "' has no window of scales; int4_p2 has");
   }

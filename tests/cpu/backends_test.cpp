@@ -160,8 +160,9 @@ TEST_P(BackendTest, EveryMagnitudeBelowASecondLevelScale) {
         const auto size = static_cast<std::int64_t>(values.size());
         QuantizeTask task = task_of(format, 16, Axis::kRow, rounding, largest == 0 ? 16 : 0, 9);
         expect_same({values.data(), DType::kF32, 1, size, size}, task);
-        const float amax = 0;  // smaller than it is
-        task.outer_amax = &amax;
+        const OuterShape outer = outer_shape(quantized_shape(1, size, task.spec, Axis::kRow), task.spec.outer_each());
+        const std::vector<float> amax(static_cast<std::size_t>(outer.columns), 0.0F);  // smaller than they are
+        task.outer_amax = amax.data();
         expect_same({values.data(), DType::kF32, 1, size, size}, task);
         if (HasFatalFailure()) return;
       }
@@ -226,7 +227,7 @@ TEST_P(BackendTest, OuterMagnitudesOfAnyRange) {
     spec.format = &find_format(i % 4 == 0 ? "nvfp4" : "int4_p2");
     spec.options.tau = 0;
     spec.outer.each = i % 4 == 0 ? OuterScale::kTensor : kOuterScales[random() % 4];
-    const OuterShape shape = outer_shape(quantized_shape(150, 300, spec, task.place.axis), spec.outer.each);
+    const OuterShape shape = outer_shape(quantized_shape(150, 300, spec, task.place.axis), spec.outer_each());
     std::vector<float> got(static_cast<std::size_t>(shape.rows * shape.columns), 0.0F);
     std::vector<float> want(got.size(), 0.0F);
     scalar().raise_outer_amax(matrix.view(), spec, task.place, {0, 150}, want.data());

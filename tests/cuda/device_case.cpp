@@ -56,7 +56,7 @@ struct Sizes {
     blocks = elements / size(request.spec.block_size());
     selectors = format.selector_block == 0 ? 0 : elements / size(format.selector_block);
     packed = blocks * size(format.packed_scale_bytes());
-    const OuterShape outer_of = outer_shape(shape, request.spec.outer.each);
+    const OuterShape outer_of = outer_shape(shape, request.spec.outer_each());
     outer = size(outer_of.rows * outer_of.columns);
   }
 };
@@ -344,7 +344,7 @@ std::string describe(const HostMatrix& in, const Request& request) {
          "] stride " + std::to_string(in.row_stride) + " shift " + std::to_string(in.shift) + ", " +
          std::string(spec.format->name) + " " + std::string(name_of(place.axis)) + "s " +
          std::string(name_of(spec.rounding)) + " block " + std::to_string(spec.block_size()) + " hadamard " +
-         std::to_string(spec.hadamard.size) + " outer " + std::string(name_of(spec.outer.each)) + " offsets " +
+         std::to_string(spec.hadamard.size) + " outer " + std::string(name_of(spec.outer_each())) + " offsets " +
          std::to_string(place.row_offset) + ", " + std::to_string(place.column_offset);
 }
 
@@ -352,7 +352,7 @@ std::string difference(const Results& gpu, const Results& cpu, const HostMatrix&
   const Sizes sizes(in, request);
   const QuantizedShape& shape = sizes.shape;
   const BlockFormat& format = *request.spec.format;
-  const OuterShape outer = outer_shape(shape, request.spec.outer.each);
+  const OuterShape outer = outer_shape(shape, request.spec.outer_each());
   const std::int64_t selectors = format.selector_block == 0 ? 1 : shape.columns / format.selector_block;
   const std::size_t value_bytes = cpu.dequantized.empty() ? 1 : cpu.dequantized.size() / sizes.elements;
   for (const std::string& text :

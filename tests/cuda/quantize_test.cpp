@@ -50,7 +50,8 @@ BlockFormat derived(std::string_view from, std::string_view name) {
 const BlockFormat kOtherWindow = [] {
   BlockFormat format = derived("int4_p2", "other_window");
   format.outer_divisor = 14;
-  format.window = {.least = -4, .largest = 1, .least_amax = 0x1p-100F};
+  format.window = {.least = -4, .largest = 1};
+  format.outer_least = 0x1p-100F;
   return format;
 }();
 const BlockFormat kSmallFloats = [] {
