@@ -52,7 +52,8 @@ class HighwayBackend final : public Backend {
           one ? total : first + std::min(outer.columns_each - column % outer.columns_each, in.columns - column);
       expansion.codes = in.codes + first / 2;
       expansion.scales = in.scales + first / block;
-      expansion.selectors = in.selectors == nullptr ? nullptr : in.selectors + first / in.format->selector_block;
+      const std::int64_t each = in.format->selector_block;
+      expansion.selectors = each == 0 ? nullptr : in.selectors + first / each;
       expansion.outer_scale =
           in.outer_scales == nullptr ? 1 : in.outer_scales[one ? 0 : outer.index(first / in.columns, column)];
       expansion.blocks = static_cast<std::size_t>((last - first) / block);

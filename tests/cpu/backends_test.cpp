@@ -322,14 +322,21 @@ TEST_P(BackendTest, Dequantize) {
       for (float& scale : scales) {
         scale = random() % 4 == 0 ? testing::hostile_value(random()) : testing::normal_value(bits(random));
       }
-      const float outer_scale = format.has_outer_scale() ? 0.37F : 1.0F;
+      const bool segments = format.own_outer != OuterScale::kTensor;
+      const OuterShape outer =
+          outer_shape({rows, columns, columns, columns / block}, segments ? OuterScale::k1x128 : OuterScale::kTensor);
+      std::vector<float> outer_scales(static_cast<std::size_t>(outer.rows * outer.columns), 1.0F);
+      for (std::size_t i = 0; format.has_outer_scale() && i < outer_scales.size(); ++i) {
+        outer_scales[i] = 0.37F * static_cast<float>(i + 1);
+      }
       std::vector<std::uint8_t> selectors(static_cast<std::size_t>(rows * columns / 4));
       for (auto& selector : selectors) selector = static_cast<std::uint8_t>(random() % (format.block == 16 ? 2 : 3));
       ConstQuantized in{.format = &format, .block = block, .rows = rows, .columns = columns};
       in.codes = codes.data();
       in.scales = scales.data();
       in.selectors = selectors.data();
-      in.outer_scales = &outer_scale;
+      in.outer = segments ? OuterScale::k1x128 : OuterScale::kTensor;
+      in.outer_scales = outer_scales.data();
       std::vector<float> got(static_cast<std::size_t>(rows * columns));
       std::vector<float> want(got.size());
       backend().dequantize(in, got.data(), DType::kF32);

@@ -27,7 +27,7 @@ struct Case {
   int hadamard;
   Rounding rounding;
   Axis axis;
-  OuterScale outer = OuterScale::kTensor;
+  OuterScale outer = OuterScale::kOwn;
 };
 
 constexpr std::uint64_t kSeed = (std::uint64_t{1} << 63) + 12;
@@ -73,6 +73,10 @@ std::vector<Case> cases() {
     list.push_back({300, 270, "int4_p2", 16, Rounding::kNearest, Axis::kRow, outer});
     list.push_back({300, 270, "int4_p2", 0, Rounding::kStochastic, Axis::kColumn, outer});
   }
+  for (const OuterScale outer : {OuterScale::kRow, OuterScale::k1x128, OuterScale::k1x1024}) {
+    list.push_back({40, 2500, "int4_i4", 16, Rounding::kNearest, Axis::kRow, outer});
+    list.push_back({1300, 70, "int4_i4", 0, Rounding::kStochastic, Axis::kColumn, outer});
+  }
   for (const BlockFormat& format : formats()) {
     if (format.rule == ScaleRule::kAmax) continue;
     const char* name = format.name.data();  // of a literal
@@ -98,6 +102,10 @@ TEST(Ops, GiveTheBitsOfTheReferenceForAnyNumberOfThreads) {
       EXPECT_TRUE(at::equal(unpack(found, spec_of(c), Form::kBf16).values,
                             quantize(Source::matrix(x), request_of(c, Form::kBf16)).values))
           << what;
+      if (find_format(c.format).exact != ExactValue::kInt8) continue;
+      const QuantizedTensor integers = quantize(Source::matrix(x), request_of(c, Form::kInt8));
+      EXPECT_TRUE(at::equal(unpack(found, spec_of(c), Form::kInt8).values, integers.values)) << what;
+      EXPECT_TRUE(at::equal(found.outer_scales, integers.outer_scales)) << what;
     }
     at::set_num_threads(threads);
   }
