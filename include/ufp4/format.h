@@ -71,6 +71,15 @@ struct PowerWindow {
   int largest = 0;
 };
 
+// The scales of kIntegerMultiple: whole numbers of the second-level scale, up to the format's outer divisor. To
+// nearest, the number that a block asks for is lowered before it is rounded up: clipping an extreme a little costs less
+// than a coarser step for all.
+struct IntegerScales {
+  float lowered = 0;       // by this part of it ..
+  float most_lowered = 0;  // .. and no more than this
+  float least = 0;         // a block whose extremes ask for a smaller scale is zero
+};
+
 // What tensor cores can take of an operand without loss: level * scale of a block, without the second level.
 enum class ExactValue : std::uint8_t {
   kNone,  // nothing narrower than the dequantized value
@@ -93,6 +102,7 @@ struct BlockFormat {
   OuterScales outer_scales{};                  // what may share a second-level scale; empty: the format has none
   OuterScale own_outer = OuterScale::kTensor;  // what does unless the caller asks for another
   PowerWindow window{};                        // of kPow2Window
+  IntegerScales integers{};                    // of kIntegerMultiple
   ExactValue exact = ExactValue::kNone;
 
   constexpr bool has_outer_scale() const { return outer_divisor != 0; }

@@ -25,9 +25,12 @@ void quantize_integer(const Job& job, const BlockInput& in, VU* HWY_RESTRICT wor
   make_scale<Grid::kFull>(job, positive, negative, 1.0F, extreme, unused);
   const VF magnitude = hn::Abs(extreme);
   const VF inverse = in.outer.first;
-  const auto used = hn::And(hn::And(finite, hn::Ge(magnitude, hn::Set(f, 0x1p-120F))), hn::Gt(inverse, hn::Zero(f)));
+  const IntegerScales& integers = job.format->integers;
+  const auto used =
+      hn::And(hn::And(finite, hn::Ge(magnitude, hn::Set(f, integers.least))), hn::Gt(inverse, hn::Zero(f)));
   const VF r = hn::Mul(magnitude, inverse);
-  const VF lowered = kStochastic ? r : hn::Sub(r, hn::Min(hn::Set(f, 0.5F), hn::Mul(r, hn::Set(f, 0.09375F))));
+  const VF by = hn::Min(hn::Set(f, integers.most_lowered), hn::Mul(r, hn::Set(f, integers.lowered)));
+  const VF lowered = kStochastic ? r : hn::Sub(r, by);
   const VF m = hn::Min(hn::Max(hn::Ceil(lowered), one), hn::Set(f, job.format->outer_divisor));
   const VF sign = hn::IfThenElseZero(hn::Lt(extreme, hn::Zero(f)), hn::Set(f, -0.0F));
   scale = hn::IfThenElseZero(used, hn::Or(m, sign));

@@ -54,6 +54,12 @@ void check_dequantize(const ConstQuantized& in, const void* out, DType out_dtype
                      std::to_string(block));
   }
   if (in.rows == 0 || in.columns == 0) return;
+  const BlockFormat& format = *in.format;
+  const bool known = format.has_outer_scale() ? format.outer_scales.has(in.outer) : in.outer == OuterScale::kTensor;
+  if (!known && in.outer_scales != nullptr) {
+    throw InputError("dequantize: format '" + std::string(format.name) + "' has no second-level scale for each " +
+                     std::string(name_of(in.outer)));
+  }
   const bool packed = in.packed_scales != nullptr;
   if (in.codes == nullptr || (in.scales == nullptr && !packed) || out == nullptr) {
     throw InputError("dequantize: an array is missing");

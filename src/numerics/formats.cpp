@@ -109,6 +109,7 @@ constexpr std::array kFormats{
                 .outer_least = 0x1p-110F,
                 .outer_scales = kSegments,
                 .own_outer = OuterScale::k1x512,
+                .integers = {.lowered = 0.09375F, .most_lowered = 0.5F, .least = 0x1p-120F},
                 .exact = ExactValue::kInt8},
     BlockFormat{.name = "hif4",
                 .element = kE1m2,

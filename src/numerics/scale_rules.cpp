@@ -149,11 +149,10 @@ Block integer_multiple_rule(const Input& in) {
   const float inverse = largest / outer;
   const float extreme = signed_extreme(in.values);
   const float f = std::fabs(extreme);
-  if (f < 0x1p-120F) return block;
+  const IntegerScales& integers = in.format.integers;
+  if (f < integers.least) return block;
   const float r = f * inverse;
-  // To nearest, the multiple may be a little less than the extreme asks for: clipping one value a little costs less
-  // than a coarser step for all.
-  const float lowered = in.n16.empty() ? r - std::min(0.5F, r * 0.09375F) : r;
+  const float lowered = in.n16.empty() ? r - std::min(integers.most_lowered, r * integers.lowered) : r;
   const float m = std::clamp(std::ceil(lowered), 1.0F, largest);
   const float sign = extreme < 0 ? -1.0F : 1.0F;
   block.scale = sign * m;

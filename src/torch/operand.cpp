@@ -123,6 +123,10 @@ QuantizedTensor unpack(const QuantizedTensor& packed, const OperandSpec& spec, F
   }
   const ConstQuantized in = source_of(dense, spec);
   if (form == Form::kInt8) {
+    if (kernels.dequantize_int8 == nullptr) {
+      throw InputError("dequantize: no kernels on " + packed.codes.device().str() + " make INT8 operands of '" +
+                       std::string(spec.format->name) + "'; the CPU has them");
+    }
     kernels.dequantize_int8(in, result.values.mutable_data_ptr<std::int8_t>());
     result.outer_scales = packed.outer_scales;
   } else if (form == Form::kE4m3) {

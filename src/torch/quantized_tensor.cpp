@@ -82,7 +82,7 @@ QuantizedTensor allocate(const SymShape& matrix, const OperandSpec& spec, Axis a
   } else {
     made.values = empty(shape.rows, shape.columns, value_type(form));
   }
-  if (form == Form::kPacked || form == Form::kE4m3 || form == Form::kInt8) {
+  if (has_outer_scales(form)) {
     const SymShape outer = outer_scales_shape(shape, format, spec.outer_each());
     made.outer_scales = empty(outer.rows, outer.columns, at::kFloat);
   }

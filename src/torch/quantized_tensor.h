@@ -25,6 +25,11 @@ std::string_view name_of(Form form);
 // Of the values of a form.
 at::ScalarType value_type(Form form);
 
+// Whether second-level scales stand beside what a form holds.
+constexpr bool has_outer_scales(Form form) {
+  return form == Form::kE4m3 || form == Form::kInt8 || form == Form::kPacked;
+}
+
 struct QuantizedTensor {
   Form form = Form::kBf16;
   at::Tensor values;  // [rows, columns]: BFloat16, Float, Float8_e4m3fn or Char; undefined for kPacked
