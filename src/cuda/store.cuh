@@ -217,7 +217,7 @@ __device__ inline void store_packed_scale(const Operand& p, std::uint64_t block,
     if (write) reinterpret_cast<float*>(p.packed_scales)[block] = run.scale;
   } else {
     std::uint32_t byte;
-    if (kPolicy != Policy::kWindow && p.scale_code == ScaleCode::kE8m0) {
+    if constexpr (is_power(kPolicy)) {
       byte = __float_as_uint(run.scale) >> 23;  // 0 for 2^-127, 255 for NaN
     } else {
       byte = e4m3_byte(run.scale);
