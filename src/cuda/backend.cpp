@@ -17,7 +17,8 @@ namespace {
 
 // A slab of rows travels to the device and back at a time: about this many elements, a multiple of kSlabRows rows.
 constexpr std::int64_t kSlabElements = std::int64_t{1} << 25;
-constexpr std::int64_t kSlabRows = 1024;  // the longest second-level segment: a slab's are whole, and its blocks and transforms too
+constexpr std::int64_t kSlabRows =
+    1024;  // the longest second-level segment: a slab's are whole, and its blocks and transforms too
 
 void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw RunError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(error));

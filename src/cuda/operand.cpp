@@ -32,9 +32,9 @@ Levels levels_of(const ElementFormat& element) {
   return Levels::kTable;
 }
 
-std::optional<Policy> byte_policy(Levels levels) {
-  if (levels == Levels::kUniform) return Policy::kByteUniform;
-  if (levels == Levels::kFloat) return Policy::kByteFloat;
+std::optional<Policy> policy_by(Levels levels, Policy of_uniform, Policy of_float) {
+  if (levels == Levels::kUniform) return of_uniform;
+  if (levels == Levels::kFloat) return of_float;
   return std::nullopt;
 }
 
@@ -73,11 +73,11 @@ std::optional<Policy> policy_of(const BlockFormat& format) {
     case ScaleRule::kTensorE4m3:
     case ScaleRule::kTensorE4m3Int:
       if (format.scale != ScaleEncoding::kE4m3) return std::nullopt;
-      return byte_policy(levels);
+      return policy_by(levels, Policy::kByteUniform, Policy::kByteFloat);
     case ScaleRule::kExponentFloor:
     case ScaleRule::kExponentFloorInt:
       if (format.scale != ScaleEncoding::kE8m0) return std::nullopt;
-      return byte_policy(levels);
+      return policy_by(levels, Policy::kPowerUniform, Policy::kPowerFloat);
     case ScaleRule::kBestOfTwo: {
       const ElementFormat& other = format.alternative.element;
       const bool alike = other.code_kind == format.element.code_kind;
@@ -205,7 +205,6 @@ Choice choice_of(const ElementFormat& element, float base_divisor, float base_fa
 
 void set_rule(Operand& p, const OperandSpec& spec) {
   const BlockFormat& format = *spec.format;
-  p.exponents = format.rule == ScaleRule::kExponentFloor || format.rule == ScaleRule::kExponentFloorInt;
   p.divided = format.rule == ScaleRule::kTensorE4m3Int;
   p.largest_exponent = std::ilogb(format.element.largest());
   p.least_divisor = format.rule == ScaleRule::kExponentFloor ? 0x1p-126F : 0x1p-127F;

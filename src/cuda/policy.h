@@ -20,6 +20,8 @@ void with_rounding(const Operand& p, F f) {
     case Policy::kWindow: return with_policy.template operator()<Policy::kWindow>();
     case Policy::kByteUniform: return with_policy.template operator()<Policy::kByteUniform>();
     case Policy::kByteFloat: return with_policy.template operator()<Policy::kByteFloat>();
+    case Policy::kPowerUniform: return with_policy.template operator()<Policy::kPowerUniform>();
+    case Policy::kPowerFloat: return with_policy.template operator()<Policy::kPowerFloat>();
     case Policy::kBetter: return with_policy.template operator()<Policy::kBetter>();
     case Policy::kTwoLevel: return with_policy.template operator()<Policy::kTwoLevel>();
     case Policy::kInteger: return with_policy.template operator()<Policy::kInteger>();

@@ -263,6 +263,8 @@ __device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Ru
       map = {choice.far_from, choice.near};
     } else if constexpr (is_relative(kPolicy)) {
       s = byte_scale<kSpan>(v, extremes, p, running.outer);
+    } else if constexpr (is_power(kPolicy)) {
+      s = power_scale<kSpan>(v, extremes, p);
     } else {
       s = block_scale<kPolicy, kSpan>(v, extremes, p);
     }

@@ -360,15 +360,8 @@ __device__ inline float encode_multiplier(float scale, float g_inverse) {
   return fminf(__fdiv_rn(1.0F, __fmul_rn(scale, g_inverse)), kFloatMax);
 }
 
-// kByte..: a scale of 8 bits and what values are multiplied by, of any block that is finite. Not inlined: it is rare.
+// kByte..: the scale and what values are multiplied by, of any block that is finite. Not inlined: it is rare.
 static __device__ __noinline__ Scale unusual_byte_scale(const Operand* p, float amax, float outer_amax) {
-  if (p->exponents) {
-    const int field = static_cast<int>(__float_as_uint(amax) >> 23) - 127;
-    const int exponent = min(max(field - p->largest_exponent, -127), 127);
-    const float scale =
-        __uint_as_float(exponent == -127 ? 0x00400000u : static_cast<std::uint32_t>(exponent + 127) << 23);
-    return {scale, __fdiv_rn(1.0F, fmaxf(scale, p->least_divisor))};
-  }
   if (amax == 0) return {0.0F, 0.0F};
   const float g = encoding_scale(*p, outer_amax);
   const float relative =
@@ -378,29 +371,49 @@ static __device__ __noinline__ Scale unusual_byte_scale(const Operand* p, float 
   return {scale, encode_multiplier(scale, __fdiv_rn(1.0F, g))};
 }
 
+// What the long way of kByte.. and kPower.. leaves: values that are rounded as they are, clipped.
+__device__ inline Scale scaled_and_clipped(float (&v)[kRun], bool finite, float factor, const Scale& s, float largest) {
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) v[i] = finite ? clip(v[i] * factor * s.inverse, largest) : 0.0F;
+  return {finite ? s.scale : __uint_as_float(kNanF32), 1.0F};
+}
+
 // The scale of a block of kByte.. . As in block_scale, and what the long way leaves is clipped.
 template <Span kSpan>
 __device__ inline Scale byte_scale(float (&v)[kRun], const Extremes& e, const Operand& p, const Outer& outer) {
   const float factor = run_factor<kSpan>(p);
-  const float amax = e.amax * fabsf(factor);
-  if (p.exponents) {
-    if (amax > 0x1p-80F && amax < 0x1p80F) {
-      const std::uint32_t power = __float_as_uint(amax) & 0x7F800000u;
-      const float scale = __uint_as_float(power - (static_cast<std::uint32_t>(p.largest_exponent) << 23));
-      return {scale, power_reciprocal(scale) * factor};
-    }
-  } else {
-    const float base = __fmul_rn(p.divided ? divide_by(e.amax, p.level) : e.amax, outer.relative);
-    if (in_e4m3_range(base)) {
-      const float scale = round_to_e4m3(base);
-      return {scale, reciprocal(__fmul_rn(scale, outer.inverse)) * factor};
-    }
+  const float base = __fmul_rn(p.divided ? divide_by(e.amax, p.level) : e.amax, outer.relative);
+  if (in_e4m3_range(base)) {
+    const float scale = round_to_e4m3(base);
+    return {scale, reciprocal(__fmul_rn(scale, outer.inverse)) * factor};
   }
   const bool finite = is_finite(e);
-  const Scale s = unusual_byte_scale(&p, finite ? amax : 0.0F, outer.amax);
-#pragma unroll
-  for (int i = 0; i < kRun; ++i) v[i] = finite ? clip(v[i] * factor * s.inverse, p.largest) : 0.0F;
-  return {finite ? s.scale : __uint_as_float(kNanF32), 1.0F};
+  const Scale s = unusual_byte_scale(&p, finite ? e.amax * fabsf(factor) : 0.0F, outer.amax);
+  return scaled_and_clipped(v, finite, factor, s, p.largest);
+}
+
+// kPower..: the scale and what values are multiplied by, of any block that is finite. Not inlined: it is rare.
+static __device__ __noinline__ Scale unusual_power_scale(float amax, int largest_exponent, float least_divisor) {
+  const int field = static_cast<int>(__float_as_uint(amax) >> 23) - 127;
+  const int exponent = min(max(field - largest_exponent, -127), 127);
+  const float scale =
+      __uint_as_float(exponent == -127 ? 0x00400000u : static_cast<std::uint32_t>(exponent + 127) << 23);
+  return {scale, __fdiv_rn(1.0F, fmaxf(scale, least_divisor))};
+}
+
+// The same for kPower.. : the exponent of amax less that of the largest level.
+template <Span kSpan>
+__device__ inline Scale power_scale(float (&v)[kRun], const Extremes& e, const Operand& p) {
+  const float factor = run_factor<kSpan>(p);
+  const float amax = e.amax * fabsf(factor);
+  if (amax > 0x1p-80F && amax < 0x1p80F) {
+    const std::uint32_t power = __float_as_uint(amax) & 0x7F800000u;
+    const float scale = __uint_as_float(power - (static_cast<std::uint32_t>(p.largest_exponent) << 23));
+    return {scale, power_reciprocal(scale) * factor};
+  }
+  const bool finite = is_finite(e);
+  const Scale s = unusual_power_scale(finite ? amax : 0.0F, p.largest_exponent, p.least_divisor);
+  return scaled_and_clipped(v, finite, factor, s, p.largest);
 }
 
 }  // namespace ufp4::cuda

@@ -255,7 +255,7 @@ __device__ inline void store_packed_scale(const Operand& p, std::uint64_t block,
     std::uint32_t byte;
     if constexpr (kPolicy == Policy::kInteger) {
       byte = static_cast<std::uint32_t>(static_cast<int>(run.scale));
-    } else if (kPolicy != Policy::kWindow && p.scale_code == ScaleCode::kE8m0) {
+    } else if constexpr (is_power(kPolicy)) {
       byte = __float_as_uint(run.scale) >> 23;  // 0 for 2^-127, 255 for NaN
     } else {
       byte = e4m3_byte(run.scale);
