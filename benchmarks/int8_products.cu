@@ -289,10 +289,13 @@ void print_grouped(const Options& options, const Clock& clock, const Experts& e)
                        .grouped = Int8Groups::kDepth,
                        .groups = e.count};
   by_depth.offsets = padded_offsets.get();
+  Int8Product narrow = by_depth;
+  narrow.result = Int8Result::kBf16;
   const double operations = 2e-6 * static_cast<double>(e.rows) * static_cast<double>(e.width * e.depth);
   for (const Way& way :
        {Way{"fprop", by_rows, e.count * e.width, e.rows}, Way{"dgrad", back, e.count * e.depth, e.rows},
-        Way{"wgrad", by_depth, e.depth, e.count * e.width}}) {
+        Way{"wgrad in FP32", by_depth, e.depth, e.count * e.width},
+        Way{"wgrad in BF16", narrow, e.depth, e.count * e.width}}) {
     std::printf("| %lld experts, %lld rows, [%lld, %lld], %s |", static_cast<long long>(e.count),
                 static_cast<long long>(e.rows), static_cast<long long>(e.width), static_cast<long long>(e.depth),
                 way.name);

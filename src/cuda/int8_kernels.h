@@ -21,7 +21,8 @@ struct Int8Task {
   Int8Result result;
   Int8Share share;
   int unit_rows, unit_columns, band;
-  bool side_by_side;  // whether a thread has eight neighbouring columns, and may store them as vectors
+  bool in_turn;
+  int run;  // neighbouring columns of a thread: 2, or as many as it stores as a vector (8 of BF16, 4 of FP32)
 };
 
 void launch_int8_wgmma(const Int8Product& product, const Int8Task& task, const Int8Launch& how, Stream stream);

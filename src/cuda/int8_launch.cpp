@@ -25,22 +25,27 @@ double cost(const Int8Product& p, const Int8Launch& launch, std::int64_t multipr
 
 std::string describe(const Int8Launch& launch) {
   const char* share = launch.share == Int8Share::kA ? ", a shared" : launch.share == Int8Share::kB ? ", b shared" : "";
-  return "128x" + std::to_string(launch.columns) + (launch.one_piece ? " whole" : " pieces") + share;
+  return "128x" + std::to_string(launch.columns) + (launch.whole ? " whole" : " pieces") + share +
+         (launch.in_turn ? "" : ", at will");
 }
 
 std::vector<Int8Launch> int8_launches(const Int8Product& p) {
-  const bool one = p.k <= piece_of(p);
+  // Of a row, even of a long one: where the depth is in groups, its length is known to the device alone.
+  const bool whole = p.segment == 0 || p.k <= p.segment;
   std::vector<Int8Launch> all;
-  for (const int columns : {one ? 256 : 192, 128}) {
+  for (const int columns : {whole ? 256 : 192, 128}) {
     for (const Int8Share share : {Int8Share::kB, Int8Share::kA, Int8Share::kNothing}) {
-      all.push_back({one, columns, share, share == Int8Share::kB ? 8 : 16});
+      for (const bool in_turn : {true, false}) {
+        all.push_back({whole, columns, share, in_turn, share == Int8Share::kB ? 8 : 16});
+      }
     }
   }
   return all;
 }
 
 Int8Launch int8_launch(const Int8Product& p, std::int64_t multiprocessors) {
-  const std::vector<Int8Launch> all = int8_launches(p);
+  std::vector<Int8Launch> all = int8_launches(p);
+  std::erase_if(all, [](const Int8Launch& launch) { return !launch.in_turn; });
   return *std::min_element(all.begin(), all.end(), [&](const Int8Launch& x, const Int8Launch& y) {
     return cost(p, x, multiprocessors) < cost(p, y, multiprocessors);
   });

@@ -17,10 +17,11 @@ inline constexpr int kInt8Depth = 128;  // bytes of a row in a stage
 enum class Int8Share : std::uint8_t { kNothing, kA, kB };
 
 struct Int8Launch {
-  bool one_piece = false;  // the integer sums are whole: there are no others
-  int columns = 128;       // of a tile: 128, with one piece 256, otherwise 192
+  bool whole = false;  // sums are expected to have one piece
+  int columns = 128;   // of a tile: 128, of whole sums 256, otherwise 192
   Int8Share share = Int8Share::kNothing;
-  int band = 16;  // rows of tiles, or of pairs of them, that are worked on from the first column to the last
+  bool in_turn = true;  // whether the two warpgroups that multiply convert and store one after the other
+  int band = 16;        // rows of tiles, or of pairs of them, that are worked on from the first column to the last
 
   bool operator==(const Int8Launch&) const = default;
 };

@@ -76,7 +76,7 @@ __device__ __forceinline__ void fetch(const Operands& in, const Int8Task& task, 
     const std::int64_t depth = unit.depth_begin + done + chunk * kChunk;
     const bool a_there = inside && unit.row + row < unit.row_end;
     copy_chunk(to + place_of(row, chunk), a_there ? in.a + (unit.row + row) * in.a_stride + depth : in.a, a_there);
-    const int column = unit.column + column_of(row, !task.side_by_side);
+    const int column = unit.column + column_of_row(row, task.run);
     const bool b_there = inside && column < task.n;
     copy_chunk(to + kOperandBytes + place_of(row, chunk),
                b_there ? in.b + (std::int64_t{unit.b_row} + column) * in.b_stride + depth : in.b, b_there);
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int c = 0; c < 8; ++c) {
           const int place = warp_column + j * 32 + lane % 4 * 8 + c;
-          const int column = unit.column + column_of(place, task.side_by_side);
+          const int column = unit.column + column_of(place, task.run);
           const float b =
               column < task.n ? __ldg(b_scales + (std::int64_t{unit.b_row} + column) * task.b_scale_row) : 0;
 #pragma unroll

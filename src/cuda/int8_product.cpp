@@ -49,7 +49,10 @@ Int8Task task_of(const Int8Product& p, const Int8Launch& how) {
   task.unit_rows = unit_rows(how);
   task.unit_columns = unit_columns(how);
   task.band = how.band;
-  task.side_by_side = p.n % 32 == 0 && aligned(p.out) && p.out_row_stride * result_size(p) % kAlignment == 0;
+  task.in_turn = how.in_turn;
+  const int run = p.result == Int8Result::kBf16 ? 8 : 4;
+  const bool vectors = p.n % (4 * run) == 0 && aligned(p.out) && p.out_row_stride * result_size(p) % kAlignment == 0;
+  task.run = vectors ? run : 2;
   return task;
 }
 

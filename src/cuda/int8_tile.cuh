@@ -1,9 +1,10 @@
 // What the kernels of the INT8 product share: which tile comes next, the scales of a piece, and how results are stored.
 //
-// A thread of a warp holds, as the tensor cores leave it, of 16 rows and each 8 columns rows lane / 4 and that + 8, and
-// two neighbouring columns at 2 * (lane % 4). So that what it stores lies side by side, a kernel may read the rows of b
-// in another order: of each 32 columns of a tile the thread then has the eight from 8 * (lane % 4) on. Column "place"
-// below is where those columns stand in that order.
+// The tensor cores leave to a thread of a warp, of 16 rows, rows lane / 4 and that + 8, and of each 8 columns two
+// neighbours at 2 * (lane % 4). So that it stores more at once, a kernel may read the rows of b in another order: then
+// a thread has runs of 4 or 8 neighbouring columns (Int8Task::run), and the four threads of a row write whole sectors.
+//
+// A thread's results have places: of each 32 columns of a tile the eight from 8 * (lane % 4) on.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -14,11 +15,16 @@
 
 namespace ufp4::cuda {
 
-// Rows of b at which the columns of a tile lie, in groups of 32: where the thread's columns are neighbours, all are.
-__device__ __forceinline__ int column_of(int place, bool side_by_side) {
-  if (side_by_side) return place;
-  const int lane = place / 8 % 4, block = place / 2 % 4;
-  return place / 32 * 32 + 8 * block + 2 * lane + place % 2;
+// The column of a tile at a place.
+__device__ __forceinline__ int column_of(int place, int run) {
+  const int lane = place / 8 % 4, i = place % 8;
+  return place / 32 * 32 + i / run * (4 * run) + lane * run + i % run;
+}
+
+// The column that a row of b's tile is for: the tensor cores give row 8 j + 2 l + e of each 32 to thread l.
+__device__ __forceinline__ int column_of_row(int row, int run) {
+  const int j = row / 8 % 4, lane = row / 2 % 4;
+  return column_of(row / 32 * 32 + lane * 8 + 2 * j + row % 2, run);
 }
 
 // A tile, or what a cluster makes together.
@@ -102,35 +108,37 @@ __device__ __forceinline__ std::uint32_t bf16_pair(float low, float high) {
   return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
-// Eight results of a thread: of `row` of out, in the columns of places `place` .. of the tile that begins at `column`.
+__device__ __forceinline__ void store_four(const Int8Task& task, std::int64_t at, float4 y) {
+  auto* to = reinterpret_cast<float4*>(static_cast<float*>(task.out) + at);
+  if (task.result == Int8Result::kF32Added) {
+    const float4 before = *to;
+    y = {__fadd_rn(before.x, y.x), __fadd_rn(before.y, y.y), __fadd_rn(before.z, y.z), __fadd_rn(before.w, y.w)};
+  }
+  *to = y;
+}
+
+// Eight results of a thread: of `row` of out, at places `place` .. of the tile that begins at `column`.
 __device__ __forceinline__ void store_results(const Int8Task& task, std::int64_t row, int column, int place,
                                               const float (&y)[8]) {
-  if (task.side_by_side) {
-    if (column + place >= task.n) return;
-    const std::int64_t at = row * task.out_row_stride + column + place;
-    if (task.result == Int8Result::kBf16) {
-      *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(task.out) + at) = {
-          bf16_pair(y[0], y[1]), bf16_pair(y[2], y[3]), bf16_pair(y[4], y[5]), bf16_pair(y[6], y[7])};
-      return;
-    }
-    auto* to = reinterpret_cast<float4*>(static_cast<float*>(task.out) + at);
-    float4 low{y[0], y[1], y[2], y[3]}, high{y[4], y[5], y[6], y[7]};
-    if (task.result == Int8Result::kF32Added) {
-      const float4 before = to[0], after = to[1];
-      low = {__fadd_rn(before.x, low.x), __fadd_rn(before.y, low.y), __fadd_rn(before.z, low.z),
-             __fadd_rn(before.w, low.w)};
-      high = {__fadd_rn(after.x, high.x), __fadd_rn(after.y, high.y), __fadd_rn(after.z, high.z),
-              __fadd_rn(after.w, high.w)};
-    }
-    to[0] = low;
-    to[1] = high;
+  const std::int64_t in_row = row * task.out_row_stride;
+  if (task.run == 8) {  // BF16
+    const int at = column + place;
+    if (at >= task.n) return;
+    *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(task.out) + in_row + at) = {
+        bf16_pair(y[0], y[1]), bf16_pair(y[2], y[3]), bf16_pair(y[4], y[5]), bf16_pair(y[6], y[7])};
+    return;
+  }
+  if (task.run == 4) {  // FP32
+    const int at = column + column_of(place, 4);
+    if (at < task.n) store_four(task, in_row + at, {y[0], y[1], y[2], y[3]});
+    if (at + 16 < task.n) store_four(task, in_row + at + 16, {y[4], y[5], y[6], y[7]});
     return;
   }
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const int at_column = column + column_of(place + i, false);
+    const int at_column = column + column_of(place + i, 2);
     if (at_column >= task.n) continue;
-    const std::int64_t at = row * task.out_row_stride + at_column;
+    const std::int64_t at = in_row + at_column;
     if (task.result == Int8Result::kBf16) {
       static_cast<__nv_bfloat16*>(task.out)[at] = __float2bfloat16_rn(y[i]);
     } else {

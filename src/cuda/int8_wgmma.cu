@@ -71,12 +71,13 @@ __device__ __forceinline__ bool find_tile(Int8Cursor& cursor, const Int8Task& ta
 
 __device__ __forceinline__ void copy_b(const Params& p, std::uint32_t to, std::uint32_t barrier, int depth, int row,
                                        std::uint16_t mask) {
-  const int plain = p.task.side_by_side ? 0 : row;
-  const int by32 = p.task.side_by_side ? row / 32 : 0;
+  const bool plain = p.task.run == 2;
+  const int one = plain ? row : 0;
+  const int many = plain ? 0 : row / (4 * p.task.run);
   if (mask == 0) {
-    tensor_copy(to, p.b, barrier, depth, plain, 0, 0, by32);
+    tensor_copy(to, p.b, barrier, depth, one, 0, 0, many);
   } else {
-    tensor_copy(to, p.b, barrier, depth, plain, 0, 0, by32, mask);
+    tensor_copy(to, p.b, barrier, depth, one, 0, 0, many, mask);
   }
 }
 
@@ -141,7 +142,7 @@ __device__ void fetch_scales(const Params& p, std::uint32_t memory, std::uint32_
       }
 #pragma unroll
       for (int i = 0; i < kColumns; i += 32) {
-        const int column = unit.column + i + column_of(lane, task.side_by_side);
+        const int column = unit.column + i + column_of(lane, task.run);
         const bool there = column < task.n;
         copy_word(to + (kInt8TileRows + i + lane) * 4, there ? b + (unit.b_row + column) * task.b_scale_row : b, there);
       }
@@ -189,8 +190,61 @@ __device__ __forceinline__ void multiply_stage(int (&sums)[kSums], std::uint64_t
   wgmma_touch(sums);
 }
 
-// One warpgroup: 64 rows of every tile of the block.
-template <int kColumns, bool kOnePiece>
+// What a thread has of 32 columns.
+template <int kSums>
+__device__ __forceinline__ void store_chunk(const Int8Task& task, const Int8Unit& unit, int own_row, int place,
+                                            int chunk, const float (&y)[kSums]) {
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    const int in_a = unit.row + own_row + row * 8;
+    if (in_a >= unit.row_end) continue;
+    float result[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) result[i] = y[sum_index(chunk, i, row)];
+    store_results(task, unit.out_row + in_a, unit.column, chunk * 32 + place, result);
+  }
+}
+
+// The two warpgroups take turns at work beside the tensor cores. Those would stand idle if both came to it at once, as
+// they do without turns: they multiply at the same pace.
+struct Turns {
+  int group;
+  bool taken;                       // or not at all
+  static constexpr int kFirst = 3;  // names of barriers
+  __device__ __forceinline__ void begin() const {
+    if (taken && group == 1) named_arrive(kFirst, kMultipliers * kGroupThreads);
+  }
+  __device__ __forceinline__ void wait() const {
+    if (taken) named_barrier(kFirst + group, kMultipliers * kGroupThreads);
+  }
+  __device__ __forceinline__ void pass() const {
+    if (taken) named_arrive(kFirst + 1 - group, kMultipliers * kGroupThreads);
+  }
+  __device__ __forceinline__ void end() const {
+    if (taken && group == 0) named_barrier(kFirst, kMultipliers * kGroupThreads);
+  }
+};
+
+// Of 32 columns: y + float(sum) * scales, 16 results at a time, so that there is always another operation to begin.
+template <int kSums, typename Y>
+__device__ __forceinline__ void add_chunk(Y& y, const int (&sums)[kSums], int chunk, const Scales& scales) {
+  float column[8];
+  load_columns(scales, chunk, column);
+  float term[16];
+#pragma unroll
+  for (int i = 0; i < 16; ++i) term[i] = __fmul_rn(scales.row[i % 2], column[i / 2]);
+#pragma unroll
+  for (int i = 0; i < 16; ++i) term[i] = __fmul_rn(__int2float_rn(sums[sum_index(chunk, i / 2, i % 2)]), term[i]);
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    const int at = sum_index(chunk, i / 2, i % 2);
+    y[at] = __fadd_rn(y[at], term[i]);
+  }
+}
+
+// One warpgroup: 64 rows of every tile of the block. kWhole: a sum has one piece; where it has more after all, their
+// sums in FP32 are kept in local memory.
+template <int kColumns, bool kWhole>
 __device__ void multiply(const Params& p, char* shared, std::uint32_t memory, std::uint32_t first, std::uint32_t step,
                          int rank, int group, int thread) {
   using L = Layout<kColumns>;
@@ -200,6 +254,7 @@ __device__ void multiply(const Params& p, char* shared, std::uint32_t memory, st
   const int own_row = group * kHalfRows + thread / 32 * 16 + lane / 4;
   const int own_place = lane % 4 * 8;
   const bool shares = task.share != Int8Share::kNothing;
+  const Turns turns{group, task.in_turn};
   const auto release = [&](int stage) {
     const std::uint32_t barrier = memory + L::kEmpty + stage * 8;
     if (shares) {
@@ -209,13 +264,21 @@ __device__ void multiply(const Params& p, char* shared, std::uint32_t memory, st
     }
   };
   int sums[kSums];
-  float y[kOnePiece ? 1 : kSums];
+  float y[kSums];
+  if constexpr (kWhole) asm volatile("" ::"l"(&y[0]) : "memory");
   Int8Cursor cursor(task);
   Int8Unit unit;
   Ring<L::kStages> stage;
   Ring<kScaleSlots> slot;
+  const auto release_scales = [&] {
+    __syncwarp();
+    if (lane == 0) barrier_arrive(memory + L::kScalesEmpty + slot.index * 8);
+    slot.next();
+  };
+  turns.begin();
   for (std::uint32_t number = first; find_tile(cursor, task, number, kColumns, rank, unit); number += step) {
-    if constexpr (!kOnePiece) {
+    const bool in_pieces = !kWhole || unit.depth > task.piece;
+    if (in_pieces) {
 #pragma unroll
       for (int i = 0; i < kSums; ++i) y[i] = 0;
     }
@@ -256,25 +319,15 @@ __device__ void multiply(const Params& p, char* shared, std::uint32_t memory, st
       wgmma_wait<0>();
       wgmma_touch(sums);
       release(last_stage);
-      if constexpr (!kOnePiece) {
+      if (in_pieces) {
+        if constexpr (!kWhole) turns.wait();
 #pragma unroll
-        for (int chunk = 0; chunk < kColumns / 32; ++chunk) {
-          float column[8];
-          load_columns(scales, chunk, column);
-#pragma unroll
-          for (int i = 0; i < 8; ++i) {
-#pragma unroll
-            for (int row = 0; row < 2; ++row) {
-              const int at = sum_index(chunk, i, row);
-              y[at] = add_piece(y[at], sums[at], scales.row[row], column[i]);
-            }
-          }
-        }
-        __syncwarp();
-        if (lane == 0) barrier_arrive(memory + L::kScalesEmpty + slot.index * 8);
-        slot.next();
+        for (int chunk = 0; chunk < kColumns / 32; ++chunk) add_chunk(y, sums, chunk, scales);
+        if constexpr (!kWhole) turns.pass();
+        release_scales();
       }
     }
+    if constexpr (kWhole) turns.wait();
     const bool nothing = unit.depth == 0;
     if (!nothing || task.result != Int8Result::kF32Added) {
       // Where the results go is worked out here: all those places at once would not fit the registers.
@@ -282,40 +335,31 @@ __device__ void multiply(const Params& p, char* shared, std::uint32_t memory, st
       asm volatile("" : "+r"(place));
 #pragma unroll
       for (int chunk = 0; chunk < kColumns / 32; ++chunk) {
-        float column[8] = {};
-        if constexpr (kOnePiece) {
-          if (!nothing) load_columns(scales, chunk, column);
-        }
+        if constexpr (kWhole) {
+          float whole[kSums];
+          if (in_pieces) {
 #pragma unroll
-        for (int row = 0; row < 2; ++row) {
-          float result[8];
+            for (int i = 0; i < 16; ++i) whole[chunk * 16 + i] = y[chunk * 16 + i];
+          } else {
 #pragma unroll
-          for (int i = 0; i < 8; ++i) {
-            const int at = sum_index(chunk, i, row);
-            if constexpr (kOnePiece) {
-              result[i] = nothing ? 0.0F : add_piece(0, sums[at], scales.row[row], column[i]);
-            } else {
-              result[i] = y[at];
-            }
+            for (int i = 0; i < 16; ++i) whole[chunk * 16 + i] = 0;
+            if (!nothing) add_chunk(whole, sums, chunk, scales);
           }
-          const int in_a = unit.row + own_row + row * 8;
-          if (in_a < unit.row_end) {
-            store_results(task, unit.out_row + in_a, unit.column, chunk * 32 + place, result);
-          }
+          store_chunk(task, unit, own_row, place, chunk, whole);
+        } else {
+          store_chunk(task, unit, own_row, place, chunk, y);
         }
       }
     }
-    if constexpr (kOnePiece) {
-      if (!nothing) {
-        __syncwarp();
-        if (lane == 0) barrier_arrive(memory + L::kScalesEmpty + slot.index * 8);
-        slot.next();
-      }
+    if constexpr (kWhole) {
+      turns.pass();
+      if (!nothing && !in_pieces) release_scales();
     }
   }
+  turns.end();
 }
 
-template <int kColumns, bool kOnePiece>
+template <int kColumns, bool kWhole>
 __global__ void __launch_bounds__(kThreads, 1) int8_wgmma(const __grid_constant__ Params p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   using L = Layout<kColumns>;
@@ -356,7 +400,7 @@ __global__ void __launch_bounds__(kThreads, 1) int8_wgmma(const __grid_constant_
     return;
   }
   take_registers<kMultiplyRegisters>();
-  multiply<kColumns, kOnePiece>(p, shared, memory, first, step, rank, group - 1, thread);
+  multiply<kColumns, kWhole>(p, shared, memory, first, step, rank, group - 1, thread);
   cluster_sync();
 #endif
 }
@@ -405,24 +449,26 @@ CUtensorMap map_of_a(const Int8Product& p) {
                    {kInt8Depth, kHalfRows});
 }
 
-// [rows / 32, 4, 4, 2, k] with the places of columns side by side, or plain rows.
-CUtensorMap map_of_b(const Int8Product& p, int columns, bool side_by_side) {
+// Its rows in the order that gives a thread runs of columns (int8_tile.cuh).
+CUtensorMap map_of_b(const Int8Product& p, int columns, int run) {
   const auto stride = static_cast<cuuint64_t>(p.b.row_stride);
   const auto k = static_cast<cuuint64_t>(p.k);
   const auto rows = static_cast<cuuint64_t>(p.grouped == Int8Groups::kRows ? p.groups * p.n : p.n);
   const auto half = static_cast<cuuint32_t>(columns / 2);
-  if (!side_by_side) {
+  if (run == 2) {
     return encode<5>(p, "b", p.b.values, {k, rows, 1, 1, 1}, {stride, stride, stride, stride},
                      {kInt8Depth, half, 1, 1, 1});
   }
-  return encode<5>(p, "b", p.b.values, {k, 2, 4, 4, rows / 32}, {stride, 8 * stride, 2 * stride, 32 * stride},
-                   {kInt8Depth, 2, 4, 4, half / 32});
+  const auto wide = static_cast<cuuint64_t>(run);
+  return encode<5>(p, "b", p.b.values, {k, 2, 4, wide / 2, rows / (4 * wide)},
+                   {stride, wide * stride, 2 * stride, 4 * wide * stride},
+                   {kInt8Depth, 2, 4, static_cast<cuuint32_t>(run / 2), half / (4 * static_cast<cuuint32_t>(run))});
 }
 
-template <int kColumns, bool kOnePiece>
+template <int kColumns, bool kWhole>
 void launch(const Int8Product& product, const Params& params, int cluster, std::int64_t blocks, Stream stream) {
   constexpr int kShared = Layout<kColumns>::kAllocated;
-  const auto kernel = int8_wgmma<kColumns, kOnePiece>;
+  const auto kernel = int8_wgmma<kColumns, kWhole>;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), product,
              "shared memory");
   cudaLaunchAttribute attribute{};
@@ -453,7 +499,7 @@ bool has_wgmma() {
 }
 
 void launch_int8_wgmma(const Int8Product& product, const Int8Task& task, const Int8Launch& how, Stream stream) {
-  const Params params{map_of_a(product), map_of_b(product, how.columns, task.side_by_side), task};
+  const Params params{map_of_a(product), map_of_b(product, how.columns, task.run), task};
   const int cluster = cluster_of(how);
   // As many as fit, unless there is less to do; the number of tiles of groups of rows is known to the device alone.
   std::int64_t clusters = std::max<std::int64_t>(1, multiprocessors() / cluster);
@@ -463,8 +509,8 @@ void launch_int8_wgmma(const Int8Product& product, const Int8Task& task, const I
     clusters = std::min(clusters, product.groups * down * across);
   }
   const std::int64_t blocks = clusters * cluster;
-  const auto run = how.one_piece ? (how.columns == 256 ? launch<256, true> : launch<128, true>)
-                                 : (how.columns == 192 ? launch<192, false> : launch<128, false>);
+  const auto run = how.whole ? (how.columns == 256 ? launch<256, true> : launch<128, true>)
+                             : (how.columns == 192 ? launch<192, false> : launch<128, false>);
   run(product, params, cluster, blocks, stream);
 }
 

@@ -375,15 +375,15 @@ TEST_F(CudaInt8Product, RefusesWhatItCannotRead) {
 
 // Without a device.
 
-TEST(Int8Launch, AllThatFitAreThereOnce) {
+TEST(Int8Launch, RowsAreWhole) {
   Int8Product p{.m = 100, .n = 100, .k = 4096};
-  for (const Int8Launch& launch : int8_launches(p)) EXPECT_TRUE(launch.one_piece) << describe(launch);
-  EXPECT_EQ(int8_launches(p).size(), 6);
+  for (const Int8Launch& launch : int8_launches(p)) EXPECT_TRUE(launch.whole) << describe(launch);
+  EXPECT_EQ(int8_launches(p).size(), 12);
   p.segment = 512;
-  for (const Int8Launch& launch : int8_launches(p)) EXPECT_FALSE(launch.one_piece) << describe(launch);
+  for (const Int8Launch& launch : int8_launches(p)) EXPECT_FALSE(launch.whole) << describe(launch);
   p.segment = 0;
   p.k = kInt8Piece + 16;
-  for (const Int8Launch& launch : int8_launches(p)) EXPECT_FALSE(launch.one_piece) << describe(launch);
+  for (const Int8Launch& launch : int8_launches(p)) EXPECT_TRUE(launch.whole) << describe(launch);
 }
 
 TEST(Int8Launch, TilesFillTheDevice) {
