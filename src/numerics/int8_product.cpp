@@ -1,6 +1,7 @@
 #include "numerics/int8_product.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "ufp4/dtype.h"
 #include "ufp4/error.h"
@@ -28,23 +29,20 @@ void check_operand(const Int8Product& p, const char* name, const Int8Operand& op
           of + " has a negative stride of scales");
 }
 
-// One product without groups: the pieces of `k` elements from `first` on, whose first segment is `segment`.
-struct Part {
-  std::int64_t first, k, segment;
-};
+std::int64_t element_size(const Int8Product& p) { return p.result == Int8Result::kBf16 ? 2 : 4; }
 
-float sum_of(const Int8Product& p, const Part& part, std::int64_t a_row, std::int64_t b_row) {
-  const std::int8_t* a = p.a.values + a_row * p.a.row_stride + part.first;
-  const std::int8_t* b = p.b.values + b_row * p.b.row_stride + part.first;
+float sum_of(const Int8Product& p, std::int64_t a_row, std::int64_t b_row) {
+  const std::int8_t* a = p.a.values + a_row * p.a.row_stride;
+  const std::int8_t* b = p.b.values + b_row * p.b.row_stride;
   const float* a_scales = p.a.scales + a_row * p.a.scale_row_stride;
   const float* b_scales = p.b.scales + b_row * p.b.scale_row_stride;
   const std::int64_t piece = piece_of(p);
   float y = 0;
-  for (std::int64_t begin = 0; begin < part.k; begin += piece) {
-    const std::int64_t end = std::min(part.k, begin + piece);
+  for (std::int64_t begin = 0; begin < p.k; begin += piece) {
+    const std::int64_t end = std::min(p.k, begin + piece);
     std::int32_t sum = 0;
     for (std::int64_t i = begin; i < end; ++i) sum += std::int32_t{a[i]} * std::int32_t{b[i]};
-    const std::int64_t segment = part.segment + (p.segment == 0 ? 0 : begin / p.segment);
+    const std::int64_t segment = p.segment == 0 ? 0 : begin / p.segment;
     const float scale = a_scales[segment * p.a.scale_segment_stride] * b_scales[segment * p.b.scale_segment_stride];
     const float term = static_cast<float>(sum) * scale;
     y = y + term;
@@ -60,13 +58,11 @@ void store(const Int8Product& p, std::int64_t index, float y) {
   }
 }
 
-// Rows `first` .. `last` of a and out, with the matrix of b from row `b_first` on.
-void multiply(const Int8Product& p, const Part& part, std::int64_t first, std::int64_t last, std::int64_t b_first,
-              std::int64_t out_row) {
-  if (part.k == 0 && p.result == Int8Result::kF32Added) return;
-  for (std::int64_t row = first; row < last; ++row) {
+void multiply(const Int8Product& p) {
+  if (p.k == 0 && p.result == Int8Result::kF32Added) return;
+  for (std::int64_t row = 0; row < p.m; ++row) {
     for (std::int64_t column = 0; column < p.n; ++column) {
-      store(p, (out_row + row) * p.out_row_stride + column, sum_of(p, part, row, b_first + column));
+      store(p, row * p.out_row_stride + column, sum_of(p, row, column));
     }
   }
 }
@@ -123,21 +119,44 @@ void check(const Int8Product& p) {
           "the result has rows " + text(p.out_row_stride) + " elements apart, expected at least " + text(p.n));
 }
 
-void int8_product_reference(const Int8Product& p) {
+std::vector<Int8Product> groups_of(const Int8Product& p) {
   check(p);
-  if (p.grouped == Int8Groups::kNone) return multiply(p, {0, p.k, 0}, 0, p.m, 0, 0);
+  if (p.grouped == Int8Groups::kNone) return {p};
   check_offsets(p);
+  std::vector<Int8Product> groups;
   std::int64_t segment = 0;
+  const auto move_out = [&](Int8Product& group, std::int64_t rows) {
+    if (p.out != nullptr) group.out = static_cast<std::uint8_t*>(p.out) + rows * p.out_row_stride * element_size(p);
+  };
   for (std::int64_t g = 0; g < p.groups; ++g) {
     const std::int64_t first = p.offsets[g];
-    const std::int64_t last = p.offsets[g + 1];
+    Int8Product group = p;
+    group.grouped = Int8Groups::kNone;
+    group.groups = 1;
+    group.offsets = nullptr;
     if (p.grouped == Int8Groups::kRows) {
-      multiply(p, {0, p.k, 0}, first, last, g * p.n, 0);
+      group.m = p.offsets[g + 1] - first;
+      group.a.values += first * p.a.row_stride;
+      group.a.scales += first * p.a.scale_row_stride;
+      group.b.values += g * p.n * p.b.row_stride;
+      group.b.scales += g * p.n * p.b.scale_row_stride;
+      move_out(group, first);
     } else {
-      multiply(p, {first, last - first, segment}, 0, p.m, 0, g * p.m);
-      segment += segments_of(p, last - first);
+      group.k = p.offsets[g + 1] - first;
+      for (Int8Operand* operand : {&group.a, &group.b}) {
+        operand->values += first;
+        operand->scales += segment * operand->scale_segment_stride;
+      }
+      move_out(group, g * p.m);
+      segment += segments_of(p, group.k);
     }
+    groups.push_back(group);
   }
+  return groups;
+}
+
+void int8_product_reference(const Int8Product& product) {
+  for (const Int8Product& group : groups_of(product)) multiply(group);
 }
 
 }  // namespace ufp4

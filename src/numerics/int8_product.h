@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace ufp4 {
 
@@ -73,7 +74,11 @@ std::string describe(const Int8Product& product);
 // Throws InputError for sides, strides, segments and groups that no product has. Does not read memory.
 void check(const Int8Product& product);
 
-// Also throws InputError for offsets that do not fit.
+// The products without groups that a product is, for offsets in host memory. Also throws InputError for offsets that do
+// not fit.
+std::vector<Int8Product> groups_of(const Int8Product& product);
+
+// On one thread, element by element.
 void int8_product_reference(const Int8Product& product);
 
 }  // namespace ufp4
