@@ -25,6 +25,7 @@
 #include <span>
 
 #include "cpu/product.h"
+#include "numerics/int8_product.h"
 #include "ufp4/format.h"
 #include "ufp4/quantize.h"
 
@@ -175,6 +176,9 @@ struct Kernels {
   // As ProductKernel::multiply. The second one needs AVX512_BF16 too, and is null where that is not compiled.
   void (*multiply)(const Product& product, const ProductTile& tile) = nullptr;
   void (*multiply_pairs)(const Product& product, const ProductTile& tile) = nullptr;
+  // As Int8ProductKernel::multiply. The second one needs VNNI too, and is null where that is not compiled.
+  void (*multiply_int8)(const Int8Product& product, const ProductTile& tile) = nullptr;
+  void (*multiply_int8_quads)(const Int8Product& product, const ProductTile& tile) = nullptr;
 };
 
 // Of every target that was compiled, the widest first.

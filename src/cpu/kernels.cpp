@@ -30,6 +30,19 @@ constexpr auto kMultiplyPairs = pairs::multiply;
 constexpr decltype(Kernels::multiply_pairs) kMultiplyPairs = nullptr;
 #endif
 
+// Defined in int8_product_kernels.cpp.
+namespace int8_pairs {
+void multiply(const Int8Product& product, const ProductTile& tile);
+}
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+namespace int8_quads {
+void multiply(const Int8Product& product, const ProductTile& tile);
+}
+constexpr auto kMultiplyInt8Quads = int8_quads::multiply;
+#else
+constexpr decltype(Kernels::multiply_int8_quads) kMultiplyInt8Quads = nullptr;
+#endif
+
 // As Kernels::transpose.
 void transpose(const std::uint32_t* HWY_RESTRICT source, std::size_t source_stride, std::size_t words,
                std::size_t columns, std::uint8_t* HWY_RESTRICT target, std::size_t target_stride, bool past_caches) {
@@ -108,8 +121,16 @@ Kernels::SpanFunction find_span(const Job& job) {
 }
 
 Kernels kernels() {
-  return {hwy::TargetName(HWY_TARGET), HWY_TARGET,    kLanes, find_span, transpose, dequantize,
-          widened::multiply,           kMultiplyPairs};
+  return {hwy::TargetName(HWY_TARGET),
+          HWY_TARGET,
+          kLanes,
+          find_span,
+          transpose,
+          dequantize,
+          widened::multiply,
+          kMultiplyPairs,
+          int8_pairs::multiply,
+          kMultiplyInt8Quads};
 }
 
 }  // namespace ufp4::cpu::HWY_NAMESPACE
