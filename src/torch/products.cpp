@@ -14,6 +14,7 @@
 
 #include "cpu/product.h"
 #include "numerics/near_name.h"
+#include "torch/int8_product.h"
 #include "ufp4/error.h"
 #include "ufp4/format.h"
 
@@ -101,9 +102,11 @@ void run_fp8(const ProductShape& shape, const QuantizedTensor&, const QuantizedT
 
 // Narrow products first: a recipe takes the first that can be had.
 const std::array kProducts{
-    Product{"fp8", Form::kE4m3, 16, takes_e4m3, fp8_available, run_fp8},
-    Product{"bf16", Form::kBf16, 1, takes_any, everywhere, run_bf16},
-    Product{"fp32", Form::kBf16, 1, takes_any, [](const at::Device& device) { return device.is_cpu(); }, run_fp32},
+    Product{"fp8", Form::kE4m3, 16, "FP8 tensor cores", takes_e4m3, fp8_available, run_fp8},
+    Product{"int8", Form::kInt8, 1, "INT8 tensor cores", int8::takes, int8::available, int8::run},
+    Product{"bf16", Form::kBf16, 1, "", takes_any, everywhere, run_bf16},
+    Product{"fp32", Form::kBf16, 1, "a CPU", takes_any, [](const at::Device& device) { return device.is_cpu(); },
+            run_fp32},
 };
 
 constexpr std::array<std::string_view, 4> kFastBf16{"avx512_bf16", "amx_bf16", "arm_bf16", "bf16"};
@@ -129,10 +132,11 @@ std::string emulated_name(const Product& product) {
 
 // Why no narrow product serves, of one that could multiply the operands; empty if it does.
 std::string obstacle(const Product& product, const at::Device& device, std::span<const std::int64_t> sides) {
-  if (!product.available(device)) return "no FP8 tensor cores here";
+  const std::string needs(product.needs);
+  if (!product.available(device)) return "no " + needs + " here";
   const bool fits =
       std::all_of(sides.begin(), sides.end(), [&](std::int64_t side) { return side % product.side_multiple == 0; });
-  return fits ? "" : "FP8 tensor cores need sides that are multiples of " + std::to_string(product.side_multiple);
+  return fits ? "" : needs + " need sides that are multiples of " + std::to_string(product.side_multiple);
 }
 
 ProductShape shape_of(const QuantizedTensor& a, const QuantizedTensor& b, at::ScalarType out, Accumulate accumulate) {

@@ -37,6 +37,7 @@ struct Product {
   std::string_view name;
   Form form;                   // of both operands
   std::int64_t side_multiple;  // what every side of a product must be a multiple of
+  std::string_view needs;      // of the device, for messages: "FP8 tensor cores"
   // Whether operands that are quantized so have that form without loss.
   bool (*takes)(const OperandSpec& a, const OperandSpec& b);
   // Whether the device has what it needs, in this build.
@@ -46,7 +47,8 @@ struct Product {
 };
 
 // All rows. "bf16": dequantized operands and BF16 instructions; "fp32": the same values in FP32, for processors where
-// BF16 is slow; "fp8": E4M3 values under one scale for each tensor on tensor cores that multiply them.
+// BF16 is slow; "fp8": E4M3 values under one scale for each tensor on tensor cores that multiply them; "int8": integers
+// under a scale for each row or segment, with the same bits on every device (torch/int8_product.h).
 std::span<const Product> products();
 
 // Throws InputError that lists the names.

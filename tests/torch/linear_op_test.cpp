@@ -12,6 +12,8 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -76,9 +78,12 @@ class TrainerAndOperator : public testing::TestWithParam<Case> {
  protected:
   Weights by_trainer(std::int64_t micro_batches, WeightGradient gradient) {
     const Recipe recipe = *ops::shared_recipe(GetParam().recipe);
+    constexpr std::array<std::int64_t, 2> kSides{64, 96};
+    const auto products = std::make_shared<const ChosenProducts>(
+        choose_products(recipe, at::kCPU, kSides, ProductChoice::kFastest));  // as the operator takes them
     std::vector<QuantizedLinear> layers;
-    layers.emplace_back("up", 0, recipe, LinearOptions{.gradient = gradient});
-    layers.emplace_back("down", 1, recipe, LinearOptions{.gradient = gradient});
+    layers.emplace_back("up", 0, recipe, LinearOptions{.gradient = gradient, .products = products});
+    layers.emplace_back("down", 1, recipe, LinearOptions{.gradient = gradient, .products = products});
     return train_one_step(micro_batches, [&](std::size_t number, const at::Tensor& x, const at::Tensor& weight,
                                              std::int64_t micro_batch) {
       return layers[number].forward(x, weight, context_of(micro_batch));
