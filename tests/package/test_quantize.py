@@ -16,7 +16,7 @@ def test_formats_are_those_of_the_library():
     assert all(entry.summary for entry in formats)
 
 
-@pytest.mark.parametrize("format", ["e1m2", "e2m1", "nvfp4", "mxfp4", "hif4", "int4_p2"])
+@pytest.mark.parametrize("format", ["e1m2", "e2m1", "nvfp4", "mxfp4", "hif4", "int4_p2", "int4_i4"])
 def test_a_tensor_comes_back_in_its_shape(format):
     x = normal(3, 5, 40)
     quantized = ufp4.quantize(x, format)
@@ -25,6 +25,16 @@ def test_a_tensor_comes_back_in_its_shape(format):
     assert image.shape == x.shape and image.dtype == torch.float32 and 10 < ufp4.sqnr(x, image) < 40
     assert torch.equal(quantized.dequantize(torch.bfloat16).float(), image.bfloat16().float())
     assert 4 < quantized.bits_per_element < 10
+
+
+@pytest.mark.parametrize("outer, bits", [("own", 4.5625), ("1x128", 4.75), ("row", 4.5 + 32 / 2048)])
+def test_second_level_scales_of_segments(outer, bits):
+    x = normal(4, 2048)
+    quantized = ufp4.quantize(x, "int4_i4", outer=outer)
+    assert quantized.bits_per_element == bits and quantized.outer == outer
+    assert ufp4.sqnr(x, quantized.dequantize()) > 21
+    with pytest.raises(ufp4.InputError, match="no second-level scale for each tensor; it has row, 1x128"):
+        ufp4.quantize(x, "int4_i4", outer="tensor")
 
 
 def test_columns_are_rows_of_the_transpose():
