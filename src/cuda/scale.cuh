@@ -155,7 +155,9 @@ __device__ inline Outer open_outer(const Operand& p, float amax) {
     if (p.outer_divisor == 0) return outer;
     outer.scale = outer_scale(p.outer_divisor, p.least_amax, amax);
     const float g = encoding_scale(p, amax);
-    const bool ordinary = g > 0x1p-60F && g < 0x1p60F && p.outer_exact;
+    // kBetter: squares of what rounding changes neither reach infinity nor lose more than `doubt` allows.
+    constexpr bool kSquares = kPolicy == Policy::kBetter;
+    const bool ordinary = g > (kSquares ? 0x1p-50F : 0x1p-60F) && g < (kSquares ? 0x1p56F : 0x1p60F) && p.outer_exact;
     outer.inverse = __fdiv_rn(1.0F, g);
     float relative = g;
     if constexpr (kPolicy != Policy::kBetter) {
