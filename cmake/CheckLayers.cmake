@@ -7,7 +7,7 @@ set(_torch "torch/.*" "ATen/.*" "c10/.*")
 
 set(UFP4_LAYERS_public "ufp4")
 set(UFP4_LAYERS_numerics "ufp4 numerics")
-set(UFP4_LAYERS_cpu "ufp4 numerics cpu" "hwy/.*")
+set(UFP4_LAYERS_cpu "ufp4 numerics cpu" "hwy/.*" "cpuid\\.h")
 set(UFP4_LAYERS_cuda "ufp4 numerics cuda" "cuda[a-z0-9_]*\\.h")
 set(UFP4_LAYERS_backend "ufp4 numerics cpu cuda backend")
 set(UFP4_LAYERS_io "ufp4 numerics io" "nlohmann/.*" "xxhash\\.h" "fcntl\\.h" "unistd\\.h" "sys/[a-z]+\\.h")

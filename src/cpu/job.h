@@ -25,6 +25,7 @@
 #include <span>
 
 #include "cpu/product.h"
+#include "numerics/int8_product.h"
 #include "ufp4/format.h"
 #include "ufp4/quantize.h"
 
@@ -59,7 +60,8 @@ using OuterTerms = std::array<float, kOuterTerms>;
 
 struct Job {
   const BlockFormat* format = nullptr;
-  // Instead of quantizing, the largest magnitude of each block (0 if it is not finite) is written as its scale.
+  // Instead of quantizing, what each block adds to the magnitude of a second-level scale (reference::outer_magnitude)
+  // is written as its scale.
   bool measure = false;
 
   // How the scale is chosen. Under other rules than kAmax values may lie beyond the last level: they are bounded.
@@ -149,6 +151,7 @@ struct Expansion {
   const float* scales = nullptr;
   const std::uint8_t* selectors = nullptr;
   float outer_scale = 1;
+  float zero = -0.0F;  // added to level * scale: 0 makes 0 of -0, -0 changes nothing
   std::size_t blocks = 0;
   void* out = nullptr;
   DType out_dtype = DType::kBF16;
@@ -173,6 +176,9 @@ struct Kernels {
   // As ProductKernel::multiply. The second one needs AVX512_BF16 too, and is null where that is not compiled.
   void (*multiply)(const Product& product, const ProductTile& tile) = nullptr;
   void (*multiply_pairs)(const Product& product, const ProductTile& tile) = nullptr;
+  // As Int8ProductKernel::multiply. The second one needs VNNI too, and is null where that is not compiled.
+  void (*multiply_int8)(const Int8Product& product, const ProductTile& tile) = nullptr;
+  void (*multiply_int8_quads)(const Int8Product& product, const ProductTile& tile) = nullptr;
 };
 
 // Of every target that was compiled, the widest first.

@@ -30,6 +30,19 @@ constexpr auto kMultiplyPairs = pairs::multiply;
 constexpr decltype(Kernels::multiply_pairs) kMultiplyPairs = nullptr;
 #endif
 
+// Defined in int8_product_kernels.cpp.
+namespace int8_pairs {
+void multiply(const Int8Product& product, const ProductTile& tile);
+}
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+namespace int8_quads {
+void multiply(const Int8Product& product, const ProductTile& tile);
+}
+constexpr auto kMultiplyInt8Quads = int8_quads::multiply;
+#else
+constexpr decltype(Kernels::multiply_int8_quads) kMultiplyInt8Quads = nullptr;
+#endif
+
 // As Kernels::transpose.
 void transpose(const std::uint32_t* HWY_RESTRICT source, std::size_t source_stride, std::size_t words,
                std::size_t columns, std::uint8_t* HWY_RESTRICT target, std::size_t target_stride, bool past_caches) {
@@ -81,7 +94,15 @@ void measure_span(const Job& job, const Span& span) {
           with_late_factor(job, find_extremes(x + std::ptrdiff_t{b} * job.block, job.block / kRun));
       const VI bits = hn::Max(hn::BitCast(I32(), positive), hn::BitCast(I32(), negative));
       const auto finite = hn::Lt(bits, hn::Set(I32(), kInfinityBits));
-      amax[b] = hn::BitCast(U32(), hn::IfThenElseZero(finite, bits));
+      if (job.format->outer_of_extremes()) {
+        VF extreme;
+        VF unused;
+        make_scale<Grid::kFull>(job, positive, negative, 1.0F, extreme, unused);
+        const VF magnitude = hn::Abs(extreme);
+        amax[b] = hn::BitCast(U32(), hn::IfThenElse(hn::RebindMask(F32(), finite), magnitude, hn::Set(F32(), -0.0F)));
+      } else {
+        amax[b] = hn::BitCast(U32(), hn::IfThenElseZero(finite, bits));
+      }
     }
     store_unit(job, amax, blocks, reinterpret_cast<std::uint32_t*>(span.scales), group, span.stage_stride);
     advance(job, here);
@@ -90,13 +111,26 @@ void measure_span(const Job& job, const Span& span) {
 
 Kernels::SpanFunction find_span(const Job& job) {
   if (job.measure) return measure_span;
-  if (job.rule == ScaleRule::kBestOfTwo || job.rule == ScaleRule::kTwoLevelExponent) return find_selector_span(job);
+  switch (job.rule) {
+    case ScaleRule::kBestOfTwo:
+    case ScaleRule::kTwoLevelExponent:
+    case ScaleRule::kIntegerMultiple: return find_selector_span(job);
+    default: break;
+  }
   return job.bounded ? find_rule_span(job) : find_amax_span(job);
 }
 
 Kernels kernels() {
-  return {hwy::TargetName(HWY_TARGET), HWY_TARGET,    kLanes, find_span, transpose, dequantize,
-          widened::multiply,           kMultiplyPairs};
+  return {hwy::TargetName(HWY_TARGET),
+          HWY_TARGET,
+          kLanes,
+          find_span,
+          transpose,
+          dequantize,
+          widened::multiply,
+          kMultiplyPairs,
+          int8_pairs::multiply,
+          kMultiplyInt8Quads};
 }
 
 }  // namespace ufp4::cpu::HWY_NAMESPACE

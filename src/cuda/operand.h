@@ -47,8 +47,10 @@ enum class Policy : std::uint8_t {
   kPowerFloat,    // the same over kFloat's
   kBetter,        // kByteFloat or kByteUniform in two ways, the better for each block
   kTwoLevel,      // a scale of 8 bits and one-bit exponents for 8 and for 4 elements
-  // Nothing is quantized: the largest magnitudes are found.
+  kInteger,       // kSigned with integers as scales, under a second-level scale for each segment of a row
+  // Nothing is quantized: the largest magnitudes are found, or the scales that kSigned would ask for.
   kMeasure,
+  kMeasureSigned,
 };
 
 // How the levels lie, which decides how a value becomes an index.
@@ -67,7 +69,9 @@ constexpr Levels levels_of(Policy policy) {
     case Policy::kPowerFloat: return Levels::kFloat;
     case Policy::kTable: return Levels::kTable;
     case Policy::kSigned:
-    case Policy::kWindow: return Levels::kIntegers;
+    case Policy::kWindow:
+    case Policy::kInteger:
+    case Policy::kMeasureSigned: return Levels::kIntegers;
     case Policy::kBetter: return Levels::kEither;
     case Policy::kUniform:
     case Policy::kByteUniform:
@@ -96,9 +100,17 @@ template <Policy kPolicy, bool kStochastic>
 inline constexpr bool kBounded = (is_relative(kPolicy) && kStochastic) ||
                                  is_power(kPolicy) || kPolicy == Policy::kTwoLevel;
 
+// Whether nothing is quantized.
+constexpr bool only_measures(Policy policy) { return policy == Policy::kMeasure || policy == Policy::kMeasureSigned; }
+
+// Whether rounding to nearest may give integers beyond -8 .. 7, which are clipped.
+template <Policy kPolicy>
+inline constexpr bool kClipped = kPolicy == Policy::kWindow || kPolicy == Policy::kInteger;
+
 // Whether packed scales are not the FP32 scales.
 constexpr bool has_scale_bytes(Policy policy) {
-  return policy == Policy::kWindow || policy == Policy::kTwoLevel || is_relative(policy) || is_power(policy);
+  return policy == Policy::kWindow || policy == Policy::kTwoLevel || policy == Policy::kInteger ||
+         is_relative(policy) || is_power(policy);
 }
 
 // How far blocks and transforms reach, from the least to the most. Where random bits are drawn, operands that begin
@@ -112,7 +124,7 @@ enum class Span : std::uint8_t {
 // The span of the kernels that know their results in advance; operands beyond it take those of Span::kLanes.
 constexpr Span fast_span(Policy policy) {
   const bool longer = policy == Policy::kByteUniform || policy == Policy::kByteFloat || is_power(policy) ||
-                      policy == Policy::kTwoLevel || policy == Policy::kMeasure;
+                      policy == Policy::kTwoLevel || only_measures(policy);
   return longer ? Span::kRuns : Span::kOneRun;
 }
 
@@ -122,10 +134,11 @@ enum class Output : std::uint8_t {
   kPacked,  // codes and scales, as the format stores them
   kBf16,    // BF16 values
   kE4m3,    // E4M3 values
+  kInt8,    // integers
 };
 
 // How the scale of a block is stored when packed.
-enum class ScaleCode : std::uint8_t { kF32, kE4m3, kE8m0, kE6m2 };
+enum class ScaleCode : std::uint8_t { kF32, kE4m3, kE8m0, kE6m2, kInt8 };
 
 // How packed scales of that encoding are read and written.
 ScaleCode scale_code(ScaleEncoding encoding);
@@ -194,9 +207,10 @@ struct Operand {
   bool outer_exact;     // whether divide_by is right for outer_divisor
   float least_amax;
   const float* outer_amax;
-  bool outer_parts;             // more than one
-  std::uint32_t outer_shift;    // log2 of the rows that share one
-  std::uint32_t outer_columns;  // of parts: how many along a row, each of 128 columns or of all
+  bool outer_parts;                  // more than one
+  std::uint32_t outer_shift;         // log2 of the rows that share one
+  std::uint32_t outer_columns;       // of parts: how many along a row ..
+  std::uint32_t outer_column_shift;  // .. and the log2 of the columns of each, where there is more than one
 
   // kWindow: tau of numerics, and the bits of FP32 numbers.
   float tau;
@@ -234,11 +248,12 @@ struct Operand {
   void* dequantized;
   bool dequantized_f32;
   std::uint8_t* e4m3;
+  std::int8_t* int8;
   std::uint8_t* packed_scales;
   ScaleCode scale_code;
   std::uint8_t* selectors;
   bool has_selectors;
-  float* amax;  // of kMeasure: as many as there are second-level scales
+  float* amax;  // where nothing is quantized: as many as there are second-level scales
   std::uint32_t* clipped;
   const std::uint32_t* only_if;  // nothing is done where this is 0
   std::uint32_t rows, columns;   // of the operand, padded

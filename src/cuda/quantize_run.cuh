@@ -242,6 +242,10 @@ __device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Ru
       running.outer = open_outer<kPolicy, kStochastic, kSpan>(p, amax);
     }
   }
+  if constexpr (kPolicy == Policy::kInteger) {
+    const float amax = valid ? __ldg(p.outer_amax + outer_index(p, row, column)) : 0.0F;
+    running.outer = open_outer<kPolicy, kStochastic, kSpan>(p, amax);
+  }
   LevelMap map = kFloatMap;
   Scale s{0, 1};
   RunWords words{};
@@ -266,6 +270,11 @@ __device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Ru
     if constexpr (kPolicy == Policy::kMeasure) {
       measure<kSpan>(p, extremes, running.seen, row, column, valid && first_of_block<kSpan>(p));
       return result;
+    } else if constexpr (kPolicy == Policy::kMeasureSigned) {
+      measure_signed<kSpan>(p, extremes, row, column, valid && first_of_block<kSpan>(p));
+      return result;
+    } else if constexpr (kPolicy == Policy::kInteger) {
+      s = integer_scale<kSpan, kStochastic>(v, extremes, p, running.outer);
     } else if constexpr (kPolicy == Policy::kWindow) {
       s = windowed_scale<kSpan>(v, extremes, p, running.outer, running.seen, valid && first_of_block<kSpan>(p));
     } else if constexpr (kPolicy == Policy::kBetter) {

@@ -30,7 +30,7 @@ __device__ inline Running begin(const Operand& p) {
       running.outer = open_outer<kPolicy, kStochastic, kSpan>(p, amax);
     }
   }
-  if constexpr (kPolicy != Policy::kWindow) running.lane_value = values_of_lane(p.values);
+  if constexpr (!kClipped<kPolicy>) running.lane_value = values_of_lane(p.values);
   return running;
 }
 
@@ -171,7 +171,7 @@ __device__ inline std::uint32_t pair_of(const std::uint32_t (&x)[kRun], int i, i
   return __byte_perm(x[i], x[j], kLow ? 0x5410 : 0x7632);
 }
 
-// kWindow, nearest: both of a pair into -8 .. 7.
+// kClipped, nearest: both of a pair into -8 .. 7.
 template <Output kOutput>
 __device__ inline std::uint32_t clip_pair(std::uint32_t pair) {
   constexpr std::uint32_t kTwice = 0x00010001u;
@@ -196,7 +196,7 @@ __device__ inline std::uint32_t pack_nibbles(const std::uint32_t (&x)[kRun], std
 #pragma unroll
   for (int i = 3; i >= 0; --i) {
     std::uint32_t pair = pair_of<kLow>(x, kFirst + i, kFirst + i + 4);
-    if constexpr (kPolicy == Policy::kWindow && !kStochastic) pair = clip_pair<kOutput>(pair);
+    if constexpr (kClipped<kPolicy> && !kStochastic) pair = clip_pair<kOutput>(pair);
     if constexpr (kBounded<kPolicy, kStochastic>) pair = clip_indices<kBase>(pair, highest);
     sum = sum * 16 + pair;
   }
@@ -329,7 +329,7 @@ template <Policy kPolicy, bool kStochastic>
 __device__ inline float index_value(std::uint32_t x) {
   if constexpr (kLowHalf<kPolicy, kStochastic>) {
     const float k = __uint_as_float(x) - kNearestAnchor<Output::kAny>;
-    return kPolicy == Policy::kWindow ? clip(k) : k;
+    return kClipped<kPolicy> ? clip(k) : k;
   } else {
     return __uint_as_float(x & 0xFFFF0000u) - __uint_as_float((kStochasticBase<Output::kAny> + 8) << 16);
   }

@@ -249,7 +249,7 @@ def test_options_replace_what_a_file_of_a_run_names(program, folder):
 
 def test_help_lists_every_setting(program):
     text = program.succeeds("train", "--help-config").stdout
-    assert "recipe.dgrad.dy.outer (one of tensor, row, 1x128, 128x128; default tensor)" in text
+    assert "recipe.dgrad.dy.outer (one of tensor, row, 1x128, 128x128, 1x256, 1x512, 1x1024, own; default own: tensor, of int4_i4 1x512)" in text
     assert "| `GEMM.OPERAND.tau` | `auto`, `1`, `9/8` |" in program.succeeds("train", "--help-config-markdown").stdout
     for key in ["model.d_model", "recipe.dgrad.hadamard", "data.val", "optimizer.lr", "schedule.kind", "train.steps"]:
         assert f"  {key} (" in text

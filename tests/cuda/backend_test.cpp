@@ -48,9 +48,10 @@ TEST_F(CudaBackendOnDevice, SlabsGiveTheBitsOfTheWhole) {
   };
   const testing::Matrix in =
       testing::make_matrix(300, 262144 + 24, DType::kBF16, testing::Values::kPatches, 9, {.padding = 8});
-  for (const auto& [format, each] : {Case{"e1m2", OuterScale::kTensor}, Case{"nvfp4", OuterScale::kTensor},
-                                     Case{"hif4", OuterScale::kTensor}, Case{"int4_p2", OuterScale::kRow},
-                                     Case{"int4_p2", OuterScale::k1x128}, Case{"int4_p2", OuterScale::k128x128}}) {
+  for (const auto& [format, each] :
+       {Case{"e1m2", OuterScale::kTensor}, Case{"nvfp4", OuterScale::kTensor}, Case{"hif4", OuterScale::kTensor},
+        Case{"int4_p2", OuterScale::kRow}, Case{"int4_p2", OuterScale::k1x128}, Case{"int4_p2", OuterScale::k128x128},
+        Case{"int4_i4", OuterScale::k1x512}, Case{"int4_i4", OuterScale::kRow}}) {
     for (const Axis axis : testing::kAxes) {
       testing::Request request{testing::task_of(format, Rounding::kStochastic, 16, axis)};
       request.task.spec.outer.each = each;

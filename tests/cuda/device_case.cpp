@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "cuda/quantize.h"
+#include "numerics/scale_rules.h"
 #include "quantization/cases.h"
 
 namespace ufp4::testing {
@@ -40,31 +41,22 @@ std::vector<float> given_amax(const Matrix& in, const Request& request) {
   const OperandSpec& spec = request.task.spec;
   if (!spec.format->has_outer_scale()) return {};
   const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec, request.task.place.axis);
-  const OuterShape outer = outer_shape(shape, spec.outer.each);
+  const OuterShape outer = outer_shape(shape, spec.outer_each());
   return std::vector<float>(static_cast<std::size_t>(outer.rows * outer.columns), request.amax.value_or(0));
 }
 
 Wanted wanted_by(Choice choice, const BlockFormat& format, std::optional<DType> dequantized) {
+  if (choice == Choice::kAll) return {.values = dequantized, .e4m3 = true, .window = true};
+  const bool packed = choice == Choice::kPacked;
   const bool bytes = format.scale != ScaleEncoding::kFp32;
-  switch (choice) {
-    case Choice::kAll: return {.values = dequantized, .e4m3 = true, .window = true};
-    case Choice::kPacked:
-      return {.scales = !bytes, .values = {}, .selectors = false, .packed_scales = bytes, .window = true};
-    case Choice::kValues:
-      return {.codes = false,
-              .scales = false,
-              .values = dequantized,
-              .selectors = false,
-              .packed_scales = false,
-              .window = true};
-    case Choice::kE4m3: break;
-  }
-  return {.codes = false,
-          .scales = false,
-          .values = {},
+  const bool exact = choice == Choice::kExact;
+  return {.codes = packed,
+          .scales = packed && !bytes,
+          .values = choice == Choice::kValues ? dequantized : std::nullopt,
           .selectors = false,
-          .packed_scales = false,
-          .e4m3 = true,
+          .packed_scales = packed && bytes,
+          .int8 = exact,
+          .e4m3 = exact,
           .window = true};
 }
 
@@ -151,8 +143,7 @@ Outcome quantize_on_cpu(const Matrix& in, const Request& request, std::optional<
       std::vector<float> own(amax.size());
       backend.raise_outer_amax(in.view(), task.spec, place, {first, last}, own.data());
       const std::lock_guard lock(mutex);
-      std::transform(own.begin(), own.end(), amax.begin(), amax.begin(),
-                     [](float a, float b) { return std::max(a, b); });
+      std::transform(own.begin(), own.end(), amax.begin(), amax.begin(), reference::raised);
     });
   }
   if (!amax.empty()) task.outer_amax = amax.data();

@@ -66,7 +66,7 @@ struct Outcome {
 Outcome quantize_on_cpu(const Matrix& in, const Request& request, std::optional<DType> dequantized);
 
 // The results that a call asks for: kernels know some choices in advance.
-enum class Choice : std::uint8_t { kAll, kPacked, kValues, kE4m3 };
+enum class Choice : std::uint8_t { kAll, kPacked, kValues, kExact };
 
 // On the GPU: one call for all requests, after one that finds what their second-level scales follow from. Throws if
 // something was written beyond a result. `choices` may have an entry for every request.

@@ -54,7 +54,8 @@ BlockFormat derived(std::string_view from, std::string_view name) {
 const BlockFormat kOtherWindow = [] {
   BlockFormat format = derived("int4_p2", "other_window");
   format.outer_divisor = 14;
-  format.window = {.least = -4, .largest = 1, .least_amax = 0x1p-100F};
+  format.window = {.least = -4, .largest = 1};
+  format.outer_least = 0x1p-100F;
   return format;
 }();
 const BlockFormat kSmallFloats = [] {
@@ -99,15 +100,15 @@ constexpr std::array<std::array<Choice, 2>, 6> kChoices{{{Choice::kAll, Choice::
                                                          {Choice::kPacked, Choice::kPacked},
                                                          {Choice::kValues, Choice::kValues},
                                                          {Choice::kValues, Choice::kPacked},
-                                                         {Choice::kE4m3, Choice::kE4m3},
-                                                         {Choice::kE4m3, Choice::kPacked}}};
+                                                         {Choice::kExact, Choice::kExact},
+                                                         {Choice::kExact, Choice::kPacked}}};
 
 void expect_equal(const Matrix& in, const std::vector<Request>& requests, DType dequantized = DType::kBF16) {
   std::vector<Outcome> cpu;
   cpu.reserve(requests.size());
   for (const Request& request : requests) cpu.push_back(testing::quantize_on_cpu(in, request, dequantized));
   for (const auto& [first, others] : kChoices) {
-    if (first == Choice::kE4m3 && requests[0].task.spec.format->exact != ExactValue::kE4m3) continue;
+    if (first == Choice::kExact && requests[0].task.spec.format->exact == ExactValue::kNone) continue;
     std::vector<Choice> wanted(requests.size(), others);
     wanted[0] = first;
     const std::vector<Outcome> gpu = testing::quantize_on_gpu(in, requests, dequantized, wanted);
@@ -224,12 +225,15 @@ TEST_F(CudaQuantize, AnyNumberOfTiles) {
 // A second-level scale for each row, or each tile, of matrices whose tiles are not whole.
 TEST_F(CudaQuantize, SecondLevelScalesOfParts) {
   std::uint64_t seed = 300;
-  for (const BlockFormat* format : {&find_format("int4_p2"), &kOtherWindow}) {
+  for (const BlockFormat* format : {&find_format("int4_p2"), &kOtherWindow, &find_format("int4_i4")}) {
     for (const OuterScale each : kOuterScales) {
+      if (!format->outer_scales.has(each)) continue;
       for (const Rounding rounding : kRoundings) {
         for (const int hadamard : {0, 16, 128}) {
           const DType type = kTypes[++seed % kTypes.size()];
-          const Matrix in = make_matrix(300, 200, type, Values::kPatches, seed, {8, 0});
+          const bool segments = format->own_outer != OuterScale::kTensor;
+          const Matrix in =
+              make_matrix(segments ? 1100 : 300, segments ? 1300 : 200, type, Values::kPatches, seed, {8, 0});
           Request row = make_request(*format, Axis::kRow, rounding, hadamard, seed % 5 == 0 ? 32 : 16);
           row.task.spec.outer.each = each;
           Request column = row;
@@ -307,7 +311,8 @@ TEST_F(CudaQuantize, DequantizesWhatItWrote) {
   constexpr std::int64_t kColumns = 384;
   for (const BlockFormat* format : all_formats()) {
     for (const OuterScale each : kOuterScales) {
-      if (each != OuterScale::kTensor && !format->outer_scales.has(each)) continue;
+      const bool none = each == OuterScale::kTensor && !format->has_outer_scale();
+      if (!none && !format->outer_scales.has(each)) continue;
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         const Matrix in = make_matrix(kRows, kColumns, DType::kBF16, Values::kPatches, 5);
         Request request = make_request(*format, Axis::kRow, Rounding::kNearest, 16);
@@ -327,12 +332,20 @@ TEST_F(CudaQuantize, DequantizesWhatItWrote) {
         packed.outer_scales = outer.as<float>();
         ConstQuantized decoded{format, 0, kRows, kColumns, codes.as<std::uint8_t>(), scales.as<float>()};
         if (selectors.size() != 0) decoded.selectors = selectors.as<std::uint8_t>();
-        if (each == OuterScale::kTensor) decoded.outer_scales = outer.as<float>();
+        if (format->outer_stays_apart(each)) {
+          decoded.outer = each;
+          decoded.outer_scales = outer.as<float>();
+        }
         for (const ConstQuantized& form : {packed, decoded}) {
           const testing::DeviceBytes values(of(Array::kValues).size());
           cuda::dequantize(form, values.data(), dtype, nullptr);
           EXPECT_TRUE(values.fetch() == of(Array::kValues))
               << format->name << " " << name_of(each) << " " << name_of(dtype) << (form.scales ? "" : " packed");
+        }
+        if (format->exact == ExactValue::kInt8) {
+          const testing::DeviceBytes int8(of(Array::kInt8).size());
+          cuda::dequantize_int8(packed, int8.as<std::int8_t>(), nullptr);
+          EXPECT_TRUE(int8.fetch() == of(Array::kInt8)) << format->name << " " << name_of(each);
         }
         if (format->exact != ExactValue::kE4m3) continue;
         const testing::DeviceBytes e4m3(of(Array::kE4m3).size());
@@ -385,7 +398,7 @@ TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
       column.task.place.axis = Axis::kColumn;
       const Outcome row_on_cpu = quantize_on_cpu(in, row, {});
       const Outcome column_on_cpu = quantize_on_cpu(in, column, {});
-      const Choice rows = format.exact == ExactValue::kE4m3 ? Choice::kE4m3 : Choice::kPacked;
+      const Choice rows = format.exact != ExactValue::kNone ? Choice::kExact : Choice::kPacked;
       const Choice columns = rounding == Rounding::kStochastic ? rows : Choice::kPacked;
       EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, {}, {rows})[0], row_on_cpu, in, row));
       const std::vector<Outcome> both = quantize_on_gpu(in, {row, column}, {}, {rows, columns});
