@@ -178,12 +178,12 @@ __device__ inline Better choose_way(float (&v)[kRun], const Extremes& e, const O
 __device__ inline float rounded_to_bf16(float x) { return __bfloat162float(__float2bfloat16_rn(x)); }
 
 // kTwoLevel: the scale of a block and the exponents of its parts. The values become what round8 takes with an inverse
-// of
-// 1. Their product t with the multiplier is not exact in FP32. To nearest, halves go up: t is rounded down, half a step
-// is added, and the sum is rounded down to a level. Each of these keeps the order of t and any number that FP32 has, so
-// the level is the right one. Stochastically t is rounded up, for the same reason: it is above a multiple of 2^-16
-// steps if and only if the rounded number is.
-template <Span kSpan, bool kStochastic>
+// of 1, or the codes are made. Their product t with the multiplier is not exact in FP32. To nearest, halves go up: t is
+// rounded down, half a step is added, and the sum is rounded down to a level: within a sum that has the index in its
+// last bits. Each of these keeps the order of t and any number that FP32 has, so the level is the right one.
+// Stochastically t is rounded up, for the same reason: it is above a multiple of 2^-16 steps if and only if the rounded
+// number is.
+template <Span kSpan, bool kStochastic, Output kOutput>
 __device__ inline void two_level(float (&v)[kRun], const Operand& p, RunIndices& result) {
   const float factor = run_factor<kSpan>(p);
   const float size = fabsf(factor);
@@ -203,6 +203,9 @@ __device__ inline void two_level(float (&v)[kRun], const Operand& p, RunIndices&
   const float r = rounded_to_bf16(reciprocal(scale)) * size;
   std::uint32_t selector = 0;
   const std::uint32_t sign = __float_as_uint(factor) & 0x80000000u;
+  constexpr bool kCodes = gives_codes<Policy::kTwoLevel, kStochastic, kOutput>;
+  constexpr float kUnit = 0x1p21F;  // whose last place is a quarter
+  std::uint32_t indices[2][kRun / 2];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const bool level2 = __fmul_rn(of_8[i / 2], r) >= 4;
@@ -216,16 +219,28 @@ __device__ inline void two_level(float (&v)[kRun], const Operand& p, RunIndices&
       if constexpr (kStochastic) {
         magnitude = __fmul_ru(fabsf(v[k]), multiplier);
       } else {
-        constexpr float kUnit = 0x1p21F;  // whose last place is a quarter
-        magnitude = __fadd_rz(__fmul_rz(fabsf(v[k]), multiplier), 0.125F);
-        magnitude = __fsub_rn(__fadd_rz(magnitude, kUnit), kUnit);
+        const float sum = __fadd_rz(__fadd_rz(__fmul_rz(fabsf(v[k]), multiplier), 0.125F), kUnit);
+        indices[k / 8][k % 8] = __float_as_uint(sum);
+        magnitude = __fsub_rn(sum, kUnit);
       }
+      if constexpr (kCodes) continue;
       v[k] = __uint_as_float(__float_as_uint(magnitude) | ((__float_as_uint(v[k]) & 0x80000000u) ^ sign));
     }
   }
   if (!(amax < 0x1p18F)) {  // far beyond the largest scale, or not finite
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) v[i] = finite ? clip(v[i], p.largest) : 0.0F;
+    for (int i = 0; i < kRun; ++i) {
+      if constexpr (kCodes) {
+        std::uint32_t& index = indices[i / 8][i % 8];
+        index = finite ? min(index, __float_as_uint(kUnit) + (p.highest & 0xFFFFu)) : 0u;
+      } else {
+        v[i] = finite ? clip(v[i], p.largest) : 0.0F;
+      }
+    }
+  }
+  if constexpr (kCodes) {
+    result.x[0] = signed_nibbles<true, 0>(indices[0], v, sign != 0, p);
+    result.x[1] = signed_nibbles<true, 8>(indices[1], v, sign != 0, p);
   }
   result.scale = finite ? scale : __uint_as_float(kNanF32);
   result.selector = finite ? selector : 0;
@@ -263,8 +278,9 @@ __device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Ru
   };
   if constexpr (kPolicy == Policy::kTwoLevel) {
     transform_only<kSpan>(v, p, column);
-    two_level<kSpan, kStochastic>(v, p, result);
+    two_level<kSpan, kStochastic, kOutput>(v, p, result);
     s.scale = result.scale;
+    if constexpr (gives_codes<kPolicy, kStochastic, kOutput>) return result;
   } else {
     const Extremes extremes = transform<kSignedScale<kPolicy>, kSpan>(v, p, column);
     if constexpr (kPolicy == Policy::kMeasure) {

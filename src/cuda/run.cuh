@@ -224,8 +224,28 @@ __device__ inline float hidden_negative(float x) {
 
 // Whether rounding gives codes at once, in the first two words of RunIndices::x.
 template <Policy kPolicy, bool kStochastic, Output kOutput>
-inline constexpr bool gives_codes = (levels_of(kPolicy) == Levels::kFloat || levels_of(kPolicy) == Levels::kEither) &&
-                                    !kStochastic && !gives_levels<kPolicy, kOutput>;
+inline constexpr bool gives_codes =
+    !kStochastic &&
+    (kPolicy == Policy::kTwoLevel ? kOutput == Output::kPacked
+                                  : (levels_of(kPolicy) == Levels::kFloat || levels_of(kPolicy) == Levels::kEither) &&
+                                        !gives_levels<kPolicy, kOutput>);
+
+// Eight codes: the magnitudes in the lower halves of x, and the signs of v[kFirst..kFirst + 8), all turned if `turned`.
+template <bool kClip, int kFirst>
+__device__ inline std::uint32_t signed_nibbles(const std::uint32_t (&x)[8], const float (&v)[kRun], bool turned,
+                                               const Operand& p) {
+  std::uint32_t codes = 0;
+#pragma unroll
+  for (int i = 3; i >= 0; --i) {
+    std::uint32_t pair = __byte_perm(x[i], x[i + 4], 0x5410);
+    if constexpr (kClip) pair = __vminu2(pair, p.highest);
+    codes = codes * 16 + (pair | (sign_masks(v[kFirst + i], v[kFirst + i + 4]) & 0x00080008u));
+  }
+  if (turned) codes ^= 0x88888888u;
+  const std::uint32_t not_zero = ((codes & 0x77777777u) + 0x77777777u) & 0x88888888u;
+  codes &= not_zero | 0x77777777u;
+  return p.sign_magnitude ? codes : to_twos_complement(codes);
+}
 
 // The nearest codes of v[kFirst..kFirst + 8) by magnitude and sign. With float levels the index before rounding, piece
 // by piece 2t, t + 2 and t / 2 + 4, is the least of the three; each is rounded within its sum with the anchor, ties to
@@ -248,17 +268,7 @@ __device__ inline std::uint32_t nearest_codes(const float (&v)[kRun], float inve
     x[i] = min(min(__float_as_uint(__fmaf_rn(t, by * first, kAnchor)), __float_as_uint(__fmaf_rn(t, by, second))),
                __float_as_uint(__fmaf_rn(t, by * 0.5F, third)));
   }
-  std::uint32_t codes = 0;
-#pragma unroll
-  for (int i = 3; i >= 0; --i) {
-    std::uint32_t pair = __byte_perm(x[i], x[i + 4], 0x5410);
-    if constexpr (kBounded<kPolicy, false>) pair = __vminu2(pair, p.highest);
-    codes = codes * 16 + (pair | (sign_masks(v[kFirst + i], v[kFirst + i + 4]) & 0x00080008u));
-  }
-  if (inverse < 0) codes ^= 0x88888888u;
-  const std::uint32_t not_zero = ((codes & 0x77777777u) + 0x77777777u) & 0x88888888u;
-  codes &= not_zero | 0x77777777u;
-  return p.sign_magnitude ? codes : to_twos_complement(codes);
+  return signed_nibbles<kBounded<kPolicy, false>, kFirst>(x, v, inverse < 0, p);
 }
 
 // The indices of v[kFirst..kFirst + 8), or the levels; w: the random bits of the group.
