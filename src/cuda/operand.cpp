@@ -215,7 +215,7 @@ float doubt_of(float largest, int block) {
 void set_rule(Operand& p, const OperandSpec& spec) {
   const BlockFormat& format = *spec.format;
   p.divided = format.rule == ScaleRule::kTensorE4m3Int;
-  p.largest_exponent = std::ilogb(format.element.largest());
+  p.largest_exponent = static_cast<std::uint32_t>(std::ilogb(format.element.largest())) << 23;
   p.least_divisor = format.rule == ScaleRule::kExponentFloor ? 0x1p-126F : 0x1p-127F;
   if (p.policy == Policy::kWindow) set_window(p, spec);
   if (p.policy != Policy::kBetter) return;

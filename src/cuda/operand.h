@@ -225,8 +225,8 @@ struct Operand {
   bool divided;
 
   // kPower..: from the exponent of amax.
-  int largest_exponent;  // of L
-  float least_divisor;   // what values are divided by at least
+  std::uint32_t largest_exponent;  // of L, where FP32 numbers have it
+  float least_divisor;             // what values are divided by at least
 
   // kBetter. Errors found in any order are within `doubt`, of themselves and one step more, of those of numerics.
   Choice choices[2];

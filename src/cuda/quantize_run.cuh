@@ -239,8 +239,8 @@ __device__ inline void two_level(float (&v)[kRun], const Operand& p, RunIndices&
     }
   }
   if constexpr (kCodes) {
-    result.x[0] = signed_nibbles<true, 0>(indices[0], v, sign != 0, p);
-    result.x[1] = signed_nibbles<true, 8>(indices[1], v, sign != 0, p);
+    result.x[0] = signed_nibbles<true, 0>(indices[0], v, sign_mask(factor), p.highest);
+    result.x[1] = signed_nibbles<true, 8>(indices[1], v, sign_mask(factor), p.highest);
   }
   result.scale = finite ? scale : __uint_as_float(kNanF32);
   result.selector = finite ? selector : 0;

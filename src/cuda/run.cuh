@@ -230,22 +230,25 @@ inline constexpr bool gives_codes =
                                   : (levels_of(kPolicy) == Levels::kFloat || levels_of(kPolicy) == Levels::kEither) &&
                                         !gives_levels<kPolicy, kOutput>);
 
-// Eight codes: the magnitudes in the lower halves of x, and the signs of v[kFirst..kFirst + 8), all turned if `turned`.
+// Eight codes by magnitude and sign: the magnitudes in the lower halves of x, and the signs of v[kFirst..kFirst + 8),
+// turned where `turned` has its bits. There is no negative zero.
 template <bool kClip, int kFirst>
-__device__ inline std::uint32_t signed_nibbles(const std::uint32_t (&x)[8], const float (&v)[kRun], bool turned,
-                                               const Operand& p) {
-  std::uint32_t codes = 0;
+__device__ inline std::uint32_t signed_nibbles(const std::uint32_t (&x)[8], const float (&v)[kRun],
+                                               std::uint32_t turned, std::uint32_t highest) {
+  std::uint32_t magnitudes = 0;
+  std::uint32_t signs = turned & 0x88888888u;
 #pragma unroll
   for (int i = 3; i >= 0; --i) {
     std::uint32_t pair = __byte_perm(x[i], x[i + 4], 0x5410);
-    if constexpr (kClip) pair = __vminu2(pair, p.highest);
-    codes = codes * 16 + (pair | (sign_masks(v[kFirst + i], v[kFirst + i + 4]) & 0x00080008u));
+    if constexpr (kClip) pair = __vminu2(pair, highest);
+    magnitudes = magnitudes * 16 + pair;
+    signs ^= sign_masks(v[kFirst + i], v[kFirst + i + 4]) & 0x00080008u << (4 * i);
   }
-  if (turned) codes ^= 0x88888888u;
-  const std::uint32_t not_zero = ((codes & 0x77777777u) + 0x77777777u) & 0x88888888u;
-  codes &= not_zero | 0x77777777u;
-  return p.sign_magnitude ? codes : to_twos_complement(codes);
+  return magnitudes | (signs & (magnitudes + 0x77777777u));
 }
+
+// All ones if x has its sign bit set.
+__device__ inline std::uint32_t sign_mask(float x) { return static_cast<std::uint32_t>(__float_as_int(x) >> 31); }
 
 // The nearest codes of v[kFirst..kFirst + 8) by magnitude and sign. With float levels the index before rounding, piece
 // by piece 2t, t + 2 and t / 2 + 4, is the least of the three; each is rounded within its sum with the anchor, ties to
@@ -268,7 +271,7 @@ __device__ inline std::uint32_t nearest_codes(const float (&v)[kRun], float inve
     x[i] = min(min(__float_as_uint(__fmaf_rn(t, by * first, kAnchor)), __float_as_uint(__fmaf_rn(t, by, second))),
                __float_as_uint(__fmaf_rn(t, by * 0.5F, third)));
   }
-  return signed_nibbles<kBounded<kPolicy, false>, kFirst>(x, v, inverse < 0, p);
+  return signed_nibbles<kBounded<kPolicy, false>, kFirst>(x, v, sign_mask(inverse), p.highest);
 }
 
 // The indices of v[kFirst..kFirst + 8), or the levels; w: the random bits of the group.
@@ -323,7 +326,8 @@ __device__ inline void round8(const float (&v)[kRun], float inverse, const Opera
 template <Policy kPolicy, bool kStochastic, Output kOutput>
 __device__ inline uint2 codes_of(const RunIndices& run, const Operand& p) {
   if constexpr (gives_codes<kPolicy, kStochastic, kOutput>) {
-    return {run.x[0], run.x[1]};
+    if (p.sign_magnitude) return {run.x[0], run.x[1]};
+    return {to_twos_complement(run.x[0]), to_twos_complement(run.x[1])};
   } else {
     std::uint32_t highest = p.highest;
     if constexpr (kPolicy == Policy::kBetter) highest = p.choices[run.selector == 0 ? 0 : 1].highest;

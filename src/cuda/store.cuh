@@ -148,9 +148,6 @@ __device__ inline std::uint32_t e4m3x4(std::uint32_t low, std::uint32_t high) {
 #endif
 }
 
-// All ones if x has its sign bit set.
-__device__ inline std::uint32_t sign_mask(float x) { return static_cast<std::uint32_t>(__float_as_int(x) >> 31); }
-
 // Index * scale of a run as E4M3 bytes. The indices are pairs of F16 numbers 1032 + k, so that k * |scale| is
 // (1032 + k) * |scale| - 1032 * |scale|; a scale of NaN makes NaN of it. The sign comes last: that of 0 * scale too.
 template <bool kStochastic>
