@@ -78,6 +78,8 @@ struct IntegerScales {
   float lowered = 0;       // by this part of it ..
   float most_lowered = 0;  // .. and no more than this
   float least = 0;         // a block whose extremes ask for a smaller scale is zero
+
+  bool operator==(const IntegerScales&) const = default;
 };
 
 // What tensor cores can take of an operand without loss: level * scale of a block, without the second level.

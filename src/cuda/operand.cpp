@@ -87,7 +87,7 @@ std::optional<Policy> policy_of(const BlockFormat& format) {
     }
     case ScaleRule::kIntegerMultiple:
       if (levels != Levels::kIntegers || format.scale != ScaleEncoding::kInt8 || format.outer_divisor > 15 ||
-          !divides_exactly(format.outer_divisor))
+          !divides_exactly(format.outer_divisor) || format.integers != kKernelIntegers)
         return std::nullopt;
       return Policy::kInteger;
     case ScaleRule::kTwoLevelExponent:

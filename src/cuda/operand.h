@@ -31,6 +31,9 @@ namespace ufp4::cuda {
 
 inline constexpr int kRun = 16;
 
+// What the kernels of kInteger have as constants. A format with other numbers has no kernels.
+inline constexpr IntegerScales kKernelIntegers{.lowered = 0.09375F, .most_lowered = 0.5F, .least = 0x1p-120F};
+
 // What a kernel is compiled for: how the scale of a block follows, and how a value becomes the index of a level.
 // Everything else about a format is data in the Operand.
 enum class Policy : std::uint8_t {

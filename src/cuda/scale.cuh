@@ -302,7 +302,8 @@ __device__ inline Scale windowed_scale(float (&v)[kRun], const Extremes& e, cons
 // The integer of numerics for a block whose extremes ask for r times the second-level scale.
 template <bool kStochastic>
 __device__ inline float multiple_of(const Operand& p, float r) {
-  const float lowered = kStochastic ? r : __fsub_rn(r, fminf(0.5F, __fmul_rn(r, 0.09375F)));
+  const float lowered =
+      kStochastic ? r : __fsub_rn(r, fminf(kKernelIntegers.most_lowered, __fmul_rn(r, kKernelIntegers.lowered)));
   return fminf(fmaxf(ceilf(lowered), 1.0F), p.outer_divisor);
 }
 
@@ -313,7 +314,7 @@ __device__ inline Scale unusual_integer_scale(float (&v)[kRun], const Extremes& 
   const float factor = run_factor<kSpan>(p);
   const float magnitude = fabsf(outer.amax);
   const float extreme = unusual_signed_extreme(e.positive, e.negative, factor);
-  const bool used = is_finite(e) && magnitude >= p.least_amax && fabsf(extreme) >= 0x1p-120F;
+  const bool used = is_finite(e) && magnitude >= p.least_amax && fabsf(extreme) >= kKernelIntegers.least;
   const float inverse = used ? __fdiv_rn(p.outer_divisor, magnitude) : 0.0F;
   const float m = multiple_of<kStochastic>(p, fabsf(extreme) * inverse);
   const float sign = extreme < 0 ? -1.0F : 1.0F;
