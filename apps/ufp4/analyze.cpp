@@ -1,5 +1,6 @@
 // ufp4 analyze: what a list of formats does to the matrices of a safetensors file or a folder of them.
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -43,7 +44,8 @@ struct Options {
   bool json = false;
   bool bins = false;
   // Of the parts that run a checkpoint's model.
-  bool chain = false, operands = false;
+  bool chain = false, operands = false, gradients = false;
+  GradientRun of_gradients;
   std::vector<std::string> data, recipes;
   std::int64_t sequences = 4;
   std::string device = "auto";
@@ -153,6 +155,51 @@ class JsonOutput {
   bool any_ = false;
 };
 
+// The lowest SQNR of each tensor, for the end of a long output: what is hurt most is what a reader looks for.
+class Worst {
+ public:
+  void add(const TensorReport& tensor) {
+    ++measured_;
+    for (const SchemeFigures& entry : tensor.schemes) {
+      if (!(entry.figures.nmse > 0)) continue;  // exact, or nothing but NaN
+      all_.push_back({entry.figures.nmse, tensor.name, label(entry.scheme)});
+    }
+    const auto end = all_.size() > kShown ? all_.begin() + kShown : all_.end();
+    std::partial_sort(all_.begin(), end, all_.end(), [](const Entry& a, const Entry& b) { return a.nmse > b.nmse; });
+    all_.erase(end, all_.end());
+  }
+  void print() const {
+    if (measured_ <= kShown || all_.empty()) return;
+    fmt::print("\nof {} tensors, the lowest SQNR:\n", measured_);
+    for (const Entry& entry : all_) {
+      fmt::print("  {:>6} dB  {:<24} {}\n", decibel_text(entry.nmse), entry.scheme, io::show_name(entry.tensor));
+    }
+  }
+
+ private:
+  static constexpr std::size_t kShown = 5;
+  struct Entry {
+    double nmse;
+    std::string tensor, scheme;
+  };
+  static std::string label(const OperandSpec& scheme) {
+    const std::string name(scheme.format->name);
+    return scheme.hadamard.size == 0 ? name : fmt::format("{}, RHT {}", name, scheme.hadamard.size);
+  }
+  std::vector<Entry> all_;
+  std::size_t measured_ = 0;
+};
+
+// One line for all: a model has many vectors. `--json` has their list.
+void say_skipped(const std::vector<std::string>& skipped) {
+  if (skipped.empty()) return;
+  constexpr std::size_t kNamed = 3;
+  const std::size_t named = std::min(kNamed, skipped.size());
+  say(fmt::format("ufp4: skipped {}{}; F32, F16 and BF16 tensors of 2 dimensions and more are measured\n",
+                  fmt::join(skipped.begin(), skipped.begin() + static_cast<std::ptrdiff_t>(named), ", "),
+                  skipped.size() > named ? fmt::format(" and {} more", skipped.size() - named) : ""));
+}
+
 void analyze_files(const Options& options) {
   FileAnalysis analysis{schemes_of(options), options.seed, threads_of(options), {}};
   const std::vector<std::filesystem::path> files = files_of(options.input);
@@ -160,6 +207,7 @@ void analyze_files(const Options& options) {
   std::optional<JsonOutput> json;
   if (options.json) json.emplace(options, analysis);
   std::vector<std::string> skipped;
+  Worst worst;
   for (const std::filesystem::path& path : files) {
     const io::SafetensorsReader file(path);
     Progress progress("analyze " + path.filename().string(), analysis::bytes_to_read(file, analysis));
@@ -169,26 +217,30 @@ void analyze_files(const Options& options) {
         json->add(tensor, path.string());
       } else {
         print_figures(io::show_name(tensor.name) + " " + tensor.dtype, tensor, options.bins);
+        worst.add(tensor);
       }
     };
-    const auto left_out = [&](const std::string& what) {
-      say(fmt::format("ufp4: skipped {}; F32, F16 and BF16 tensors of 2 dimensions and more are measured\n", what));
-      if (json) skipped.push_back(what);
-    };
+    const auto left_out = [&](const std::string& what) { skipped.push_back(what); };
     analysis::analyze_file(file, analysis, {measured, left_out});
   }
   if (json) json->finish(skipped);
+  worst.print();
+  say_skipped(skipped);
 }
 
 // An option that would be looked over is more likely a mistake than a wish.
 void check_options(const Options& options) {
-  const bool model = options.chain || options.operands;
+  const bool model = options.chain || options.operands || options.gradients;
+  if (!options.recipes.empty() && !options.chain && !options.gradients) {
+    throw InputError("--recipes is for a checkpoint's model: give --chain or --gradients with it");
+  }
   for (const CLI::Option* option : model ? options.of_tensors : options.of_models) {
     if (option->count() == 0) continue;
-    throw InputError(option->get_name() + (model
-                                               ? " is for tensors in files; a checkpoint's model has the signs of its "
-                                                 "training (train.seed): leave it out with --operands and --chain"
-                                               : " is for a checkpoint's model: give --operands or --chain with it"));
+    throw InputError(option->get_name() +
+                     (model ? " is for tensors in files; a checkpoint's model has the signs of its "
+                              "training (train.seed): leave it out with --operands, --chain and --gradients"
+                            : " is for a checkpoint's model: give --operands, --chain or --gradients "
+                              "with it"));
   }
 }
 
@@ -198,6 +250,12 @@ void run(const Options& options) {
   const CheckpointRun checkpoint{options.input,       options.data, options.sequences,
                                  threads_of(options), options.json, find_choice<DeviceKind>("--device", options.device),
                                  options.bins};
+  if (options.gradients) {
+    GradientRun gradients = options.of_gradients;
+    gradients.recipes = options.recipes;
+    if (gradients.recipes.empty()) gradients.recipes = {"bf16", "e2m1", "ufp4"};
+    return print_gradients(checkpoint, gradients);
+  }
   if (options.chain) return print_chain(checkpoint, schemes_of(options), options.recipes);
   if (options.operands) return print_operands(checkpoint, schemes_of(options));
 #endif
@@ -266,27 +324,45 @@ void add_analyze(CLI::App& program) {
               "Run a checkpoint on text in BF16 and quantized, and follow the attenuation of signal and gradient")
           ->excludes(operands)
           ->excludes(bins);
-  verb->add_option(
-          "--recipes", options->recipes,
-          "With --chain: recipes beside the formats: names or TOML files, each with changes of its own after colons")
-      ->delimiter(',')
-      ->needs(chain);
+  CLI::Option* gradients =
+      verb->add_flag("--gradients", options->gradients,
+                     "Run a checkpoint on text under recipes and measure bias and variance of its gradient")
+          ->excludes(operands)
+          ->excludes(chain)
+          ->excludes(bins);
+  verb->add_option("--recipes", options->recipes,
+                   "With --chain: recipes beside the formats; with --gradients: the recipes (bf16,e2m1,ufp4). Names or "
+                   "TOML files, each with changes of its own after colons")
+      ->delimiter(',');
+  verb->add_option("--draws", options->of_gradients.draws, "With --gradients: draws of what is random (8)")
+      ->check(whole_number(2, 4096))
+      ->needs(gradients);
+  verb->add_flag("--each-operand", options->of_gradients.each_operand,
+                 "With --gradients: every operand of the recipes alone too, the others in BF16")
+      ->needs(gradients);
+  verb->add_option("--reference", options->of_gradients.reference,
+                   "With --gradients: what they are measured against, fp32 or bf16 (fp32)")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->needs(gradients);
   options->of_models = {
       verb->add_option("--data", options->data,
-                       "With --operands or --chain: text as for 'ufp4 train' (that of the run)")
+                       "With --operands, --chain or --gradients: text as for 'ufp4 train' (that of the run)")
           ->type_name("FILE..."),
       verb->add_option("--device", options->device,
-                       "With --operands or --chain: where the model runs; auto: cuda where there is one that knows the "
+                       "With --operands, --chain or --gradients: where the model runs; auto: cuda where there is one "
+                       "that knows the "
                        "formats (auto)")
           ->check(CLI::IsMember({"auto", "cpu", "cuda"})),
-      verb->add_option("--sequences", options->sequences, "With --operands or --chain: sequences of the text (4)")
+      verb->add_option("--sequences", options->sequences,
+                       "With --operands, --chain or --gradients: sequences of the text (4)")
           ->check(whole_number(1, 65536))};
 #endif
   verb->add_flag("--json", options->json, "Print JSON for programs; 'ufp4 report' draws it");
   verb->footer(
       "Examples:\n"
       "  ufp4 analyze model.safetensors --formats e2m1,e1m2,nvfp4 --hadamard 16\n"
-      "  ufp4 analyze runs/first --chain --formats e2m1,e1m2");
+      "  ufp4 analyze runs/first --chain --formats e2m1,e1m2\n"
+      "  ufp4 analyze runs/first --gradients --recipes e2m1,ufp4 --draws 16 --each-operand");
   verb->callback([options] { run(*options); });
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "analysis/json.h"
@@ -10,6 +11,7 @@
 #include "config/run_config.h"
 #include "say.h"
 #include "train/checkpoint_analysis.h"
+#include "train/gradient_analysis.h"
 
 namespace ufp4::app {
 namespace {
@@ -47,6 +49,29 @@ void print_recipe(const ChainRecipe& recipe, double loss_bf16) {
              last.forward.alpha, last.forward.cosine, first.gradient.alpha, first.gradient.cosine);
 }
 
+void print_figures(const std::string& name, const analysis::GradientFigures& f) {
+  fmt::print("{:<26} {:>8.4f} {:>9} {:>8.4f} {:>19} {:>8.4f} {:>8.4f} {:>8.4f} {:>7.2f}\n", name, f.alpha.value,
+             std::isnan(f.alpha.half_width) ? "" : fmt::format("± {:.4f}", f.alpha.half_width), f.bias,
+             std::isnan(f.bias_lowest) ? "" : fmt::format("[{:.4f}, {:.4f}]", f.bias_lowest, f.bias_highest),
+             f.bias_across, std::sqrt(f.variance), f.cosine, f.sqnr_db);
+}
+
+void print_recipe(const RecipeGradients& recipe) {
+  fmt::print("\n{}: {}, loss {:.4f}{}\n", recipe.name,
+             recipe.draws == 2 ? "nothing random or two draws" : fmt::format("{} draws", recipe.draws), recipe.loss,
+             recipe.step_ratio
+                 ? fmt::format(", step {:.4f} ± {:.4f}", recipe.step_ratio->value, recipe.step_ratio->half_width)
+                 : "");
+  fmt::print("{:<26} {:>8} {:>8} {:>8} {:>19} {:>8} {:>8} {:>8} {:>7}\n", "", "alpha", "", "bias", "", "across", "sd",
+             "cosine", "SQNR dB");
+  print_figures("all parameters", recipe.whole);
+  print_figures("weights of the linears", recipe.linears);
+  for (const TensorGradient& layer : recipe.layers) print_figures("  " + layer.name, layer.figures);
+  for (const OperandGradient& operand : recipe.operands) {
+    print_figures("  " + operand.operand + " alone", operand.linears);
+  }
+}
+
 }  // namespace
 
 void print_operands(const CheckpointRun& run, const std::vector<OperandSpec>& schemes) {
@@ -65,6 +90,30 @@ void print_operands(const CheckpointRun& run, const std::vector<OperandSpec>& sc
                     {"operands", std::move(operands)}};
     fmt::print("{}\n", json.dump(1));
   }
+}
+
+void print_gradients(const CheckpointRun& run, const GradientRun& gradients) {
+  GradientSettings settings;
+  settings.batch = settings_of(run);
+  settings.reference = find_choice<GradientReference>("--reference", gradients.reference);
+  settings.draws = gradients.draws;
+  settings.each_operand = gradients.each_operand;
+  std::vector<Recipe> recipes;
+  for (const std::string& name : gradients.recipes) recipes.push_back(parse_recipe_choice(name, "--recipes").recipe);
+  const GradientReport report = measure_gradients(settings, recipes);
+  if (run.json) {
+    Json json{{"kind", "gradients"}, {"source", run.checkpoint}};
+    json.update(to_json(report));
+    fmt::print("{}\n", json.dump(1));
+    return;
+  }
+  fmt::print(
+      "step {}, {} tokens, loss {:.4f}; the gradient of the loss against the one in {}, relative to its size.\n"
+      "alpha: what is left of it; bias: of the mean over draws, with its 95 % interval; across: the part of the bias\n"
+      "beside the gradient; sd: root of the variance of a draw; step: what a small step does to the loss, against the\n"
+      "same step along the true gradient.\n",
+      report.step, report.tokens, report.loss, choice_name(report.reference));
+  for (const RecipeGradients& recipe : report.recipes) print_recipe(recipe);
 }
 
 void print_chain(const CheckpointRun& run, const std::vector<OperandSpec>& schemes,

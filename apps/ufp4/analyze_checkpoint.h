@@ -23,6 +23,16 @@ struct CheckpointRun {
 // The six operands of every linear under each scheme.
 void print_operands(const CheckpointRun& run, const std::vector<OperandSpec>& schemes);
 
+struct GradientRun {
+  std::vector<std::string> recipes;
+  std::int64_t draws = 8;
+  bool each_operand = false;
+  std::string reference = "fp32";
+};
+
+// The gradient under each recipe: bias, variance, by layer and operand (train/gradient_analysis.h).
+void print_gradients(const CheckpointRun& run, const GradientRun& gradients);
+
 // BF16 and quantized passes side by side: a recipe for every scheme, then the named ones.
 void print_chain(const CheckpointRun& run, const std::vector<OperandSpec>& schemes,
                  const std::vector<std::string>& recipes);

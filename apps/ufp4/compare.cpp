@@ -2,8 +2,11 @@
 
 #include <fmt/core.h>
 
+#include <chrono>
 #include <exception>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "compare_table.h"
 #include "io/file.h"
@@ -25,6 +28,16 @@ struct Options : TrainOptions {
   bool json = false;
 };
 
+using Clock = std::chrono::steady_clock;
+
+// ", about 1:02:03 left": as long as the runs that began here took on average, for the `count` that are to come.
+std::string time_left(const std::vector<Clock::time_point>& begun, std::size_t count) {
+  if (begun.empty()) return "";
+  const double seconds = std::chrono::duration<double>(Clock::now() - begun.front()).count();
+  return fmt::format(", about {} left",
+                     duration(seconds / static_cast<double>(begun.size()) * static_cast<double>(count)));
+}
+
 void run(const Options& options) {
   sleep_at_barriers();
   const std::vector<Contestant> contestants = parse_contestants(options.recipes);
@@ -32,10 +45,12 @@ void run(const Options& options) {
   const RunConfig config = make_run_config(assignments);
   TrainLog log;
   CompareEvents events;
+  std::vector<Clock::time_point> begun;
   events.train = log.events();
   events.run = [&](const Contestant& contestant, std::int64_t seed, std::size_t index, std::size_t count) {
     log.start(config, contestant.label + " seed " + std::to_string(seed));
-    log.info(fmt::format("run {} of {}", index + 1, count));
+    log.info(fmt::format("run {} of {}{}", index + 1, count, time_left(begun, count - index)));
+    begun.push_back(Clock::now());
   };
   const Comparison comparison = [&] {
     try {

@@ -20,12 +20,13 @@ double t_quantile(std::size_t n) {
 
 std::string with_sem(const Estimate& e, int digits, bool sign) {
   if (!e.mean) return "-";
+  if (std::isnan(*e.mean)) return "nan";
   const std::string mean = sign ? fmt::format("{:+.{}f}", *e.mean, digits) : fmt::format("{:.{}f}", *e.mean, digits);
   return e.sem ? fmt::format("{} ± {:.{}f}", mean, *e.sem, digits) : mean;
 }
 
 std::string verdict(const Estimate& difference, std::size_t seeds) {
-  if (!difference.sem) return "one seed: no uncertainty";
+  if (!difference.sem) return "uncertainty unknown (one seed)";
   const double half_width = t_quantile(seeds) * *difference.sem;
   return fmt::format("{} its uncertainty (95 %: ± {:.3f}, paired by {} seeds)",
                      std::abs(*difference.mean) > half_width ? "beyond" : "within", half_width, seeds);
@@ -59,6 +60,7 @@ std::string compare_table(const Comparison& comparison) {
                         pad(with_sem(estimate(losses), 4, false), 17), pad(with_sem(s.val_loss, 4, false), 17),
                         pad(change, 17), pad(fmt::format("{:.0f}", rate / static_cast<double>(seeds)), 10));
   }
+  if (text.find("±") != std::string::npos) text += "±: standard error of the mean over seeds\n";
   text += "\n";
   for (std::size_t i = 0; i < comparison.summary.size(); ++i) {
     for (std::size_t j = 0; j < i; ++j) {

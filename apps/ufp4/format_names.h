@@ -14,6 +14,7 @@ constexpr std::string_view name_of(ScaleEncoding scale) {
     case ScaleEncoding::kE8m0: return "e8m0";
     case ScaleEncoding::kE6m2: return "e6m2";
     case ScaleEncoding::kPow2: return "pow2";
+    case ScaleEncoding::kInt8: return "int8";
   }
   return "?";
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "config/model_config.h"
 #include "config/recipes.h"
 #include "machine.h"
 #include "ufp4/backend.h"
@@ -41,6 +42,13 @@ nlohmann::ordered_json collect() {
                                 {"available", backend->available()},
                                 {"chosen", backend == &default_backend()}});
   }
+  info["models"] = Json::array();
+  for (const std::string_view name : model_names()) {
+    const ModelConfig model = load_model_config(std::string(name));
+    info["models"].push_back({{"name", name},
+                              {"summary", model.summary},
+                              {"parameters_without_embeddings", non_embedding_parameter_count(model)}});
+  }
   info["recipes"] = Json::array();
   for (const std::string_view name : known_recipes()) {
     info["recipes"].push_back({{"name", name}, {"summary", load_recipe(std::string(name)).summary}});
@@ -59,6 +67,11 @@ void print_text(const nlohmann::ordered_json& info) {
     const char* state = backend["chosen"] ? "chosen" : backend["available"] ? "available" : "not on this machine";
     fmt::print("  {:<12} {:<20} {}\n", text(backend["name"]), state, text(backend["description"]));
   }
+  fmt::print("models, with their parameters without embeddings:\n");
+  for (const auto& model : info["models"]) {
+    fmt::print("  {:<12} {:>14}  {}\n", text(model["name"]), model["parameters_without_embeddings"].get<std::int64_t>(),
+               text(model["summary"]));
+  }
   if (!info["recipes"].empty()) fmt::print("recipes:\n");
   for (const auto& recipe : info["recipes"]) {
     fmt::print("  {:<24} {}\n", text(recipe["name"]), text(recipe["summary"]));
@@ -68,7 +81,7 @@ void print_text(const nlohmann::ordered_json& info) {
 }  // namespace
 
 void add_info(CLI::App& program) {
-  CLI::App* verb = program.add_subcommand("info", "Show version, build, processor, backends and recipes");
+  CLI::App* verb = program.add_subcommand("info", "Show version, build, processor, backends, models and recipes");
   const auto json = std::make_shared<bool>(false);
   verb->add_flag("--json", *json, "Print JSON for programs");
   verb->footer("Example:\n  ufp4 info --json");

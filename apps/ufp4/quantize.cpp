@@ -33,7 +33,7 @@ struct Options {
   int hadamard = 0;
   std::optional<std::string> signs;
   std::string hadamard_output = "f32";
-  std::string outer = "tensor";
+  std::string outer = "own";
   std::string tau = "auto";
   std::string rounding = "rtne";
   std::uint64_t seed = 0;
@@ -153,7 +153,8 @@ void add_quantize(CLI::App& program) {
   verb->add_option("--hadamard-output", options->hadamard_output,
                    "f32, or bf16: the transform's output is rounded first, as TransformerEngine does (f32)");
   verb->add_option("--outer", options->outer,
-                   "int4_p2: what shares a second-level scale: tensor, row, 1x128 or 128x128 (tensor)");
+                   "What shares a second-level scale; int4_p2: tensor, row, 1x128 or 128x128 (tensor); int4_i4: row, "
+                   "1x128, 1x256, 1x512 or 1x1024 (1x512)");
   verb->add_option("--tau", options->tau,
                    "int4_p2: how far a block may lie beyond its scale: 1, 9/8 or auto: 9/8 for rtne, 1 for sr (auto)");
   verb->add_option("--rounding", options->rounding, "rtne: to nearest, ties to even; sr: stochastic (rtne)");

@@ -39,8 +39,16 @@ struct Operand {
   std::size_t scales = 0;
   std::size_t global_scale = 0;
   std::size_t dequant = 0;
-  std::size_t selectors = 0;  // of formats that have them
+  std::size_t selectors = 0;     // of formats that have them
+  std::size_t outer_scales = 0;  // of formats whose second-level scales stay apart and are not the tensor's
 };
+
+// Whether there is one second-level scale for the tensor; else a tile holds all that shares one.
+bool whole_tensor_scale(const OperandSpec& spec) { return spec.outer_each() == OuterScale::kTensor; }
+
+bool writes_outer_scales(const OperandSpec& spec) {
+  return !whole_tensor_scale(spec) && spec.format->outer_stays_apart(spec.outer_each());
+}
 
 struct Work {
   const Operand* operand = nullptr;
@@ -132,7 +140,7 @@ class TileQuantizer {
     const Operand& operand = *work.operand;
     const Tile& tile = work.tile;
     const OperandSpec& spec = job_.spec;
-    const bool whole = spec.outer.each == OuterScale::kTensor;  // a tile holds what shares a smaller second-level scale
+    const bool whole = whole_tensor_scale(spec);
     QuantizeTask task{spec, job_.place, {}, whole ? &amax_.of(operand) : nullptr};
     task.place.row_offset = static_cast<std::uint32_t>(tile.row);
     task.place.column_offset = static_cast<std::uint32_t>(tile.column);
@@ -150,7 +158,9 @@ class TileQuantizer {
     task.out.dequantized = dequant_.data();
     task.out.dequantized_dtype = DType::kF32;
     task.out.selectors = selectors_.data();
-    if (whole) task.out.outer_scales = &global_scale;
+    const OuterShape outer = outer_shape(shape, spec.outer_each());
+    outer_scales_.resize(whole ? 0 : static_cast<std::size_t>(outer.rows * outer.columns));
+    task.out.outer_scales = whole ? &global_scale : writes_outer_scales(spec) ? outer_scales_.data() : nullptr;
     job_.backend->quantize(in, std::span(&task, 1));
 
     const std::int64_t block = spec.block_size();
@@ -160,6 +170,10 @@ class TileQuantizer {
     if (selector_block != 0) {
       write<std::uint8_t>(operand.selectors, selectors_, tile, operand.shape.columns / selector_block,
                           tile.column / selector_block);
+    }
+    if (writes_outer_scales(spec)) {
+      const OuterShape all = outer_shape(operand.shape, spec.outer_each());
+      write<float>(operand.outer_scales, outer_scales_, tile, all.columns, tile.column / all.columns_each);
     }
     if (tile.row == 0 && tile.column == 0) {
       writer_.write(operand.global_scale, std::as_bytes(std::span(&global_scale, 1)));
@@ -193,6 +207,7 @@ class TileQuantizer {
   std::vector<float> scales_;
   std::vector<float> dequant_;
   std::vector<std::uint8_t> selectors_;
+  std::vector<float> outer_scales_;
 };
 
 std::uint64_t bytes_of(const Work& work) {
@@ -258,6 +273,11 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
     };
     operand.codes = declare(".codes", TensorType::kU8, {shape.rows, shape.codes_per_row()});
     operand.scales = declare(".scales", TensorType::kF32, {shape.rows, shape.scales_per_row});
+    if (writes_outer_scales(job.spec)) {
+      const OuterShape outer = outer_shape(shape, job.spec.outer_each());
+      const std::int64_t segments = shape.columns == 0 ? 0 : outer.columns;
+      operand.outer_scales = declare(".outer_scales", TensorType::kF32, {shape.rows, segments});
+    }
     operand.global_scale = declare(".global_scale", TensorType::kF32, {});
     operand.dequant = declare(".dequant", TensorType::kF32, {shape.rows, shape.columns});
     if (const std::int64_t each = job.spec.format->selector_block; each != 0) {
@@ -279,7 +299,7 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
   }
   const SignalGuard signals;  // before the temporary file is there
   LargestMagnitudes amax(operands.size());
-  if (job.spec.format->has_outer_scale()) {
+  if (job.spec.format->has_outer_scale() && whole_tensor_scale(job.spec)) {
     run_tiles(job, "measure", tiles, [&] {
       return [&job, &amax, tile_reader = TileReader(reader, job.place.axis)](const Work& work) mutable {
         const ConstMatrix tile = tile_reader.matrix(*work.operand, work.tile);
@@ -289,7 +309,7 @@ QuantizeFileResult quantize_file(const QuantizeFileJob& job) {
   }
   SafetensorsWriter writer(job.out, std::move(outputs), quantize_metadata(job.spec, job.place));
   for (const Operand& operand : operands) {  // one without elements has no tile that would write it
-    const float none = job.spec.format->has_outer_scale() ? 0.0F : 1.0F;
+    const float none = job.spec.format->has_outer_scale() && whole_tensor_scale(job.spec) ? 0.0F : 1.0F;
     if (operand.shape.rows * operand.shape.columns == 0) {
       writer.write(operand.global_scale, std::as_bytes(std::span(&none, 1)));
     }

@@ -36,8 +36,8 @@ io::Metadata quantize_metadata(const OperandSpec& spec, const Place& place) {
     metadata["ufp4.signs"] = signs_text(spec.hadamard.size, signs_of(spec, place));
     metadata["ufp4.hadamard_output"] = spec.hadamard.round_to_bf16 ? "bf16" : "f32";
   }
+  if (spec.format->outer_scales.has(OuterScale::kRow)) metadata["ufp4.outer"] = std::string(name_of(spec.outer_each()));
   if (spec.format->has_window()) {
-    metadata["ufp4.outer"] = std::string(name_of(spec.outer.each));
     metadata["ufp4.tau"] = reference::tau_of(spec) > 1 ? "9/8" : "1";
   }
   return metadata;

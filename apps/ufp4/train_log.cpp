@@ -52,13 +52,13 @@ std::shared_ptr<spdlog::logger> logger_to(spdlog::sink_ptr sink, const char* pat
   return logger;
 }
 
+}  // namespace
+
 std::string duration(double seconds) {
   const auto s = static_cast<std::int64_t>(seconds);
   if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
-
-}  // namespace
 
 TrainLog::TrainLog()
     : logger_(logger_to(std::make_shared<spdlog::sinks::stderr_color_sink_mt>(), "%H:%M:%S %^%l%$ %v")),

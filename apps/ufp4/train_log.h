@@ -19,6 +19,9 @@ class logger;
 
 namespace ufp4::app {
 
+// "1:02:03", "4:05".
+std::string duration(double seconds);
+
 class TrainLog {
  public:
   TrainLog();

@@ -5,21 +5,42 @@
 #include <utility>
 
 #include "config/describe.h"
+#include "config/run_keys.h"
 
 namespace ufp4::app {
 
+namespace {
+
+// " (default 1000)": that of the setting which the option stands for.
+std::string default_of(std::string_view key) {
+  const Key<RunConfig>& known = *find_key(run_keys(), key);
+  return fmt::format(" (default {})", joined(text_of(known.domain, known.read(RunConfig{}))));
+}
+
+std::string models_text() {
+  std::string text = "Model:";
+  for (const std::string_view name : model_names()) text += " " + std::string(name) + ",";
+  return text + " or a TOML file";
+}
+
+}  // namespace
+
 void TrainOptions::add_to(CLI::App& verb) {
-  verb.add_option("--model", model, "Model: a name or a TOML file")->type_name("NAME|FILE")->take_last();
-  verb.add_option("--data", data, "Files to train on, or 'builtin' for the built-in language")->type_name("FILE...");
+  verb.add_option("--model", model, models_text())->type_name("NAME|FILE")->take_last();
+  verb.add_option("--data", data,
+                  "Files to train on, or 'builtin' for the built-in language" + default_of("data.train"))
+      ->type_name("FILE...");
   verb.add_option("--val", val, "Files to validate on; without it a share of --data is held out")->type_name("FILE...");
-  verb.add_option("--steps", steps, "Optimizer steps")->type_name("N")->take_last();
+  verb.add_option("--steps", steps, "Optimizer steps" + default_of("train.steps"))->type_name("N")->take_last();
   verb.add_option("--out", out, "Folder of the results; one that was interrupted continues")
       ->required()
       ->type_name("DIR")
       ->take_last();
   verb.add_option("--config", config, "TOML file of settings")->type_name("FILE")->take_last();
   verb.add_option("--set", set, "Sets one setting; may be repeated")->type_name("KEY=VALUE")->allow_extra_args(false);
-  verb.add_option("--device", device, "Where to train")->type_name(names_of<DeviceKind>("|"))->take_last();
+  verb.add_option("--device", device, "Where to train" + default_of("train.device"))
+      ->type_name(names_of<DeviceKind>("|"))
+      ->take_last();
   const auto describe = [](std::string (*text)()) {
     return [text] {
       fmt::print("{}", text());

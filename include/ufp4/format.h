@@ -42,6 +42,7 @@ enum class ScaleEncoding : std::uint8_t {
   kE8m0,  // a power of two, 2^-127 .. 2^127
   kE6m2,  // 8 bits unsigned, 2^-48 .. 1.5 * 2^15
   kPow2,  // +-2^k, k in the format's window
+  kInt8,  // +-m, an integer up to the format's outer divisor; 0: a block of zeros, or one that is not finite
 };
 
 // How the scale follows from the values of a block: which arithmetic, in which order, as the format's own reference
@@ -54,6 +55,7 @@ enum class ScaleRule : std::uint8_t {
   kExponentFloor,     // the exponent of amax less that of the largest level (mxfp4)
   kExponentFloorInt,  // the same, as microxcaling divides (mxint4)
   kPow2Window,        // a signed power of two inside a window that a second-level scale places (int4_p2)
+  kIntegerMultiple,   // a signed integer times the second-level scale of its segment (int4_i4)
   kTwoLevelExponent   // a scale for the block and one-bit exponents for 8 and for 4 elements (hif4)
 };
 
@@ -63,17 +65,26 @@ struct Alternative {
   float largest = 0;  // the level that amax is scaled to; 0: there is no alternative
 };
 
-// The scales of kPow2Window: 2^least .. 2^largest, under a second-level scale that is 0 for an amax below `least_amax`.
+// The scales of kPow2Window: 2^least .. 2^largest.
 struct PowerWindow {
   int least = 0;
   int largest = 0;
-  float least_amax = 0;
+};
+
+// The scales of kIntegerMultiple: whole numbers of the second-level scale, up to the format's outer divisor. To
+// nearest, the number that a block asks for is lowered before it is rounded up: clipping an extreme a little costs less
+// than a coarser step for all.
+struct IntegerScales {
+  float lowered = 0;       // by this part of it ..
+  float most_lowered = 0;  // .. and no more than this
+  float least = 0;         // a block whose extremes ask for a smaller scale is zero
 };
 
 // What tensor cores can take of an operand without loss: level * scale of a block, without the second level.
 enum class ExactValue : std::uint8_t {
   kNone,  // nothing narrower than the dequantized value
   kE4m3,  // an E4M3 number
+  kInt8,  // an integer of at most 127
 };
 
 // An element format, a block size and a scale rule.
@@ -85,13 +96,23 @@ struct BlockFormat {
   std::string_view summary;  // one line for people
   ScaleRule rule = ScaleRule::kAmax;
   float outer_divisor = 0;  // second-level scale: amax of what shares it / this; 0: none
+  float outer_least = 0;    // it is 0 for an amax below this
   int selector_block = 0;   // elements that share a selector byte (which alternative; which exponent); 0: no selectors
   Alternative alternative{};
-  OuterScales outer_scales{};  // what may share a second-level scale; empty: the format has none
-  PowerWindow window{};        // of kPow2Window
+  OuterScales outer_scales{};                  // what may share a second-level scale; empty: the format has none
+  OuterScale own_outer = OuterScale::kTensor;  // what does unless the caller asks for another
+  PowerWindow window{};                        // of kPow2Window
+  IntegerScales integers{};                    // of kIntegerMultiple
   ExactValue exact = ExactValue::kNone;
 
   constexpr bool has_outer_scale() const { return outer_divisor != 0; }
+  // Whether a second-level scale follows from the least scale that a block could have, instead of its amax.
+  constexpr bool outer_of_extremes() const { return rule == ScaleRule::kIntegerMultiple; }
+  // Whether the scales of blocks that quantize gives leave out the second level, whatever shares it: times it they
+  // would not be exact. A second-level scale of the tensor is left out in every format.
+  constexpr bool outer_stays_apart(OuterScale each) const {
+    return each == OuterScale::kTensor || rule == ScaleRule::kIntegerMultiple;
+  }
   // Whether an amax that is only expected may place the second-level scale, and the options have a tau.
   constexpr bool has_window() const { return window.least < window.largest; }
   // Bytes of a block's scale, with its selectors, as the format stores them.

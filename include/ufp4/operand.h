@@ -57,8 +57,8 @@ enum class AmaxSource : std::uint8_t {
 
 // The second-level scale of a format that has one.
 struct OuterSpec {
-  OuterScale each = OuterScale::kTensor;  // what shares one; kTensor is what every format takes
-  AmaxSource amax = AmaxSource::kExact;   // kDelayed: for formats with a window, and one scale for the tensor
+  OuterScale each = OuterScale::kOwn;    // what shares one
+  AmaxSource amax = AmaxSource::kExact;  // kDelayed: for formats with a window, and one scale for the tensor
 
   bool operator==(const OuterSpec&) const = default;
 };
@@ -83,6 +83,8 @@ struct OperandSpec {
 
   bool quantized() const { return format != nullptr; }
   int block_size() const;
+  // What shares a second-level scale; kTensor for an operand in BF16.
+  OuterScale outer_each() const;
 
   bool operator==(const OperandSpec&) const = default;
 };

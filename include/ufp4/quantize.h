@@ -57,7 +57,7 @@ OuterShape outer_shape(const QuantizedShape& shape, OuterScale outer);
 struct Quantized {
   std::uint8_t* codes = nullptr;           // [rows, columns / 2]: two codes a byte, the even element in the low nibble
   float* scales = nullptr;                 // [rows, columns / block]: the decoded scale of each block, with that of the
-                                           // second level unless it is the tensor's
+                                           // second level unless that stays apart (BlockFormat)
   void* dequantized = nullptr;             // [rows, columns]: level * scale (* global scale), FP32 or rounded to BF16
   DType dequantized_dtype = DType::kBF16;  // kF32 or kBF16
   std::uint8_t* selectors = nullptr;       // [rows, columns / selector_block]: which alternative; a part's exponent
@@ -67,6 +67,8 @@ struct Quantized {
   float* outer_scales = nullptr;  // [outer_shape]: the second-level scales, 1 where the format has none
   // Only for formats with ExactValue::kE4m3.
   std::uint8_t* e4m3 = nullptr;  // [rows, columns]: level * scale without the second level, exact, as E4M3 bytes
+  // Only for formats with ExactValue::kInt8.
+  std::int8_t* int8 = nullptr;  // [rows, columns]: the same, as integers
   // Only for formats with a window.
   float* amax = nullptr;             // one value, raised to what Backend::tensor_amax gives (by one thread)
   std::uint32_t* clipped = nullptr;  // one value, raised by the number of blocks that are too large for the window
@@ -79,7 +81,7 @@ struct QuantizeTask {
   Quantized out;
   // The largest magnitude, after the transform, over the finite blocks of whatever shares a second-level scale,
   // [outer_shape] of the whole operand: for a matrix that is quantized in parts. Null: found in the matrix.
-  // Backend::raise_outer_amax computes it.
+  // Backend::raise_outer_amax computes it, in formats of outer_of_extremes() with a sign where a block is not finite.
   const float* outer_amax = nullptr;
 
   // Whether a pass over the whole matrix must come before its quantization.
@@ -97,7 +99,7 @@ struct ConstQuantized {
   const std::uint8_t* selectors = nullptr;  // for formats with a selector_block
   // If given, read in place of `scales` and `selectors`.
   const std::uint8_t* packed_scales = nullptr;
-  // The second-level scales: the tensor's, or with packed_scales those of `outer`. Null: 1.
+  // The second-level scales: those that stay apart from `scales`, or with packed_scales those of `outer`. Null: 1.
   OuterScale outer = OuterScale::kTensor;
   const float* outer_scales = nullptr;
 };

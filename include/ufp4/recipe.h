@@ -16,7 +16,8 @@ namespace ufp4 {
 struct GemmRecipe {
   std::string_view name;                     // "fprop", "dgrad", "wgrad"
   std::array<std::string_view, 2> operands;  // fprop: x, w; dgrad: dy, w; wgrad: dy, x
-  // Blocks run along the GEMM's contraction axis. Both have one transform, or none; an operand in BF16 leaves it out.
+  // Blocks run along the GEMM's contraction axis. Both have one transform, or none. An operand in
+  // BF16 takes it too where the other one is quantized, and is rounded to BF16 after it.
   std::array<OperandSpec, 2> operand;
 
   // The size of the transform that both operands have.
@@ -39,7 +40,7 @@ struct Recipe {
   bool keeps_bf16(std::string_view layer) const;
 };
 
-// Throws InputError if the parts do not fit together: a transform with one operand unquantized, a block smaller than ..
+// Throws InputError if the parts do not fit together: a block or a transform that there is not, ..
 void validate(const Recipe& recipe);
 
 }  // namespace ufp4

@@ -12,7 +12,7 @@ GEMM_OPERANDS = ("fprop.x", "fprop.w", "dgrad.dy", "dgrad.w", "wgrad.dy", "wgrad
 
 # The documents of the program, as far as they are drawn.
 _EXPECTED = {"name": TEXT, "levels": [NUMBER], "eq2_bias": [NUMBER], "normal_share?": maybe([NUMBER]), "normal_mean_error?": maybe([NUMBER])}
-_SCHEME = {"format": TEXT, "hadamard": WHOLE, "rounding?": TEXT, "outer?": TEXT, "tau?": NUMBER, "sqnr_db": maybe(NUMBER), "bucket_ratio": maybe(NUMBER), "gain_db?": maybe(NUMBER),
+_SCHEME = {"format": TEXT, "hadamard": WHOLE, "rounding?": TEXT, "outer?": TEXT, "own_outer?": TEXT, "tau?": NUMBER, "sqnr_db": maybe(NUMBER), "bucket_ratio": maybe(NUMBER), "gain_db?": maybe(NUMBER),
            "level_share?": maybe([NUMBER]), "level_mean_error?": maybe([NUMBER])}
 _MATRIX = {"shape": [WHOLE], "nonfinite?": WHOLE, "crest": NUMBER, "schemes": [_SCHEME]}
 _OPERAND = {"linear": TEXT, "gemm": TEXT, "operand": TEXT, **_MATRIX}
@@ -49,10 +49,10 @@ class Measured:
         return re.sub(r"(^|\.)layers?\.\d+\.", "", re.sub(r"^model\.", "", self.name)) + (f" {self.operand}" if self.operand else "")
 
     def scheme(self, format_name: str, transformed: bool) -> dict | None:
-        """To nearest, with one second-level scale for the tensor; the recipe's own other choices are another thing."""
+        """To nearest, with the second-level scales that the format itself has; a recipe's other choices are another thing."""
         for scheme in self.schemes:
             if (scheme["format"] == format_name and bool(scheme["hadamard"]) == transformed
-                    and scheme.get("rounding", "rtne") == "rtne" and scheme.get("outer", "tensor") == "tensor"
+                    and scheme.get("rounding", "rtne") == "rtne" and scheme.get("outer", "tensor") == scheme.get("own_outer", "tensor")
                     and scheme.get("tau", 1.125) == 1.125):
                 return scheme
         return None

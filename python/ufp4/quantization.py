@@ -67,7 +67,7 @@ class QuantizedTensor:
 
 
 def quantize(x: torch.Tensor, format: str = "e1m2", *, block: int = 0, axis: str = "row", hadamard: int = 0, rounding: str = "rtne",
-             outer: str = "tensor", seed: int = 0, step: int = 0, stream: int = 0) -> QuantizedTensor:
+             outer: str = "own", seed: int = 0, step: int = 0, stream: int = 0) -> QuantizedTensor:
     """Quantizes x [.., columns], float32, bfloat16 or float16, on a CPU or a GPU.
 
     format              a name of `formats()`
@@ -75,7 +75,8 @@ def quantize(x: torch.Tensor, format: str = "e1m2", *, block: int = 0, axis: str
     axis                "row": blocks along the last axis; "column": along the first of a matrix, of its transpose then
     hadamard            size of the random Hadamard transform before: 16, 32, 64, 128; 0: none
     rounding            "rtne", to the nearest level, or "sr", stochastically
-    outer               what shares a second-level scale, for formats that let it be chosen: "tensor", "row", "1x128", "128x128"
+    outer               what shares a second-level scale, for formats that let it be chosen: "tensor", "row", "1x128", "128x128",
+                        "1x256", "1x512", "1x1024"; "own": the format's own
     seed, step, stream  random bits follow from them, and the transform's signs from the seed
 
     Raises InputError that names the argument, what was found and what was expected.

@@ -64,7 +64,7 @@ def paired_percent(rows: list[dict], recipe: str, other: str) -> list[float]:
 def verdict(percent: list[float]) -> str:
     half = half_width(percent)
     if half is None:
-        return "one seed: no uncertainty known"
+        return "uncertainty unknown (one seed)"
     word = "beyond" if abs(mean(percent)) > half else "within"
     return f"{word} its uncertainty (95 %: ± {half:.3f} %, paired by {len(percent)} seeds)"
 

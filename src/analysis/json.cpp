@@ -35,7 +35,10 @@ Json to_json(const MatrixReport& report) {
               {"block", scheme.block_size()},
               {"hadamard", scheme.hadamard.size},
               {"rounding", name_of(scheme.rounding)}};
-    if (scheme.format->has_outer_scale()) json["outer"] = name_of(scheme.outer.each);
+    if (scheme.format->has_outer_scale()) {
+      json["outer"] = name_of(scheme.outer_each());
+      json["own_outer"] = name_of(scheme.format->own_outer);
+    }
     if (scheme.format->has_window()) json["tau"] = reference::tau_of(scheme);
     json.update(to_json(entry.figures));
     if (const Figures* plain = report.without_transform(scheme); plain != nullptr && scheme.hadamard.size != 0) {

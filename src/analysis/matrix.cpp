@@ -10,6 +10,7 @@
 
 #include "analysis/measurement.h"
 #include "io/workers.h"
+#include "numerics/scale_rules.h"
 #include "ufp4/backend.h"
 
 namespace ufp4::analysis {
@@ -71,14 +72,14 @@ std::vector<Group> groups_of(const MatrixAnalysis& analysis) {
 
 // Whether the scale of a tile's blocks follows from values beyond the tile.
 bool needs_pass(const OperandSpec& scheme) {
-  const OuterScale each = scheme.outer.each;
+  const OuterScale each = scheme.outer_each();
   return scheme.format->has_outer_scale() && (each == OuterScale::kTensor || each == OuterScale::kRow);
 }
 
 // How many such values a scheme has for a matrix of so many rows.
 std::size_t amax_count(const OperandSpec& scheme, std::int64_t rows) {
   if (!needs_pass(scheme)) return 0;
-  return scheme.outer.each == OuterScale::kTensor ? 1 : static_cast<std::size_t>(rows);
+  return scheme.outer_each() == OuterScale::kTensor ? 1 : static_cast<std::size_t>(rows);
 }
 
 // What a thread needs to look at a tile.
@@ -136,7 +137,7 @@ struct AmaxState {
 void raise(Amax& amax, const Amax& own) {
   for (std::size_t i = 0; i < amax.size(); ++i) {
     std::transform(own[i].begin(), own[i].end(), amax[i].begin(), amax[i].begin(),
-                   [](float a, float b) { return std::max(a, b); });
+                   [](float a, float b) { return reference::raised(a, b); });
   }
 }
 
@@ -158,7 +159,8 @@ Amax outer_amax(const MatrixSource& source, const MatrixAnalysis& analysis, cons
             if (part.rows == 0) part = transformed_part(tile, group.hadamard, own.buffers);
             spec.hadamard = {};
             auto found = std::find_if(known.begin(), known.end(), [&](const auto& k) {
-              return k.first.block_size() == spec.block_size() && k.first.outer.each == spec.outer.each;
+              return k.first.block_size() == spec.block_size() && k.first.outer_each() == spec.outer_each() &&
+                     k.first.format->outer_of_extremes() == spec.format->outer_of_extremes();
             });
             if (found == known.end()) {
               const ConstMatrix view{part.values.data(), DType::kF32, part.rows, part.columns, part.columns};
@@ -166,9 +168,9 @@ Amax outer_amax(const MatrixSource& source, const MatrixAnalysis& analysis, cons
               found = known.end() - 1;
               default_backend().raise_outer_amax(view, spec, {}, {0, part.rows}, found->second.data());
             }
-            const std::size_t at = spec.outer.each == OuterScale::kRow ? static_cast<std::size_t>(tile.row) : 0;
+            const std::size_t at = spec.outer_each() == OuterScale::kRow ? static_cast<std::size_t>(tile.row) : 0;
             for (std::size_t k = 0; k < found->second.size(); ++k) {
-              own.amax[i][at + k] = std::max(own.amax[i][at + k], found->second[k]);
+              own.amax[i][at + k] = reference::raised(own.amax[i][at + k], found->second[k]);
             }
           }
         }
@@ -253,8 +255,9 @@ int passes(std::span<const OperandSpec> schemes) {
 }
 
 MatrixReport analyze_matrix(const MatrixSource& source, const MatrixAnalysis& analysis) {
-  const bool squares = std::any_of(analysis.schemes.begin(), analysis.schemes.end(),
-                                   [](const OperandSpec& scheme) { return scheme.outer.each == OuterScale::k128x128; });
+  const bool squares = std::any_of(analysis.schemes.begin(), analysis.schemes.end(), [](const OperandSpec& scheme) {
+    return scheme.outer_each() == OuterScale::k128x128;
+  });
   const std::vector<Rectangle> tiles = tiles_of(source.rows, source.columns, squares ? 128 : 1);
   const std::vector<Group> groups = groups_of(analysis);
   Amax amax(analysis.schemes.size());

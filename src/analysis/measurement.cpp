@@ -52,7 +52,7 @@ void FormatMeasurement::add(const Part& part, MeasurementBuffers& buffers) {
   task.place.row_offset += static_cast<std::uint32_t>(part.row);
   task.place.column_offset += static_cast<std::uint32_t>(part.column);
   if (!outer_amax_.empty()) {
-    task.outer_amax = outer_amax_.data() + (spec_.outer.each == OuterScale::kRow ? part.row : 0);
+    task.outer_amax = outer_amax_.data() + (spec_.outer_each() == OuterScale::kRow ? part.row : 0);
   }
   const QuantizedShape shape = quantized_shape(part.rows, part.columns, task.spec, Axis::kRow);
   const auto padded = static_cast<std::size_t>(shape.columns);
@@ -60,7 +60,7 @@ void FormatMeasurement::add(const Part& part, MeasurementBuffers& buffers) {
   buffers.image.resize(total);
   buffers.scales.resize(static_cast<std::size_t>(shape.rows * shape.scales_per_row));
   buffers.codes.resize(total / 2);
-  const OuterShape outer = outer_shape(shape, spec_.outer.each);
+  const OuterShape outer = outer_shape(shape, spec_.outer_each());
   buffers.outer_scales.assign(static_cast<std::size_t>(outer.rows * outer.columns), 1.0F);
   task.out.codes = buffers.codes.data();
   task.out.scales = buffers.scales.data();
@@ -69,14 +69,20 @@ void FormatMeasurement::add(const Part& part, MeasurementBuffers& buffers) {
   task.out.outer_scales = buffers.outer_scales.data();
   default_backend().quantize({part.values.data(), DType::kF32, part.rows, part.columns, part.columns}, {&task, 1});
 
-  // Scales are signed. 0: of a block without one; NaN: of finite values whose transform is not. Those of rows and tiles
-  // have the second level in them.
-  const double second = spec_.outer.each == OuterScale::kTensor ? static_cast<double>(buffers.outer_scales[0]) : 1.0;
+  // Scales are signed. 0: of a block without one; NaN: of finite values whose transform is not. Where the second level
+  // does not stay apart they have it in them.
+  const bool apart = spec_.format->outer_stays_apart(spec_.outer_each());
+  const std::int64_t block = spec_.block_size();
   buffers.inverse_scales.resize(buffers.scales.size());
-  std::transform(buffers.scales.begin(), buffers.scales.end(), buffers.inverse_scales.begin(), [&](float of_block) {
-    const double scale = static_cast<double>(of_block) * second;
-    return !std::isfinite(scale) ? std::numeric_limits<double>::quiet_NaN() : scale == 0 ? 0 : 1 / scale;
-  });
+  for (std::size_t i = 0; i < buffers.scales.size(); ++i) {
+    const std::int64_t at = static_cast<std::int64_t>(i) * block;
+    const auto number = static_cast<std::size_t>(outer.index(at / shape.columns, at % shape.columns));
+    const double second = apart ? static_cast<double>(buffers.outer_scales[number]) : 1.0;
+    const double scale = static_cast<double>(buffers.scales[i]) * second;
+    buffers.inverse_scales[i] = !std::isfinite(scale) ? std::numeric_limits<double>::quiet_NaN()
+                                : scale == 0          ? 0
+                                                      : 1 / scale;
+  }
   if (shape.columns == part.columns) {  // rows that follow one another like blocks of one
     add_row(part.values.data(), part.rows * part.columns, 0, buffers);
     return;

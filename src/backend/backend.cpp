@@ -75,7 +75,7 @@ Decoded decode_scales(const ConstQuantized& in) {
   unpack_scales(*in.format, in.packed_scales, blocks, result.scales.data(), result.selectors.data());
   result.operand.scales = result.scales.data();
   result.operand.selectors = result.selectors.data();
-  if (in.outer == OuterScale::kTensor) return result;
+  if (in.format->outer_stays_apart(in.outer)) return result;
   const OuterShape outer = outer_shape(shape, in.outer);
   for (std::size_t i = 0; i < blocks; ++i) {
     const auto number = static_cast<std::int64_t>(i);
@@ -103,7 +103,7 @@ void Backend::quantize_rows(const ConstMatrix& in, std::span<const QuantizeTask>
     quantized_shape(in.rows, in.columns, task.spec, task.place.axis);  // checks the spec
     check_output(task);
     check_rows(in, task.spec, task.place.axis, rows);
-    const bool one = task.spec.outer.each == OuterScale::kTensor;
+    const bool one = task.spec.outer_each() == OuterScale::kTensor;
     if (empty && task.out.outer_scales != nullptr && one) *task.out.outer_scales = 1;
   }
   if (empty || tasks.empty() || rows.first == rows.last) return;
@@ -118,7 +118,7 @@ void Backend::quantize_rows(const ConstMatrix& in, std::span<const QuantizeTask>
     own.tasks.push_back(task);
     if (!task.outer_amax_unknown()) continue;
     const QuantizedShape shape = quantized_shape(in.rows, in.columns, task.spec, task.place.axis);
-    const OuterShape outer = outer_shape(shape, task.spec.outer.each);
+    const OuterShape outer = outer_shape(shape, task.spec.outer_each());
     std::vector<float>& amax = own.amax.emplace_back(static_cast<std::size_t>(outer.rows * outer.columns), 0.0F);
     raise_outer_amax(in, task.spec, task.place, {0, in.rows}, amax.data());
     own.tasks.back().outer_amax = amax.data();
@@ -152,7 +152,7 @@ void Backend::dequantize(const ConstQuantized& in, void* out, DType out_dtype) c
   check_dequantize(in, out, out_dtype);
   if (in.rows == 0 || in.columns == 0) return;
   Decoded decoded = in.packed_scales != nullptr ? decode_scales(in) : Decoded{in, {}, {}};
-  if (in.outer != OuterScale::kTensor) decoded.operand.outer_scales = nullptr;  // they are in the scales
+  if (!in.format->outer_stays_apart(in.outer)) decoded.operand.outer_scales = nullptr;  // they are in the scales
   if (has_kernels(*in.format)) {
     run_dequantize(decoded.operand, out, out_dtype);
   } else {

@@ -17,8 +17,12 @@ struct Names<Rounding> {
 
 template <>
 struct Names<OuterScale> {
-  static constexpr std::array<std::string_view, 4> list{name_of(kOuterScales[0]), name_of(kOuterScales[1]),
-                                                        name_of(kOuterScales[2]), name_of(kOuterScales[3])};
+  static constexpr std::array<std::string_view, kOuterScales.size() + 1> list = [] {
+    std::array<std::string_view, kOuterScales.size() + 1> names;
+    for (std::size_t i = 0; i < kOuterScales.size(); ++i) names[i] = name_of(kOuterScales[i]);
+    names.back() = name_of(OuterScale::kOwn);
+    return names;
+  }();
 };
 
 template <>
@@ -67,6 +71,16 @@ Key<OperandSpec> format_key() {
             const std::size_t index = std::get<Choice>(value).index;
             operand.format = index == 0 ? nullptr : &formats()[index - 1];
           }};
+}
+
+Key<OperandSpec> outer_key() {
+  Key<OperandSpec> outer = key<&OperandSpec::outer, &OuterSpec::each>(
+      "outer", {}, "int4_p2 and int4_i4: values of the operand that share a second-level scale; own: the format's own",
+      {.initial = "own: tensor, of int4_i4 1x512"});
+  outer.read = [](const OperandSpec& operand) -> Value {
+    return Choice{static_cast<std::size_t>(operand.outer_each())};
+  };
+  return outer;
 }
 
 Key<OperandSpec> tau_key() {
@@ -135,8 +149,7 @@ std::span<const Key<OperandSpec>> operand_keys() {
       key<&OperandSpec::block>("block", kAnyInt, "values that share a scale; 0: the format's own",
                                {.words = "a whole number, 0, 16, 32, 64 or 128"}),
       key<&OperandSpec::rounding>("rounding", {}, "to nearest with ties to even (rtne), or stochastic (sr)"),
-      key<&OperandSpec::outer, &OuterSpec::each>("outer", {},
-                                                 "int4_p2: values of the operand that share a second-level scale"),
+      outer_key(),
       tau_key(),
       key<&OperandSpec::outer, &OuterSpec::amax>(
           "amax", {},

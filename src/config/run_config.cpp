@@ -18,13 +18,75 @@ constexpr std::string_view kRecipePrefix = "recipe.";
 constexpr std::string_view kModelBase = "model.base";
 constexpr std::string_view kRecipeBase = "recipe.base";
 
+// What other programs call a key, whatever table they have it in.
+struct Synonym {
+  std::string_view elsewhere, key;
+};
+constexpr std::array kSynonyms{
+    Synonym{"learning_rate", "optimizer.lr"},
+    Synonym{"max_lr", "optimizer.lr"},
+    Synonym{"adam_beta1", "optimizer.beta1"},
+    Synonym{"adam_beta2", "optimizer.beta2"},
+    Synonym{"adam_epsilon", "optimizer.epsilon"},
+    Synonym{"eps", "optimizer.epsilon"},
+    Synonym{"grad_clip", "optimizer.clip"},
+    Synonym{"clip_grad", "optimizer.clip"},
+    Synonym{"max_grad_norm", "optimizer.clip"},
+    Synonym{"max_norm", "optimizer.clip"},
+    Synonym{"wd", "optimizer.weight_decay"},
+    Synonym{"lr_scheduler_type", "schedule.kind"},
+    Synonym{"warmup_ratio", "schedule.warmup"},
+    Synonym{"warmup_steps", "schedule.warmup"},
+    Synonym{"batch_size", "train.batch"},
+    Synonym{"global_batch_size", "train.batch"},
+    Synonym{"micro_batch_size", "train.micro_batch"},
+    Synonym{"gradient_accumulation_steps", "train.micro_batch"},
+    Synonym{"max_steps", "train.steps"},
+    Synonym{"max_iters", "train.steps"},
+    Synonym{"train_steps", "train.steps"},
+    Synonym{"eval_interval", "train.eval_every"},
+    Synonym{"save_steps", "train.checkpoint_every"},
+    Synonym{"save_total_limit", "train.keep_checkpoints"},
+    Synonym{"seq_len", "model.context"},
+    Synonym{"seq_length", "model.context"},
+    Synonym{"block_size", "model.context"},
+    Synonym{"sequence_length", "model.context"},
+    Synonym{"max_position_embeddings", "model.context"},
+    Synonym{"hidden_size", "model.d_model"},
+    Synonym{"n_embd", "model.d_model"},
+    Synonym{"dim", "model.d_model"},
+    Synonym{"n_layer", "model.layers"},
+    Synonym{"n_layers", "model.layers"},
+    Synonym{"num_layers", "model.layers"},
+    Synonym{"num_hidden_layers", "model.layers"},
+    Synonym{"n_head", "model.heads"},
+    Synonym{"n_heads", "model.heads"},
+    Synonym{"num_attention_heads", "model.heads"},
+    Synonym{"n_kv_heads", "model.kv_heads"},
+    Synonym{"num_key_value_heads", "model.kv_heads"},
+    Synonym{"intermediate_size", "model.ffn"},
+    Synonym{"ffn_size", "model.ffn"},
+    Synonym{"tie_word_embeddings", "model.tie_embeddings"},
+    Synonym{"rms_norm_eps", "model.norm_epsilon"},
+};
+
+// The key that a name of another program stands for; empty if none is known.
+std::string_view key_called(std::string_view name) {
+  const std::string_view last = name.substr(name.rfind('.') + 1);  // npos + 1 is 0
+  for (const Synonym& synonym : kSynonyms) {
+    if (synonym.elsewhere == last) return synonym.key;
+  }
+  return {};
+}
+
 [[noreturn]] void throw_unknown_key(const Assignment& assignment) {
   std::vector<std::string> names{std::string(kModelBase), std::string(kRecipeBase)};
   for (const auto& [key, value] : entries(ModelConfig{})) names.push_back(std::string(kModelPrefix) + key);
   for (const auto& [key, value] : entries(Recipe{})) names.push_back(std::string(kRecipePrefix) + key);
   for (const Key<RunConfig>& key : run_keys()) names.emplace_back(key.name);
   const std::vector<std::string_view> views(names.begin(), names.end());
-  const std::string_view near = near_name(assignment.key, views);
+  const std::string_view synonym = key_called(assignment.key);
+  const std::string_view near = synonym.empty() ? near_name(assignment.key, views) : synonym;
   throw InputError(
       assignment.where + ": unknown key '" + assignment.key + "'" +
       (near.empty() ? "; 'ufp4 train --help-config' lists all" : " (did you mean '" + std::string(near) + "'?)"));

@@ -41,11 +41,26 @@ class HighwayBackend final : public Backend {
     expansion.codes = in.codes;
     expansion.scales = in.scales;
     expansion.selectors = in.selectors;
-    expansion.outer_scale = in.outer_scales == nullptr ? 1 : in.outer_scales[0];
-    expansion.blocks = static_cast<std::size_t>(in.rows * in.columns / block);
-    expansion.out = out;
     expansion.out_dtype = out_dtype;
-    kernels_.dequantize(expansion);
+    const OuterShape outer = outer_shape({in.rows, in.columns, in.columns, in.columns / block}, in.outer);
+    // Blocks that follow one another and share a second-level scale.
+    const std::int64_t total = in.rows * in.columns;
+    const bool one = in.outer_scales == nullptr || in.outer == OuterScale::kTensor;
+    for (std::int64_t first = 0; first < total;) {
+      const std::int64_t column = first % in.columns;
+      const std::int64_t last =
+          one ? total : first + std::min(outer.columns_each - column % outer.columns_each, in.columns - column);
+      expansion.codes = in.codes + first / 2;
+      expansion.scales = in.scales + first / block;
+      const std::int64_t each = in.format->selector_block;
+      expansion.selectors = each == 0 ? nullptr : in.selectors + first / each;
+      expansion.outer_scale =
+          in.outer_scales == nullptr ? 1 : in.outer_scales[one ? 0 : outer.index(first / in.columns, column)];
+      expansion.blocks = static_cast<std::size_t>((last - first) / block);
+      expansion.out = static_cast<std::uint8_t*>(out) + static_cast<std::size_t>(first) * size_of(out_dtype);
+      kernels_.dequantize(expansion);
+      first = last;
+    }
   }
 
  private:

@@ -84,6 +84,7 @@ void dequantize_blocks(const Expansion& in) {
   const U64 u64;
   const CodeValues value_of[] = {CodeValues(in.code_values[0]), CodeValues(in.code_values[1])};
   const VF outer = hn::Set(F32(), in.outer_scale);
+  const VF zero = hn::Set(F32(), in.zero);
   // Lanes 2m and 2m + 1 of a vector take the byte m of the codes.
   const auto byte_shift = hn::ShiftLeft<3>(hn::Iota(u64, 0));
   const VU selector_shift = hn::ShiftLeft<3>(hn::ShiftRight<2>(hn::Iota(U32(), 0)));
@@ -113,7 +114,8 @@ void dequantize_blocks(const Expansion& in) {
         if constexpr (kMeaning == Expansion::Selectors::kExponent) {
           scale = hn::Mul(scale, exponents_of_four(exponents, kLanes * part, selector_shift));
         }
-        const VF value = hn::Mul(hn::Mul(value_of[table](hn::BitCast(U32(), nibbles)), scale), outer);
+        const VF first_level = hn::Add(hn::Mul(value_of[table](hn::BitCast(U32(), nibbles)), scale), zero);
+        const VF value = hn::Mul(first_level, outer);
         if constexpr (kOutput == DType::kF32) {
           hn::StoreU(value, F32(), reinterpret_cast<float*>(out));
           out += kLanes * sizeof(float);

@@ -83,6 +83,7 @@ Expansion expansion_of(const BlockFormat& format, int block) {
   Expansion expansion;
   expansion.block = block;
   expansion.code_values[0] = all_code_values(format.element);
+  if (format.scale == ScaleEncoding::kInt8) expansion.zero = 0;
   if (format.selector_block == 0) return expansion;
   if (format.rule == ScaleRule::kTwoLevelExponent) {
     expansion.meaning = Expansion::Selectors::kExponent;
@@ -101,6 +102,10 @@ OuterTerms outer_terms(const Job& job, float amax) {
     case ScaleRule::kTensorE4m3: return {ratio * job.reciprocal, 1 / ratio};
     case ScaleRule::kTensorE4m3Int: return {ratio, 1 / ratio};
     case ScaleRule::kBestOfTwo: return {ratio, amax};
+    case ScaleRule::kIntegerMultiple: {
+      const float magnitude = std::fabs(amax);
+      return {magnitude < job.format->outer_least ? 0 : divisor / magnitude, reference::outer_scale(*job.format, amax)};
+    }
     case ScaleRule::kPow2Window: {
       const float outer = reference::outer_scale(*job.format, amax);
       return {outer == 0 ? 0 : 1 / outer, outer};

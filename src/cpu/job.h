@@ -60,7 +60,8 @@ using OuterTerms = std::array<float, kOuterTerms>;
 
 struct Job {
   const BlockFormat* format = nullptr;
-  // Instead of quantizing, the largest magnitude of each block (0 if it is not finite) is written as its scale.
+  // Instead of quantizing, what each block adds to the magnitude of a second-level scale (reference::outer_magnitude)
+  // is written as its scale.
   bool measure = false;
 
   // How the scale is chosen. Under other rules than kAmax values may lie beyond the last level: they are bounded.
@@ -150,6 +151,7 @@ struct Expansion {
   const float* scales = nullptr;
   const std::uint8_t* selectors = nullptr;
   float outer_scale = 1;
+  float zero = -0.0F;  // added to level * scale: 0 makes 0 of -0, -0 changes nothing
   std::size_t blocks = 0;
   void* out = nullptr;
   DType out_dtype = DType::kBF16;

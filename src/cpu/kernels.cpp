@@ -94,7 +94,15 @@ void measure_span(const Job& job, const Span& span) {
           with_late_factor(job, find_extremes(x + std::ptrdiff_t{b} * job.block, job.block / kRun));
       const VI bits = hn::Max(hn::BitCast(I32(), positive), hn::BitCast(I32(), negative));
       const auto finite = hn::Lt(bits, hn::Set(I32(), kInfinityBits));
-      amax[b] = hn::BitCast(U32(), hn::IfThenElseZero(finite, bits));
+      if (job.format->outer_of_extremes()) {
+        VF extreme;
+        VF unused;
+        make_scale<Grid::kFull>(job, positive, negative, 1.0F, extreme, unused);
+        const VF magnitude = hn::Abs(extreme);
+        amax[b] = hn::BitCast(U32(), hn::IfThenElse(hn::RebindMask(F32(), finite), magnitude, hn::Set(F32(), -0.0F)));
+      } else {
+        amax[b] = hn::BitCast(U32(), hn::IfThenElseZero(finite, bits));
+      }
     }
     store_unit(job, amax, blocks, reinterpret_cast<std::uint32_t*>(span.scales), group, span.stage_stride);
     advance(job, here);
@@ -103,7 +111,12 @@ void measure_span(const Job& job, const Span& span) {
 
 Kernels::SpanFunction find_span(const Job& job) {
   if (job.measure) return measure_span;
-  if (job.rule == ScaleRule::kBestOfTwo || job.rule == ScaleRule::kTwoLevelExponent) return find_selector_span(job);
+  switch (job.rule) {
+    case ScaleRule::kBestOfTwo:
+    case ScaleRule::kTwoLevelExponent:
+    case ScaleRule::kIntegerMultiple: return find_selector_span(job);
+    default: break;
+  }
   return job.bounded ? find_rule_span(job) : find_amax_span(job);
 }
 

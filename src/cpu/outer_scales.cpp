@@ -9,21 +9,22 @@ namespace ufp4::cpu {
 
 OuterScales::OuterScales(const Job& job, const QuantizeTask& task, std::size_t lanes)
     : operand_(job.shape),
-      shape_(outer_shape(job.shape, task.spec.outer.each)),
+      shape_(outer_shape(job.shape, task.spec.outer_each())),
       lanes_(lanes),
-      in_scales_(task.spec.outer.each != OuterScale::kTensor) {
+      one_(task.spec.outer_each() == OuterScale::kTensor),
+      in_scales_(!job.format->outer_stays_apart(task.spec.outer_each())) {
   const OuterAmax outer(task, job.shape);
   for (const float amax : outer.all()) {
     scales_.push_back(reference::outer_scale(*job.format, amax));
     terms_.push_back(outer_terms(job, amax));
   }
-  if (in_scales_) return;
+  if (!one_) return;
   for (const float term : terms_[0]) buffer_.insert(buffer_.end(), lanes, term);  // the same for every group
 }
 
 void OuterScales::fill(Span& span, std::int64_t row, std::int64_t row_step, std::int64_t column,
                        std::int64_t column_step, std::int64_t groups) {
-  if (in_scales_) {
+  if (!one_) {
     span.outer_stride = kOuterTerms * lanes_;
     buffer_.resize(static_cast<std::size_t>(groups) * span.outer_stride);
     for (std::size_t unit = 0; unit < static_cast<std::size_t>(groups) * lanes_; ++unit) {

@@ -13,8 +13,10 @@ class OuterScales {
   // The task has the magnitudes that they follow from, unless the job is to measure them.
   OuterScales(const Job& job, const QuantizeTask& task, std::size_t lanes);
 
-  // Whether they are multiplied into the block scales: all but the tensor's are.
+  // Whether they are multiplied into the block scales.
   bool in_scales() const { return in_scales_; }
+  // Where the values end that share one with those of the column, in the same row.
+  std::int64_t end_of(std::int64_t column) const { return (column / shape_.columns_each + 1) * shape_.columns_each; }
 
   std::size_t index(std::int64_t row, std::int64_t column) const {
     return static_cast<std::size_t>(shape_.index(row, column));
@@ -33,6 +35,7 @@ class OuterScales {
   QuantizedShape operand_;
   OuterShape shape_;
   std::size_t lanes_;
+  bool one_;  // for the tensor
   bool in_scales_;
   std::vector<float> scales_;
   std::vector<OuterTerms> terms_;

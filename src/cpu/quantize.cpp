@@ -8,6 +8,7 @@
 #include "cpu/outer_scales.h"
 #include "numerics/packed_scales.h"
 #include "numerics/reference.h"
+#include "numerics/scale_rules.h"
 
 namespace ufp4::cpu {
 namespace {
@@ -64,7 +65,7 @@ class Worker {
     const bool any = job_.out.selectors != nullptr || job_.out.packed_scales != nullptr;
     return (any && job_.format->selector_block != 0) || values_are_made();
   }
-  bool values_are_made() const { return job_.out.dequantized != nullptr; }
+  bool values_are_made() const { return job_.out.dequantized != nullptr || job_.out.int8 != nullptr; }
   // All that is made of a piece of row r besides codes and raw scales.
   // `selectors`: a word a block, of formats that have them.
   void finish(const std::uint8_t* codes, float* scales, const std::uint32_t* selectors, std::int64_t r,
@@ -117,7 +118,7 @@ void Worker::finish(const std::uint8_t* codes, float* scales, const std::uint32_
   if (job_.measure) {
     for (std::int64_t i = 0; i < blocks; ++i) {
       float& here = amax_[outer_.index(r, begin + i * job_.block)];
-      here = std::max(here, scales[i]);
+      here = reference::raised(here, scales[i]);
     }
     return;
   }
@@ -135,17 +136,28 @@ void Worker::finish(const std::uint8_t* codes, float* scales, const std::uint32_
   if (outer_.in_scales()) {
     for (std::int64_t i = 0; i < blocks; ++i) scales[i] *= outer_.scale(r, begin + i * job_.block);
   }
-  if (!values_are_made()) return;
+  if (out.int8 != nullptr) {
+    integers_of(codes, scales, blocks, job_.block, out.int8 + r * job_.shape.columns + begin);
+  }
+  if (out.dequantized == nullptr) return;
   Expansion expansion = expansion_;
-  expansion.codes = codes;
-  expansion.scales = scales;
-  expansion.selectors = selector_bytes;
-  expansion.outer_scale = outer_.in_scales() ? 1 : outer_.scale(0, 0);
-  expansion.blocks = to_size(blocks);
-  expansion.out = static_cast<std::uint8_t*>(out.dequantized) +
-                  to_size(r * job_.shape.columns + begin) * size_of(out.dequantized_dtype);
   expansion.out_dtype = out.dequantized_dtype;
-  kernels_.dequantize(expansion);
+  // As many blocks at a time as share a second-level scale that is not in theirs.
+  const std::int64_t selectors_each = selector_bytes == nullptr ? 0 : job_.block / job_.format->selector_block;
+  for (std::int64_t first = 0; first < blocks;) {
+    const std::int64_t column = begin + first * job_.block;
+    const std::int64_t end = std::min(begin + count, outer_.in_scales() ? begin + count : outer_.end_of(column));
+    const std::int64_t size = (end - column) / job_.block;
+    expansion.codes = codes + first * job_.block / 2;
+    expansion.scales = scales + first;
+    expansion.selectors = selector_bytes == nullptr ? nullptr : selector_bytes + first * selectors_each;
+    expansion.outer_scale = outer_.in_scales() ? 1 : outer_.scale(r, column);
+    expansion.blocks = to_size(size);
+    expansion.out = static_cast<std::uint8_t*>(out.dequantized) +
+                    to_size(r * job_.shape.columns + column) * size_of(out.dequantized_dtype);
+    kernels_.dequantize(expansion);
+    first += size;
+  }
 }
 
 void Worker::row(std::int64_t r, std::int64_t begin, std::int64_t end) {

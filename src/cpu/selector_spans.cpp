@@ -1,4 +1,5 @@
-// The kernels of formats that choose something for each block or part of it beside its scale.
+// The kernels of formats that choose something for each block or part of it beside its scale, or whose values are
+// scaled twice.
 #include "cpu/job.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -6,6 +7,7 @@
 #include "hwy/foreach_target.h"                      // IWYU pragma: keep
 // clang-format off: the order matters
 #include "cpu/best_of_two-inl.h"
+#include "cpu/integer-inl.h"
 #include "cpu/spans-inl.h"
 #include "cpu/two_level-inl.h"
 #include "hwy/highway.h"
@@ -47,6 +49,9 @@ void selector_span(const Job& job, const Span& span) {
 }
 
 Kernels::SpanFunction find_selector_span(const Job& job) {
+  if (job.rule == ScaleRule::kIntegerMultiple) {
+    return job.stochastic ? selector_span<quantize_integer<true>> : selector_span<quantize_integer<false>>;
+  }
   if (job.rule == ScaleRule::kTwoLevelExponent) {
     return job.stochastic ? selector_span<quantize_two_level<true>> : selector_span<quantize_two_level<false>>;
   }

@@ -17,7 +17,8 @@ namespace {
 
 // A slab of rows travels to the device and back at a time: about this many elements, a multiple of kSlabRows rows.
 constexpr std::int64_t kSlabElements = std::int64_t{1} << 25;
-constexpr std::int64_t kSlabRows = 128;  // the longest block and transform: a slab's column runs are whole
+constexpr std::int64_t kSlabRows =
+    1024;  // the longest second-level segment: a slab's are whole, and its blocks and transforms too
 
 void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw RunError(std::string("CUDA: ") + what + ": " + cudaGetErrorString(error));
@@ -81,7 +82,7 @@ class SlabAmax {
   void fetch(float* host, const Slab& slab, std::int64_t columns) const { copy(nullptr, host, slab, columns); }
 
  private:
-  OuterScale each() const { return spec_.outer.each; }
+  OuterScale each() const { return spec_.outer_each(); }
 
   // Slabs begin at whole tiles, or lie within one.
   void copy(const float* from, float* to, const Slab& slab, std::int64_t columns) const {
@@ -124,6 +125,7 @@ class SlabTask {
     add(format.selector_block == 0 ? nullptr : out.selectors, {format.selector_block, 1}, largest);
     add(out.packed_scales, {block, format.packed_scale_bytes()}, largest);
     add(out.e4m3, {1, 1}, largest);
+    add(out.int8, {1, 1}, largest);
     check(cudaMemset(seen_.as<void>(), 0, 8), "clearing counters on the GPU");
   }
 
@@ -147,6 +149,7 @@ class SlabTask {
     out.selectors = buffer<std::uint8_t>(3);
     out.packed_scales = buffer<std::uint8_t>(4);
     out.e4m3 = buffer<std::uint8_t>(5);
+    out.int8 = buffer<std::int8_t>(6);
     out.outer_scales = nullptr;
     if (out.amax != nullptr) out.amax = seen_.as<float>();
     if (out.clipped != nullptr) out.clipped = seen_.as<std::uint32_t>() + 1;
@@ -293,12 +296,18 @@ class CudaBackend final : public Backend {
     const DeviceBuffer codes(rows * in.columns / 2);
     const DeviceBuffer scales(rows * in.columns / block * 4);
     const DeviceBuffer selectors(selector_block == 0 ? 0 : rows * in.columns / selector_block);
-    const DeviceBuffer outer(in.outer_scales == nullptr ? 0 : 4);
+    // Those that stay apart: one, or some for each row.
+    const std::int64_t outer_columns =
+        in.outer == OuterScale::kTensor ? 0 : outer_shape({rows, in.columns, in.columns, 0}, in.outer).columns;
+    const DeviceBuffer outer(in.outer_scales == nullptr ? 0 : std::max<std::int64_t>(1, rows * outer_columns) * 4);
     const DeviceBuffer values(rows * in.columns * element);
     const auto send = [](const DeviceBuffer& to, const void* from, std::int64_t bytes, const char* what) {
       check(cudaMemcpy(to.as<void>(), from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice), what);
     };
-    if (in.outer_scales != nullptr) send(outer, in.outer_scales, 4, "copying a second-level scale to the GPU");
+    const bool outer_rows = in.outer_scales != nullptr && outer_columns != 0;
+    if (in.outer_scales != nullptr && !outer_rows) {
+      send(outer, in.outer_scales, 4, "copying a second-level scale to the GPU");
+    }
     for (std::int64_t first = 0; first < in.rows; first += rows) {
       const std::int64_t count = std::min(rows, in.rows - first) * in.columns;
       const std::int64_t start = first * in.columns;
@@ -306,6 +315,10 @@ class CudaBackend final : public Backend {
       send(scales, in.scales + start / block, count / block * 4, "copying scales to the GPU");
       if (selector_block != 0) {
         send(selectors, in.selectors + start / selector_block, count / selector_block, "copying selectors to the GPU");
+      }
+      if (outer_rows) {
+        send(outer, in.outer_scales + first * outer_columns, count / in.columns * outer_columns * 4,
+             "copying second-level scales to the GPU");
       }
       ConstQuantized slab = in;
       slab.rows = count / in.columns;

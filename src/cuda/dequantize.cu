@@ -1,5 +1,6 @@
 // Packed codes back to values, and second-level scales from what they follow from.
 #include <algorithm>
+#include <bit>
 
 #include "cuda/kernels.h"
 #include "cuda/store.cuh"
@@ -11,7 +12,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kResident = 6;
 
-enum class Result : std::uint8_t { kF32, kBf16, kE4m3 };
+enum class Result : std::uint8_t { kF32, kBf16, kE4m3, kInt8 };
 
 // What selectors say of a run.
 enum class Selectors : std::uint8_t {
@@ -22,13 +23,15 @@ enum class Selectors : std::uint8_t {
 
 struct Packed {
   const uint2* codes;
-  const float* scales;              // ScaleCode::kF32: decoded
-  const std::uint8_t* scale_bytes;  // other codes: as the format stores them
-  std::uint32_t scale_bits;         // of an E4M3 byte: all, or those without the sign
-  const std::uint8_t* selectors;    // beside decoded scales
-  const float* outer_scales;        // null: 1
-  std::uint32_t outer_shift;        // of parts: the log2 of the rows that share one ..
-  std::uint32_t outer_columns;      // .. and how many there are along a row
+  const float* scales;               // ScaleCode::kF32: decoded
+  const std::uint8_t* scale_bytes;   // other codes: as the format stores them
+  std::uint32_t scale_bits;          // of an E4M3 byte: all, or those without the sign
+  const std::uint8_t* selectors;     // beside decoded scales
+  const float* outer_scales;         // null: 1
+  std::uint32_t outer_shift;         // of parts: the log2 of the rows that share one ..
+  std::uint32_t outer_columns;       // .. and how many there are along a row
+  std::uint32_t outer_column_shift;  // the log2 of the runs that each has
+  bool apart;                        // parts are multiplied into the values, not into the scale
   void* out;
   Result result;
   int lanes_shift;
@@ -57,6 +60,8 @@ __device__ float decode_scale(const Packed& p, std::uint32_t bits) {
   } else if constexpr (kCode == ScaleCode::kE6m2) {
     const std::uint32_t code = bits & 0xFFu;
     return __uint_as_float(code == 0xFFu ? kNanF32 : (code + (79u << 2)) << 21);
+  } else if constexpr (kCode == ScaleCode::kInt8) {
+    return static_cast<float>(static_cast<int>(bits << 24) >> 24);
   } else {
     const __half_raw half = __nv_cvt_fp8_to_halfraw(static_cast<__nv_fp8_storage_t>(bits & p.scale_bits), __NV_E4M3);
     return __half2float(__half(half));
@@ -96,7 +101,7 @@ __device__ float part_scale(const Packed& p, std::int64_t run) {
     row = run / p.runs_per_row;
     within = static_cast<std::uint32_t>(run % p.runs_per_row);
   }
-  const std::uint32_t column = min(within / (128 / kRun), p.outer_columns - 1);
+  const std::uint32_t column = min(within >> p.outer_column_shift, p.outer_columns - 1);
   return __ldg(p.outer_scales + (row >> p.outer_shift) * p.outer_columns + column);
 }
 
@@ -119,8 +124,10 @@ __global__ void __launch_bounds__(kThreads, kResident) dequantize_runs(const __g
     }
     const bool write = index < p.runs;
     const std::uint32_t selector = write ? load_selector<kSelectors, kCode>(p, index, scale_bits) : 0;
+    float part = 1;
     if constexpr (kParts) {
-      if (p.result != Result::kE4m3 && write) scale *= part_scale(p, index);
+      if (p.result != Result::kE4m3 && p.result != Result::kInt8 && write) part = part_scale(p, index);
+      if (!p.apart) scale *= part;
     }
     float v[kRun];
     if constexpr (kSelectors == Selectors::kExponents) {
@@ -130,12 +137,19 @@ __global__ void __launch_bounds__(kThreads, kResident) dequantize_runs(const __g
     } else {
       look_up<kSelectors == Selectors::kTable>(codes, scale, lane_value, selector, v);
     }
-    if (p.result == Result::kE4m3) {
+    if (kCode == ScaleCode::kInt8 && p.result == Result::kInt8) {
+      if (write) store_int8_run(static_cast<std::int8_t*>(p.out) + index * kRun, v);
+    } else if (p.result == Result::kE4m3) {
       if (write) store_e4m3_run(static_cast<std::uint8_t*>(p.out) + index * kRun, v, isnan(scale));
     } else {
+      const float last = kParts && p.apart ? part : outer;
 #pragma unroll
-      for (int i = 0; i < kRun; ++i) v[i] *= outer;
-      store_values(p.out, p.result == Result::kF32, index * kRun, v, scale, write);
+      for (int i = 0; i < kRun; ++i) {
+        if (p.apart) v[i] = __fadd_rn(v[i], 0.0F);  // integers, which have no negative zero
+        v[i] *= last;
+      }
+      const float nan_where = p.apart ? last : scale;
+      store_values(p.out, p.result == Result::kF32, index * kRun, v, nan_where, write);
     }
     index = ahead;
   }
@@ -154,8 +168,11 @@ void with_form(Selectors selectors, ScaleCode code, bool parts, F f) {
   constexpr auto kE4m3 = ScaleCode::kE4m3;
   switch (selectors) {
     case Selectors::kNone:
+      if (code == kF32 && parts) return f.template operator()<Selectors::kNone, kF32, true>();
       if (code == kF32) return f.template operator()<Selectors::kNone, kF32, false>();
       if (code == ScaleCode::kE8m0) return f.template operator()<Selectors::kNone, ScaleCode::kE8m0, false>();
+      if (code == ScaleCode::kInt8 && parts) return f.template operator()<Selectors::kNone, ScaleCode::kInt8, true>();
+      if (code == ScaleCode::kInt8) return f.template operator()<Selectors::kNone, ScaleCode::kInt8, false>();
       if (parts) return f.template operator()<Selectors::kNone, kE4m3, true>();
       return f.template operator()<Selectors::kNone, kE4m3, false>();
     case Selectors::kTable:
@@ -171,6 +188,8 @@ void with_form(Selectors selectors, ScaleCode code, bool parts, F f) {
 void start_dequantize(const ConstQuantized& in, void* out, Result result, Stream stream) {
   const BlockFormat& format = *in.format;
   const int block = in.block == 0 ? format.block : in.block;
+  // Scales that are given decoded are FP32 numbers with those of parts in them; integers stay what they are.
+  const bool apart = format.scale == ScaleEncoding::kInt8;
   ScaleCode code = ScaleCode::kF32;
   bool parts = false;
   Packed p{};
@@ -183,11 +202,16 @@ void start_dequantize(const ConstQuantized& in, void* out, Result result, Stream
     code = scale_code(format.scale);
     if (code == ScaleCode::kF32) p.scales = reinterpret_cast<const float*>(in.packed_scales);
     p.scale_bytes = in.packed_scales;
-    parts = in.outer != OuterScale::kTensor && format.has_outer_scale();
+  }
+  if (in.packed_scales != nullptr || apart) {
+    parts = in.outer != OuterScale::kTensor && format.has_outer_scale() && in.outer_scales != nullptr;
     p.outer_shift = in.outer == OuterScale::k128x128 ? 7 : 0;
     const OuterShape outer = outer_shape({in.rows, in.columns, in.columns, in.columns / block}, in.outer);
     p.outer_columns = static_cast<std::uint32_t>(outer.columns);
+    const auto runs_each = static_cast<std::uint64_t>(std::max<std::int64_t>(columns_of(in.outer), 128) / kRun);
+    p.outer_column_shift = static_cast<std::uint32_t>(std::bit_width(runs_each) - 1);
   }
+  p.apart = apart;
   p.out = out;
   p.result = result;
   p.runs = in.rows * in.columns / kRun;
@@ -214,6 +238,10 @@ void launch_dequantize(const ConstQuantized& in, void* out, DType out_dtype, Str
   start_dequantize(in, out, out_dtype == DType::kF32 ? Result::kF32 : Result::kBf16, stream);
 }
 
+void launch_dequantize_int8(const ConstQuantized& in, std::int8_t* out, Stream stream) {
+  start_dequantize(in, out, Result::kInt8, stream);
+}
+
 void launch_dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream stream) {
   start_dequantize(in, out, Result::kE4m3, stream);
 }
@@ -225,8 +253,7 @@ int probe_kernel() {
 
 void launch_outer_scales(const BlockFormat& format, const float* amax, std::int64_t count, float* to, Stream stream) {
   const auto blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
-  compute_outer_scales<<<blocks, kThreads, 0, stream>>>(format.outer_divisor, format.window.least_amax, amax, count,
-                                                        to);
+  compute_outer_scales<<<blocks, kThreads, 0, stream>>>(format.outer_divisor, format.outer_least, amax, count, to);
   check_launch("compute_outer_scales", count, 1);
 }
 

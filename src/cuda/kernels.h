@@ -33,6 +33,7 @@ void launch_outer_scales(const BlockFormat& format, const float* amax, std::int6
 
 // Writes the values of packed codes, or value * block scale as E4M3 bytes.
 void launch_dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream stream);
+void launch_dequantize_int8(const ConstQuantized& in, std::int8_t* out, Stream stream);
 void launch_dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream stream);
 
 // The error of loading a kernel on the current device: whether its architecture was built in.

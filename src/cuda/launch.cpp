@@ -24,9 +24,10 @@ int row_width_log2(std::int64_t runs_per_row) {
 // Whether there is a kernel of `policy` that knows these results in advance.
 bool known(Policy policy, Output column, Output row) {
   const auto are = [&](Output of_column, Output of_row) { return column == of_column && row == of_row; };
-  if (policy == Policy::kTable || policy == Policy::kMeasure) return false;
+  if (policy == Policy::kTable || only_measures(policy)) return false;
   if (are(Output::kPacked, Output::kPacked) || are(Output::kPacked, Output::kBf16)) return true;
   if (are(Output::kBf16, Output::kBf16)) return true;
+  if (policy == Policy::kInteger) return are(Output::kPacked, Output::kInt8) || are(Output::kInt8, Output::kInt8);
   return policy == Policy::kWindow && (are(Output::kPacked, Output::kE4m3) || are(Output::kE4m3, Output::kE4m3));
 }
 
@@ -35,7 +36,8 @@ bool known(Policy policy, Output column, Output row) {
 // several of them write nor the end of the matrix are complete at one time. Where more is calculated, two pairs a block
 // are faster than one. A tile of a layer has no other on its way. What is measured: docs/performance.md.
 std::int64_t tile_blocks(bool async, const Operand& any, bool paired, std::int64_t count, std::int64_t filling) {
-  const bool heavy = any.stochastic || any.policy == Policy::kWindow || any.policy == Policy::kBetter;
+  const bool heavy = any.stochastic || any.policy == Policy::kWindow || any.policy == Policy::kInteger ||
+                     any.policy == Policy::kBetter;
   const int tiles = !async ? (paired ? 1 : 4) : heavy ? 2 : 1;
   const bool seldom = any.only_if != nullptr;  // seldom anything to do
   const std::int64_t fillings =
@@ -50,7 +52,7 @@ std::uint32_t u32(std::int64_t x) { return static_cast<std::uint32_t>(x); }
 Outputs outputs_of(const Operand& column, const Operand& row) {
   const Span fast = fast_span(column.policy);
   const bool within = std::max(column.span, row.span) <= fast;
-  if (within && column.policy == Policy::kMeasure) return {fast, Output::kAny, Output::kAny};
+  if (within && only_measures(column.policy)) return {fast, Output::kAny, Output::kAny};
   if (within && known(column.policy, column.output, row.output)) return {fast, column.output, row.output};
   return {Span::kLanes, Output::kAny, Output::kAny};
 }
@@ -66,7 +68,7 @@ RowLaunch row_launch(const Operand& p, DType type, std::int64_t multiprocessors)
   const std::int64_t filling = multiprocessors * row_resident(type);
   const bool light = !p.stochastic && p.hadamard <= kRun &&
                      (p.policy == Policy::kUniform || p.policy == Policy::kSigned || p.policy == Policy::kTable ||
-                      p.policy == Policy::kWindow || p.policy == Policy::kMeasure);
+                      p.policy == Policy::kWindow || only_measures(p.policy));
   const int waves = light && across * 8 <= filling ? 1 : 4;
   const std::int64_t wanted = p.dequantized != nullptr ? (down + kRowsOfValues - 1) / kRowsOfValues
                                                        : std::max<std::int64_t>(1, waves * filling / across);

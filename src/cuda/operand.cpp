@@ -32,9 +32,9 @@ Levels levels_of(const ElementFormat& element) {
   return Levels::kTable;
 }
 
-std::optional<Policy> byte_policy(Levels levels) {
-  if (levels == Levels::kUniform) return Policy::kByteUniform;
-  if (levels == Levels::kFloat) return Policy::kByteFloat;
+std::optional<Policy> policy_by(Levels levels, Policy of_uniform, Policy of_float) {
+  if (levels == Levels::kUniform) return of_uniform;
+  if (levels == Levels::kFloat) return of_float;
   return std::nullopt;
 }
 
@@ -42,6 +42,15 @@ bool either(Levels levels) { return levels == Levels::kUniform || levels == Leve
 
 // Far from the ends of FP32, where what kernels calculate for a block of ordinary size is exact.
 bool has_plain_window(const PowerWindow& window) { return window.least >= -40 && window.largest <= 40; }
+
+// Whether divide_by gives the correctly rounded quotient: the odd part of the divisor has few enough bits that no
+// quotient lies nearer to the middle of two floats than the reciprocal, of twice the precision, can tell.
+bool divides_exactly(float x) {
+  int exponent = 0;
+  auto odd = static_cast<std::uint32_t>(std::ldexp(std::frexp(x, &exponent), 24));
+  if (odd == 0 || std::abs(exponent) > 40) return false;
+  return odd >> std::countr_zero(odd) < 1u << 18;
+}
 
 // Nothing: the kernels do not know the format.
 std::optional<Policy> policy_of(const BlockFormat& format) {
@@ -64,11 +73,11 @@ std::optional<Policy> policy_of(const BlockFormat& format) {
     case ScaleRule::kTensorE4m3:
     case ScaleRule::kTensorE4m3Int:
       if (format.scale != ScaleEncoding::kE4m3) return std::nullopt;
-      return byte_policy(levels);
+      return policy_by(levels, Policy::kByteUniform, Policy::kByteFloat);
     case ScaleRule::kExponentFloor:
     case ScaleRule::kExponentFloorInt:
       if (format.scale != ScaleEncoding::kE8m0) return std::nullopt;
-      return byte_policy(levels);
+      return policy_by(levels, Policy::kPowerUniform, Policy::kPowerFloat);
     case ScaleRule::kBestOfTwo: {
       const ElementFormat& other = format.alternative.element;
       const bool alike = other.code_kind == format.element.code_kind;
@@ -76,6 +85,11 @@ std::optional<Policy> policy_of(const BlockFormat& format) {
         return std::nullopt;
       return Policy::kBetter;
     }
+    case ScaleRule::kIntegerMultiple:
+      if (levels != Levels::kIntegers || format.scale != ScaleEncoding::kInt8 || format.outer_divisor > 15 ||
+          !divides_exactly(format.outer_divisor))
+        return std::nullopt;
+      return Policy::kInteger;
     case ScaleRule::kTwoLevelExponent:
       if (format.scale != ScaleEncoding::kE6m2 || levels != Levels::kUniform || format.block != 64 ||
           format.element.levels[1] != 0.25F || format.element.level_count != 8)
@@ -92,26 +106,19 @@ float boundary(const ElementFormat& element, int below) {
   return below % 2 == 0 ? middle : std::nextafter(middle, -kInfinity);
 }
 
-// Whether divide_by gives the correctly rounded quotient: the odd part of the divisor has few enough bits that no
-// quotient lies nearer to the middle of two floats than the reciprocal, of twice the precision, can tell.
-bool divides_exactly(float x) {
-  int exponent = 0;
-  auto odd = static_cast<std::uint32_t>(std::ldexp(std::frexp(x, &exponent), 24));
-  if (odd == 0 || std::abs(exponent) > 40) return false;
-  return odd >> std::countr_zero(odd) < 1u << 18;
-}
-
 std::uint32_t both_halves(int x) { return static_cast<std::uint32_t>(x) * 0x00010001u; }
 
 Output output_of(const Operand& p) {
-  if (p.outer_parts || p.selectors != nullptr) return Output::kAny;
+  if ((p.outer_parts && p.policy != Policy::kInteger) || p.selectors != nullptr) return Output::kAny;
   const bool anything_packed = p.codes != nullptr || p.scales != nullptr || p.packed_scales != nullptr;
-  const bool values = p.dequantized != nullptr || p.e4m3 != nullptr;
+  const bool values = p.dequantized != nullptr || p.e4m3 != nullptr || p.int8 != nullptr;
   const bool bytes = has_scale_bytes(p.policy);
   const bool one_of_both =
       bytes ? p.packed_scales != nullptr && p.scales == nullptr : p.scales != nullptr && p.packed_scales == nullptr;
   if (p.codes != nullptr && !values && one_of_both) return Output::kPacked;
-  if (anything_packed || (p.dequantized == nullptr) == (p.e4m3 == nullptr)) return Output::kAny;
+  const auto given = [](const void* result) { return result == nullptr ? 0 : 1; };
+  if (anything_packed || given(p.dequantized) + given(p.e4m3) + given(p.int8) != 1) return Output::kAny;
+  if (p.int8 != nullptr) return Output::kInt8;
   if (p.e4m3 != nullptr) return Output::kE4m3;
   return p.dequantized_f32 ? Output::kAny : Output::kBf16;
 }
@@ -160,11 +167,14 @@ void set_outer(Operand& p, const OperandSpec& spec, const QuantizedShape& shape)
   p.outer_divisor = format.outer_divisor;
   p.outer = divisor_of(format.outer_divisor);
   p.outer_exact = divides_exactly(format.outer_divisor);
-  p.least_amax = format.window.least_amax;
-  p.outer_parts = format.has_outer_scale() && spec.outer.each != OuterScale::kTensor;
-  const OuterShape outer = outer_shape(shape, spec.outer.each);
-  p.outer_shift = spec.outer.each == OuterScale::k128x128 ? 7 : 0;
+  p.least_amax = format.outer_least;
+  p.outer_parts = format.has_outer_scale() && spec.outer_each() != OuterScale::kTensor;
+  const OuterShape outer = outer_shape(shape, spec.outer_each());
+  p.outer_shift = spec.outer_each() == OuterScale::k128x128 ? 7 : 0;
   p.outer_columns = static_cast<std::uint32_t>(outer.columns);
+  const std::int64_t each = columns_of(spec.outer_each());
+  p.outer_column_shift =
+      each == 0 ? 31 : static_cast<std::uint32_t>(std::bit_width(static_cast<std::uint64_t>(each)) - 1);
 }
 
 void set_window(Operand& p, const OperandSpec& spec) {
@@ -195,7 +205,6 @@ Choice choice_of(const ElementFormat& element, float base_divisor, float base_fa
 
 void set_rule(Operand& p, const OperandSpec& spec) {
   const BlockFormat& format = *spec.format;
-  p.exponents = format.rule == ScaleRule::kExponentFloor || format.rule == ScaleRule::kExponentFloorInt;
   p.divided = format.rule == ScaleRule::kTensorE4m3Int;
   p.largest_exponent = std::ilogb(format.element.largest());
   p.least_divisor = format.rule == ScaleRule::kExponentFloor ? 0x1p-126F : 0x1p-127F;
@@ -237,6 +246,7 @@ void set_results(Operand& p, const Quantized& out, const BlockFormat& format) {
   p.dequantized = out.dequantized;
   p.dequantized_f32 = out.dequantized_dtype == DType::kF32;
   p.e4m3 = out.e4m3;
+  p.int8 = out.int8;
   p.packed_scales = out.packed_scales;
   p.scale_code = scale_code(format.scale);
   p.has_selectors = format.selector_block != 0;
@@ -281,6 +291,7 @@ ScaleCode scale_code(ScaleEncoding encoding) {
     case ScaleEncoding::kPow2: return ScaleCode::kE4m3;
     case ScaleEncoding::kE8m0: return ScaleCode::kE8m0;
     case ScaleEncoding::kE6m2: return ScaleCode::kE6m2;
+    case ScaleEncoding::kInt8: return ScaleCode::kInt8;
   }
   return ScaleCode::kF32;
 }
@@ -342,7 +353,7 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const AmaxTask& ta
                      "'");
   }
   Operand p{};
-  p.policy = Policy::kMeasure;
+  p.policy = spec.format->outer_of_extremes() ? Policy::kMeasureSigned : Policy::kMeasure;
   set_transform(p, spec, task.place);
   set_outer(p, spec, shape);
   p.of_columns = task.place.axis == Axis::kColumn;

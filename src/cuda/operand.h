@@ -40,13 +40,17 @@ enum class Policy : std::uint8_t {
   kTable,    // any others
   kSigned,   // all sixteen codes of two's complement, under a signed scale
   // Other scales.
-  kWindow,       // kSigned with powers of two in a window as scales
-  kByteUniform,  // a scale of 8 bits (E4M3 under a second-level scale, or E8M0) over kUniform's levels
-  kByteFloat,    // the same over kFloat's
-  kBetter,       // kByteFloat or kByteUniform in two ways, the better for each block
-  kTwoLevel,     // a scale of 8 bits and one-bit exponents for 8 and for 4 elements
-  // Nothing is quantized: the largest magnitudes are found.
+  kWindow,        // kSigned with powers of two in a window as scales
+  kByteUniform,   // E4M3 under a second-level scale over kUniform's levels
+  kByteFloat,     // the same over kFloat's
+  kPowerUniform,  // a power of two (E8M0) over kUniform's levels
+  kPowerFloat,    // the same over kFloat's
+  kBetter,        // kByteFloat or kByteUniform in two ways, the better for each block
+  kTwoLevel,      // a scale of 8 bits and one-bit exponents for 8 and for 4 elements
+  kInteger,       // kSigned with integers as scales, under a second-level scale for each segment of a row
+  // Nothing is quantized: the largest magnitudes are found, or the scales that kSigned would ask for.
   kMeasure,
+  kMeasureSigned,
 };
 
 // How the levels lie, which decides how a value becomes an index.
@@ -61,18 +65,30 @@ enum class Levels : std::uint8_t {
 constexpr Levels levels_of(Policy policy) {
   switch (policy) {
     case Policy::kFloat:
-    case Policy::kByteFloat: return Levels::kFloat;
+    case Policy::kByteFloat:
+    case Policy::kPowerFloat: return Levels::kFloat;
     case Policy::kTable: return Levels::kTable;
     case Policy::kSigned:
-    case Policy::kWindow: return Levels::kIntegers;
+    case Policy::kWindow:
+    case Policy::kInteger:
+    case Policy::kMeasureSigned: return Levels::kIntegers;
     case Policy::kBetter: return Levels::kEither;
     case Policy::kUniform:
     case Policy::kByteUniform:
+    case Policy::kPowerUniform:
     case Policy::kTwoLevel:
     case Policy::kMeasure: break;
   }
   return Levels::kUniform;
 }
+
+// Whether a block's scale follows from that of the second level.
+constexpr bool is_relative(Policy policy) {
+  return policy == Policy::kByteUniform || policy == Policy::kByteFloat || policy == Policy::kBetter;
+}
+
+// Whether it is a power of two, by which products are exact.
+constexpr bool is_power(Policy policy) { return policy == Policy::kPowerUniform || policy == Policy::kPowerFloat; }
 
 // Whether the scale has a sign.
 template <Policy kPolicy>
@@ -80,17 +96,19 @@ inline constexpr bool kSignedScale = levels_of(kPolicy) == Levels::kIntegers;
 
 // Whether values may lie beyond the last level, on both sides alike: their indices are clipped.
 template <Policy kPolicy>
-inline constexpr bool kBounded = kPolicy == Policy::kByteUniform || kPolicy == Policy::kByteFloat ||
-                                 kPolicy == Policy::kBetter || kPolicy == Policy::kTwoLevel;
+inline constexpr bool kBounded = is_relative(kPolicy) || is_power(kPolicy) || kPolicy == Policy::kTwoLevel;
 
-// Whether a block's scale follows from that of the second level.
-constexpr bool is_relative(Policy policy) {
-  return policy == Policy::kByteUniform || policy == Policy::kByteFloat || policy == Policy::kBetter;
-}
+// Whether nothing is quantized.
+constexpr bool only_measures(Policy policy) { return policy == Policy::kMeasure || policy == Policy::kMeasureSigned; }
+
+// Whether rounding to nearest may give integers beyond -8 .. 7, which are clipped.
+template <Policy kPolicy>
+inline constexpr bool kClipped = kPolicy == Policy::kWindow || kPolicy == Policy::kInteger;
 
 // Whether packed scales are not the FP32 scales.
 constexpr bool has_scale_bytes(Policy policy) {
-  return policy == Policy::kWindow || policy == Policy::kTwoLevel || is_relative(policy);
+  return policy == Policy::kWindow || policy == Policy::kTwoLevel || policy == Policy::kInteger ||
+         is_relative(policy) || is_power(policy);
 }
 
 // How far blocks and transforms reach, from the least to the most. Where random bits are drawn, operands that begin
@@ -103,8 +121,8 @@ enum class Span : std::uint8_t {
 
 // The span of the kernels that know their results in advance; operands beyond it take those of Span::kLanes.
 constexpr Span fast_span(Policy policy) {
-  const bool longer = policy == Policy::kByteUniform || policy == Policy::kByteFloat || policy == Policy::kTwoLevel ||
-                      policy == Policy::kMeasure;
+  const bool longer = policy == Policy::kByteUniform || policy == Policy::kByteFloat || is_power(policy) ||
+                      policy == Policy::kTwoLevel || only_measures(policy);
   return longer ? Span::kRuns : Span::kOneRun;
 }
 
@@ -114,10 +132,11 @@ enum class Output : std::uint8_t {
   kPacked,  // codes and scales, as the format stores them
   kBf16,    // BF16 values
   kE4m3,    // E4M3 values
+  kInt8,    // integers
 };
 
 // How the scale of a block is stored when packed.
-enum class ScaleCode : std::uint8_t { kF32, kE4m3, kE8m0, kE6m2 };
+enum class ScaleCode : std::uint8_t { kF32, kE4m3, kE8m0, kE6m2, kInt8 };
 
 // How packed scales of that encoding are read and written.
 ScaleCode scale_code(ScaleEncoding encoding);
@@ -179,9 +198,10 @@ struct Operand {
   bool outer_exact;     // whether divide_by is right for outer_divisor
   float least_amax;
   const float* outer_amax;
-  bool outer_parts;             // more than one
-  std::uint32_t outer_shift;    // log2 of the rows that share one
-  std::uint32_t outer_columns;  // of parts: how many along a row, each of 128 columns or of all
+  bool outer_parts;                  // more than one
+  std::uint32_t outer_shift;         // log2 of the rows that share one
+  std::uint32_t outer_columns;       // of parts: how many along a row ..
+  std::uint32_t outer_column_shift;  // .. and the log2 of the columns of each, where there is more than one
 
   // kWindow: tau of numerics, and the bits of FP32 numbers.
   float tau;
@@ -192,11 +212,12 @@ struct Operand {
   std::uint32_t least_reach;    // an r below which blocks are rare
   std::uint32_t reach_span;     // largest_reach less least_reach
 
-  // kByte..: which scale.
-  bool exponents;        // E8M0, from the exponent of amax
-  bool divided;          // E4M3 of amax / L, instead of amax * (1 / L)
+  // kByte..: E4M3 of amax / L, instead of amax * (1 / L).
+  bool divided;
+
+  // kPower..: from the exponent of amax.
   int largest_exponent;  // of L
-  float least_divisor;   // of `exponents`: what values are divided by at least
+  float least_divisor;   // what values are divided by at least
   Choice choices[2];     // kBetter
 
   // Random bits.
@@ -215,11 +236,12 @@ struct Operand {
   void* dequantized;
   bool dequantized_f32;
   std::uint8_t* e4m3;
+  std::int8_t* int8;
   std::uint8_t* packed_scales;
   ScaleCode scale_code;
   std::uint8_t* selectors;
   bool has_selectors;
-  float* amax;  // of kMeasure: as many as there are second-level scales
+  float* amax;  // where nothing is quantized: as many as there are second-level scales
   std::uint32_t* clipped;
   const std::uint32_t* only_if;  // nothing is done where this is 0
   std::uint32_t rows, columns;   // of the operand, padded

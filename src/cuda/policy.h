@@ -20,9 +20,13 @@ void with_rounding(const Operand& p, F f) {
     case Policy::kWindow: return with_policy.template operator()<Policy::kWindow>();
     case Policy::kByteUniform: return with_policy.template operator()<Policy::kByteUniform>();
     case Policy::kByteFloat: return with_policy.template operator()<Policy::kByteFloat>();
+    case Policy::kPowerUniform: return with_policy.template operator()<Policy::kPowerUniform>();
+    case Policy::kPowerFloat: return with_policy.template operator()<Policy::kPowerFloat>();
     case Policy::kBetter: return with_policy.template operator()<Policy::kBetter>();
     case Policy::kTwoLevel: return with_policy.template operator()<Policy::kTwoLevel>();
+    case Policy::kInteger: return with_policy.template operator()<Policy::kInteger>();
     case Policy::kMeasure: return f.template operator()<Policy::kMeasure, false>();
+    case Policy::kMeasureSigned: return f.template operator()<Policy::kMeasureSigned, false>();
   }
 }
 
@@ -30,7 +34,7 @@ void with_rounding(const Operand& p, F f) {
 template <Policy kPolicy, typename F>
 void with_outputs(const Outputs& outputs, F f) {
   constexpr Span kFast = fast_span(kPolicy);
-  if constexpr (kPolicy == Policy::kMeasure) {
+  if constexpr (only_measures(kPolicy)) {
     if (outputs.span == kFast) return f.template operator()<kFast, Output::kAny, Output::kAny>();
   } else if constexpr (kPolicy != Policy::kTable) {
     if (outputs == Outputs{kFast, Output::kPacked, Output::kPacked})
@@ -39,6 +43,12 @@ void with_outputs(const Outputs& outputs, F f) {
       return f.template operator()<kFast, Output::kPacked, Output::kBf16>();
     if (outputs == Outputs{kFast, Output::kBf16, Output::kBf16})
       return f.template operator()<kFast, Output::kBf16, Output::kBf16>();
+    if constexpr (kPolicy == Policy::kInteger) {
+      if (outputs == Outputs{kFast, Output::kPacked, Output::kInt8})
+        return f.template operator()<kFast, Output::kPacked, Output::kInt8>();
+      if (outputs == Outputs{kFast, Output::kInt8, Output::kInt8})
+        return f.template operator()<kFast, Output::kInt8, Output::kInt8>();
+    }
     if constexpr (kPolicy == Policy::kWindow) {
       if (outputs == Outputs{kFast, Output::kPacked, Output::kE4m3})
         return f.template operator()<kFast, Output::kPacked, Output::kE4m3>();

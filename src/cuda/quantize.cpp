@@ -50,7 +50,7 @@ bool check(const ConstQuantized& in, const void* out, DType out_dtype) {
 void check_alignment(const QuantizeTask& task) {
   const Quantized& out = task.out;
   if (!aligned(out.codes, 8)) throw InputError("quantize: codes on a GPU must be aligned to 8 bytes");
-  if (!aligned(out.dequantized, 16) || !aligned(out.e4m3, 16)) {
+  if (!aligned(out.dequantized, 16) || !aligned(out.e4m3, 16) || !aligned(out.int8, 16)) {
     throw InputError("quantize: dequantized values on a GPU must be aligned to 16 bytes");
   }
   const bool words = task.spec.format->scale == ScaleEncoding::kE6m2 || task.spec.format->scale == ScaleEncoding::kFp32;
@@ -125,7 +125,7 @@ void write_outer_scales(std::int64_t rows, std::int64_t columns, std::span<const
     const QuantizeTask& task = device_task.task;
     if (task.out.outer_scales == nullptr) continue;
     const QuantizedShape shape = quantized_shape(rows, columns, task.spec, task.place.axis);
-    const OuterShape outer = outer_shape(shape, task.spec.outer.each);
+    const OuterShape outer = outer_shape(shape, task.spec.outer_each());
     launch_outer_scales(*task.spec.format, task.outer_amax, outer.rows * outer.columns, task.out.outer_scales, stream);
   }
 }
@@ -153,6 +153,14 @@ void dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream stream)
     throw InputError("dequantize: the values of '" + std::string(in.format->name) + "' are no E4M3 numbers");
   }
   if (any) launch_dequantize_e4m3(in, out, stream);
+}
+
+void dequantize_int8(const ConstQuantized& in, std::int8_t* out, Stream stream) {
+  const bool any = check(in, out, DType::kBF16);
+  if (in.format->exact != ExactValue::kInt8) {
+    throw InputError("dequantize: the values of '" + std::string(in.format->name) + "' are no INT8 numbers");
+  }
+  if (any) launch_dequantize_int8(in, out, stream);
 }
 
 }  // namespace ufp4::cuda

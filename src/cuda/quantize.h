@@ -46,6 +46,8 @@ void dequantize(const ConstQuantized& in, void* out, DType out_dtype, Stream str
 // The values without the second-level scale as E4M3 bytes, dense [rows, columns], for formats with ExactValue::kE4m3:
 // what Quantized::e4m3 gets.
 void dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream stream);
+// What Quantized::int8 gets.
+void dequantize_int8(const ConstQuantized& in, std::int8_t* out, Stream stream);
 
 // Whether the current device can run the kernels.
 struct DeviceStatus {

@@ -218,6 +218,10 @@ __device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Ru
       running.outer = open_outer<kPolicy, kStochastic, kSpan>(p, amax);
     }
   }
+  if constexpr (kPolicy == Policy::kInteger) {
+    const float amax = valid ? __ldg(p.outer_amax + outer_index(p, row, column)) : 0.0F;
+    running.outer = open_outer<kPolicy, kStochastic, kSpan>(p, amax);
+  }
   LevelMap map = kFloatMap;
   Scale s{0, 1};
   RunWords words{};
@@ -242,6 +246,11 @@ __device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Ru
     if constexpr (kPolicy == Policy::kMeasure) {
       measure<kSpan>(p, extremes, running.seen, row, column, valid && first_of_block<kSpan>(p));
       return result;
+    } else if constexpr (kPolicy == Policy::kMeasureSigned) {
+      measure_signed<kSpan>(p, extremes, row, column, valid && first_of_block<kSpan>(p));
+      return result;
+    } else if constexpr (kPolicy == Policy::kInteger) {
+      s = integer_scale<kSpan, kStochastic>(v, extremes, p, running.outer);
     } else if constexpr (kPolicy == Policy::kWindow) {
       s = windowed_scale<kSpan>(v, extremes, p, running.outer, running.seen, valid && first_of_block<kSpan>(p));
     } else if constexpr (kPolicy == Policy::kBetter) {
@@ -254,6 +263,8 @@ __device__ inline RunIndices quantize_run(float (&v)[kRun], const Operand& p, Ru
       map = {choice.far_from, choice.near};
     } else if constexpr (is_relative(kPolicy)) {
       s = byte_scale<kSpan>(v, extremes, p, running.outer);
+    } else if constexpr (is_power(kPolicy)) {
+      s = power_scale<kSpan>(v, extremes, p);
     } else {
       s = block_scale<kPolicy, kSpan>(v, extremes, p);
     }

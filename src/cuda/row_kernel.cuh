@@ -48,6 +48,16 @@ __device__ inline void unpack(const RawRun<kType>& raw, float (&v)[kRun]) {
   for (int i = 0; i < kRun; ++i) v[i] = Values<kType>::get(raw.words[i / kPerWord], i % kPerWord);
 }
 
+// Keeps what is the same for all rows in a register: the compiler would rather make it anew for every row.
+template <typename T>
+__device__ inline void keep(T& x) {
+  if constexpr (sizeof(T) == 8) {
+    asm("" : "+l"(x));
+  } else {
+    asm("" : "+r"(x));
+  }
+}
+
 // A thread keeps its column of runs and goes down the rows. A block is 2^width_log2 runs wide.
 template <DType kType, Policy kPolicy, bool kStochastic, Span kSpan, Output kOutput>
 __global__ void __launch_bounds__(kRowThreads, row_resident(kType))
@@ -56,9 +66,11 @@ __global__ void __launch_bounds__(kRowThreads, row_resident(kType))
   if (!wanted<kPolicy>(p)) return;
   Running running = begin<kPolicy, kStochastic, kSpan>(p);
   const unsigned rows_per_block = kRowThreads >> width_log2;
-  const std::uint32_t run = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));
+  std::uint32_t run = (blockIdx.x << width_log2) + (threadIdx.x & ((1u << width_log2) - 1));
+  keep(run);
   const std::uint32_t column = run * kRun;
-  const std::uint32_t step = gridDim.y * rows_per_block;
+  std::uint32_t step = gridDim.y * rows_per_block;
+  keep(step);
   const std::uint32_t first_row = blockIdx.y * rows_per_block;
   // How many rows from `row` on are this thread's, and how many the warp's first has: the lanes stay together.
   const auto count = [&](std::uint32_t row) { return row < p.rows ? (p.rows - row - 1) / step + 1 : 0; };
@@ -66,9 +78,11 @@ __global__ void __launch_bounds__(kRowThreads, row_resident(kType))
   std::uint32_t row = first_row + (threadIdx.x >> width_log2);
   const unsigned own_count = column < p.columns ? count(row) : 0;
   const int valid = column < in.columns ? static_cast<int>(min(in.columns - column, std::uint32_t{kRun})) : 0;
-  const bool vectors = in.vector_rows && valid == kRun;
+  int vectors = in.vector_rows && valid == kRun ? 1 : 0;
+  keep(vectors);
   const auto* from = static_cast<const Element*>(in.data) + row * in.row_stride + column;
-  const std::int64_t advance = step * in.row_stride;
+  std::int64_t advance = step * in.row_stride;
+  keep(advance);
 
   __shared__ GroupStarts<kStochastic ? kRowThreads : 1> own_groups;  // each thread's, for all its rows
   RunGroups groups{};
@@ -79,12 +93,13 @@ __global__ void __launch_bounds__(kRowThreads, row_resident(kType))
     own_groups.starts[1][threadIdx.x] = group_start(p, running.start, (column + offset + 8) >> 3);
   }
   RawRun<kType> next{};
-  if (own_count > 0) next = load_run<kType>(from, vectors, valid);
+  if (own_count > 0) next = load_run<kType>(from, vectors != 0, valid);
   for (unsigned i = 0; i < warp_count; ++i) {
     float v[kRun];
     unpack<kType>(next, v);
     from += advance;
-    if (i + 1 < own_count) next = load_run<kType>(from, vectors, valid);
+    keep(from);
+    if (i + 1 < own_count) next = load_run<kType>(from, vectors != 0, valid);
     const RunIndices result =
         quantize_run<kPolicy, kStochastic, kSpan, kOutput>(v, p, running, groups, row, column, i < own_count);
     store_run<kPolicy, kStochastic, kSpan, kOutput>(p, row, run, result, running, i < own_count);

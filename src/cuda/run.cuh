@@ -30,7 +30,7 @@ __device__ inline Running begin(const Operand& p) {
       running.outer = open_outer<kPolicy, kStochastic, kSpan>(p, amax);
     }
   }
-  if constexpr (kPolicy != Policy::kWindow) running.lane_value = values_of_lane(p.values);
+  if constexpr (!kClipped<kPolicy>) running.lane_value = values_of_lane(p.values);
   return running;
 }
 
@@ -184,7 +184,7 @@ __device__ inline std::uint32_t pair_of(const std::uint32_t (&x)[kRun], int i, i
   return __byte_perm(x[i], x[j], kLow ? 0x5410 : 0x7632);
 }
 
-// kWindow, nearest: both of a pair into -8 .. 7.
+// kClipped, nearest: both of a pair into -8 .. 7.
 template <Output kOutput>
 __device__ inline std::uint32_t clip_pair(std::uint32_t pair) {
   constexpr std::uint32_t kTwice = 0x00010001u;
@@ -209,7 +209,7 @@ __device__ inline std::uint32_t pack_nibbles(const std::uint32_t (&x)[kRun], std
 #pragma unroll
   for (int i = 3; i >= 0; --i) {
     std::uint32_t pair = pair_of<kLow>(x, kFirst + i, kFirst + i + 4);
-    if constexpr (kPolicy == Policy::kWindow && !kStochastic) pair = clip_pair<kOutput>(pair);
+    if constexpr (kClipped<kPolicy> && !kStochastic) pair = clip_pair<kOutput>(pair);
     if constexpr (kBounded<kPolicy>) pair = clip_indices<kBase>(pair, highest);
     sum = sum * 16 + pair;
   }
@@ -220,6 +220,12 @@ __device__ inline std::uint32_t pack_nibbles(const std::uint32_t (&x)[kRun], std
 __device__ inline std::uint32_t to_sign_magnitude(std::uint32_t x) {
   const std::uint32_t sign = (x >> 3) & 0x11111111u;
   return (x ^ (sign * 7u)) + sign;  // negative: 8 + the complement of the lower three bits + 1, which never carries
+}
+
+// The other way, of codes without a negative zero. Not inlined: there is no such format among the library's.
+static __device__ __noinline__ std::uint32_t to_twos_complement(std::uint32_t codes) {
+  const std::uint32_t negative = codes >> 3 & 0x11111111u;
+  return ((codes & 0x77777777u) ^ (negative * 15u)) + negative;
 }
 
 // -x, which the compiler is not told: it would negate every product instead.
@@ -236,7 +242,7 @@ inline constexpr bool gives_codes = levels_of(kPolicy) == Levels::kFloat && !kSt
 
 // The nearest codes of v[kFirst..kFirst + 8) with float levels, by magnitude and sign. The index before rounding, piece
 // by piece 2t, t + 2 and t / 2 + 4, is the least of the three; each is rounded within its sum with the anchor, ties to
-// even, and the least of the sums is the anchor with the index.
+// even, and the least of the sums is the anchor with the index. Where t is an exact product it is made within the sums.
 template <Policy kPolicy, int kFirst>
 __device__ inline std::uint32_t nearest_float_codes(const float (&v)[kRun], float inverse, const Operand& p) {
   constexpr float kAnchor = 0x1.8p23F;
@@ -244,25 +250,23 @@ __device__ inline std::uint32_t nearest_float_codes(const float (&v)[kRun], floa
   std::uint32_t x[8];
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const float t = __fmul_rn(fabsf(v[kFirst + i]), size);
-    x[i] = min(min(__float_as_uint(__fmaf_rn(t, 2.0F, kAnchor)), __float_as_uint(__fadd_rn(t, kAnchor + 2))),
-               __float_as_uint(__fmaf_rn(t, 0.5F, kAnchor + 4)));
+    const float magnitude = fabsf(v[kFirst + i]);
+    const float t = is_power(kPolicy) ? magnitude : __fmul_rn(magnitude, size);
+    const float by = is_power(kPolicy) ? size : 1.0F;
+    x[i] = min(min(__float_as_uint(__fmaf_rn(t, by * 2, kAnchor)), __float_as_uint(__fmaf_rn(t, by, kAnchor + 2))),
+               __float_as_uint(__fmaf_rn(t, by * 0.5F, kAnchor + 4)));
   }
   std::uint32_t codes = 0;
 #pragma unroll
   for (int i = 3; i >= 0; --i) {
     std::uint32_t pair = __byte_perm(x[i], x[i + 4], 0x5410);
     if constexpr (kBounded<kPolicy>) pair = __vminu2(pair, p.highest);
-    const std::uint32_t signs =
-        __byte_perm(__float_as_uint(v[kFirst + i]), __float_as_uint(v[kFirst + i + 4]), 0x7632) >> 12;
-    codes = codes * 16 + (pair | (signs & 0x00080008u));
+    codes = codes * 16 + (pair | (sign_masks(v[kFirst + i], v[kFirst + i + 4]) & 0x00080008u));
   }
   if (inverse < 0) codes ^= 0x88888888u;
   const std::uint32_t not_zero = ((codes & 0x77777777u) + 0x77777777u) & 0x88888888u;
   codes &= not_zero | 0x77777777u;
-  if (p.sign_magnitude) return codes;
-  const std::uint32_t negative = codes >> 3 & 0x11111111u;
-  return ((codes & 0x77777777u) ^ (negative * 15u)) + negative;
+  return p.sign_magnitude ? codes : to_twos_complement(codes);
 }
 
 // The indices of v[kFirst..kFirst + 8), or the levels; w: the random bits of the group.
@@ -333,7 +337,7 @@ template <Policy kPolicy, bool kStochastic>
 __device__ inline float index_value(std::uint32_t x) {
   if constexpr (kLowHalf<kPolicy, kStochastic>) {
     const float k = __uint_as_float(x) - kNearestAnchor<Output::kAny>;
-    return kPolicy == Policy::kWindow ? clip(k) : k;
+    return kClipped<kPolicy> ? clip(k) : k;
   } else {
     return __uint_as_float(x & 0xFFFF0000u) - __uint_as_float((kStochasticBase<Output::kAny> + 8) << 16);
   }

@@ -118,7 +118,7 @@ __device__ inline Scale block_scale(float (&v)[kRun], const Extremes& e, const O
 // something is near the ends of FP32, what its scale is compared through is NaN.
 struct Outer {
   float scale = 1;
-  float inverse = 1;  // kWindow: 1 / scale with run_factor, or NaN; kByte.., kBetter: 1 / g
+  float inverse = 1;  // kWindow, kInteger: 1 / scale with run_factor, or NaN; kByte.., kBetter: 1 / g
   float relative =
       1;           // kByte..: what brings the amax of a block to E4M3, with |run_factor|, or NaN; kBetter: g, or NaN
   float amax = 0;  // what it follows from
@@ -130,7 +130,9 @@ struct Seen {
   std::uint32_t clipped = 0;
 };
 
+// NaN where the sign says that a block is not finite.
 __device__ inline float outer_scale(float divisor, float least_amax, float amax) {
+  if (__float_as_int(amax) < 0) return __uint_as_float(kNanF32);
   return amax < least_amax ? 0.0F : __fdiv_rn(amax, divisor);
 }
 __device__ inline float outer_inverse(float outer) { return outer == 0 ? 0.0F : __fdiv_rn(1.0F, outer); }
@@ -151,6 +153,13 @@ __device__ inline Outer open_outer(const Operand& p, float amax) {
     const float inverse = outer_inverse(outer.scale);
     const bool ordinary = inverse > 0x1p-80F && inverse < 0x1p80F && (!kStochastic || p.tau == 1);
     outer.inverse = ordinary ? inverse * run_factor<kSpan>(p) : __uint_as_float(kNanF32);
+  } else if constexpr (kPolicy == Policy::kInteger) {
+    const float magnitude = fabsf(amax);
+    const bool ordinary = magnitude > 0x1p-60F && magnitude < 0x1p60F;
+    outer.scale = ordinary && __float_as_int(amax) >= 0 ? divide_by(magnitude, p.outer)
+                                                        : outer_scale(p.outer_divisor, p.least_amax, amax);
+    const float inverse = divide_level(p.outer_divisor, magnitude);
+    outer.inverse = ordinary ? inverse * run_factor<kSpan>(p) : __uint_as_float(kNanF32);
   } else if constexpr (is_relative(kPolicy)) {
     if (p.outer_divisor == 0) return outer;
     outer.scale = outer_scale(p.outer_divisor, p.least_amax, amax);
@@ -169,7 +178,8 @@ __device__ inline Outer open_outer(const Operand& p, float amax) {
 
 // Where the amax of what shares the second-level scale of an element lies.
 __device__ inline std::uint64_t outer_index(const Operand& p, std::uint32_t row, std::uint32_t column) {
-  return std::uint64_t{row >> p.outer_shift} * p.outer_columns + min(column >> 7, p.outer_columns - 1);
+  return std::uint64_t{row >> p.outer_shift} * p.outer_columns +
+         min(column >> p.outer_column_shift, p.outer_columns - 1);
 }
 
 // Raises *to, which is not negative. It only grows: most threads find that others have seen as much, and need not wait
@@ -178,6 +188,24 @@ __device__ inline void raise(float* to, float amax) {
   auto* largest = reinterpret_cast<std::uint32_t*>(to);
   const std::uint32_t bits = __float_as_uint(amax);
   if (bits > __ldcg(largest)) atomicMax(largest, bits);
+}
+
+// Raises the magnitude of *to, and gives it a sign where a block is not finite. As a number without a sign what has one
+// is beyond all others, so that it is raised by hand, which is rare.
+__device__ inline void raise_signed(float* to, float magnitude, bool finite) {
+  auto* largest = reinterpret_cast<std::uint32_t*>(to);
+  if (!finite) {
+    atomicOr(largest, 0x80000000u);
+    return;
+  }
+  const std::uint32_t bits = __float_as_uint(magnitude);
+  if (bits <= (__ldcg(largest) & 0x7FFFFFFFu)) return;
+  std::uint32_t seen = atomicMax(largest, bits);
+  while (seen >= 0x80000000u && (seen & 0x7FFFFFFFu) < bits) {
+    const std::uint32_t expected = seen;
+    seen = atomicCAS(largest, expected, bits | 0x80000000u);
+    if (seen == expected) return;
+  }
 }
 
 // What all threads have seen, to memory. All 32 lanes of a warp call it.
@@ -204,6 +232,19 @@ __device__ inline void measure(const Operand& p, const Extremes& e, Seen& seen, 
   } else {
     raise(p.amax + outer_index(p, row, column), e.amax * fabsf(run_factor<kSpan>(p)));
   }
+}
+
+// kMeasureSigned: what a block of ordinary size or any other asks for as its scale.
+template <Span kSpan>
+__device__ inline void measure_signed(const Operand& p, const Extremes& e, std::uint32_t row, std::uint32_t column,
+                                      bool counted) {
+  if (!counted) return;
+  const float factor = run_factor<kSpan>(p);
+  const float size = fabsf(factor);
+  const bool ordinary = e.amax > 0x1p-80F && e.amax < 0x1p80F;
+  const float magnitude = ordinary ? signed_extreme(e, factor).magnitude * size
+                                   : fabsf(unusual_signed_extreme(e.positive, e.negative, factor));
+  raise_signed(p.amax + outer_index(p, row, column), magnitude, is_finite(e));
 }
 
 // kWindow: the least power of two in the window that, times tau, reaches r. The sum carries into the exponent if the
@@ -256,6 +297,46 @@ __device__ inline Scale windowed_scale(float (&v)[kRun], const Extremes& e, cons
   return unusual_windowed_scale<kSpan>(v, e, p, outer, seen, counted);
 }
 
+// The integer of numerics for a block whose extremes ask for r times the second-level scale.
+template <bool kStochastic>
+__device__ inline float multiple_of(const Operand& p, float r) {
+  const float lowered = kStochastic ? r : __fsub_rn(r, fminf(0.5F, __fmul_rn(r, 0.09375F)));
+  return fminf(fmaxf(ceilf(lowered), 1.0F), p.outer_divisor);
+}
+
+// The long way of integer_scale: any block. The values become what is rounded, clipped.
+template <Span kSpan, bool kStochastic>
+__device__ inline Scale unusual_integer_scale(float (&v)[kRun], const Extremes& e, const Operand& p,
+                                              const Outer& outer) {
+  const float factor = run_factor<kSpan>(p);
+  const float magnitude = fabsf(outer.amax);
+  const float extreme = unusual_signed_extreme(e.positive, e.negative, factor);
+  const bool used = is_finite(e) && magnitude >= p.least_amax && fabsf(extreme) >= 0x1p-120F;
+  const float inverse = used ? __fdiv_rn(p.outer_divisor, magnitude) : 0.0F;
+  const float m = multiple_of<kStochastic>(p, fabsf(extreme) * inverse);
+  const float sign = extreme < 0 ? -1.0F : 1.0F;
+  const float multiplier = sign * __frcp_rn(m);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) v[i] = used ? clip(v[i] * factor * inverse * multiplier) : 0.0F;
+  return {used ? sign * m : 0.0F, 1.0F};
+}
+
+// The scale of a block of kInteger, a whole number. The values are brought to multiples of the second-level scale,
+// which rounds once, before the integer divides them.
+template <Span kSpan, bool kStochastic>
+__device__ inline Scale integer_scale(float (&v)[kRun], const Extremes& e, const Operand& p, const Outer& outer) {
+  const SignedExtreme extreme = signed_extreme(e, run_factor<kSpan>(p));
+  const float r = extreme.magnitude * fabsf(outer.inverse);
+  // Not beyond what the segment has, but for rounding; neither 0 nor NaN, and nowhere near the ends of FP32.
+  const bool ordinary = r > 0x1p-15F && r <= p.outer_divisor * (1 + 0x1p-20F);
+  if (!ordinary) return unusual_integer_scale<kSpan, kStochastic>(v, e, p, outer);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) v[i] *= outer.inverse;
+  const float m = multiple_of<kStochastic>(p, r);
+  const float inverse = reciprocal(m);
+  return extreme.negative ? Scale{-m, -inverse} : Scale{m, inverse};
+}
+
 inline constexpr float kE4m3Largest = 448;
 inline constexpr float kE4m3Least = 0x1p-6F;  // the least normal number: below, scales lose bits
 
@@ -279,15 +360,8 @@ __device__ inline float encode_multiplier(float scale, float g_inverse) {
   return fminf(__fdiv_rn(1.0F, __fmul_rn(scale, g_inverse)), kFloatMax);
 }
 
-// kByte..: a scale of 8 bits and what values are multiplied by, of any block that is finite. Not inlined: it is rare.
+// kByte..: the scale and what values are multiplied by, of any block that is finite. Not inlined: it is rare.
 static __device__ __noinline__ Scale unusual_byte_scale(const Operand* p, float amax, float outer_amax) {
-  if (p->exponents) {
-    const int field = static_cast<int>(__float_as_uint(amax) >> 23) - 127;
-    const int exponent = min(max(field - p->largest_exponent, -127), 127);
-    const float scale =
-        __uint_as_float(exponent == -127 ? 0x00400000u : static_cast<std::uint32_t>(exponent + 127) << 23);
-    return {scale, __fdiv_rn(1.0F, fmaxf(scale, p->least_divisor))};
-  }
   if (amax == 0) return {0.0F, 0.0F};
   const float g = encoding_scale(*p, outer_amax);
   const float relative =
@@ -297,29 +371,49 @@ static __device__ __noinline__ Scale unusual_byte_scale(const Operand* p, float 
   return {scale, encode_multiplier(scale, __fdiv_rn(1.0F, g))};
 }
 
+// What the long way of kByte.. and kPower.. leaves: values that are rounded as they are, clipped.
+__device__ inline Scale scaled_and_clipped(float (&v)[kRun], bool finite, float factor, const Scale& s, float largest) {
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) v[i] = finite ? clip(v[i] * factor * s.inverse, largest) : 0.0F;
+  return {finite ? s.scale : __uint_as_float(kNanF32), 1.0F};
+}
+
 // The scale of a block of kByte.. . As in block_scale, and what the long way leaves is clipped.
 template <Span kSpan>
 __device__ inline Scale byte_scale(float (&v)[kRun], const Extremes& e, const Operand& p, const Outer& outer) {
   const float factor = run_factor<kSpan>(p);
-  const float amax = e.amax * fabsf(factor);
-  if (p.exponents) {
-    if (amax > 0x1p-80F && amax < 0x1p80F) {
-      const std::uint32_t power = __float_as_uint(amax) & 0x7F800000u;
-      const float scale = __uint_as_float(power - (static_cast<std::uint32_t>(p.largest_exponent) << 23));
-      return {scale, power_reciprocal(scale) * factor};
-    }
-  } else {
-    const float base = __fmul_rn(p.divided ? divide_by(e.amax, p.level) : e.amax, outer.relative);
-    if (in_e4m3_range(base)) {
-      const float scale = round_to_e4m3(base);
-      return {scale, reciprocal(__fmul_rn(scale, outer.inverse)) * factor};
-    }
+  const float base = __fmul_rn(p.divided ? divide_by(e.amax, p.level) : e.amax, outer.relative);
+  if (in_e4m3_range(base)) {
+    const float scale = round_to_e4m3(base);
+    return {scale, reciprocal(__fmul_rn(scale, outer.inverse)) * factor};
   }
   const bool finite = is_finite(e);
-  const Scale s = unusual_byte_scale(&p, finite ? amax : 0.0F, outer.amax);
-#pragma unroll
-  for (int i = 0; i < kRun; ++i) v[i] = finite ? clip(v[i] * factor * s.inverse, p.largest) : 0.0F;
-  return {finite ? s.scale : __uint_as_float(kNanF32), 1.0F};
+  const Scale s = unusual_byte_scale(&p, finite ? e.amax * fabsf(factor) : 0.0F, outer.amax);
+  return scaled_and_clipped(v, finite, factor, s, p.largest);
+}
+
+// kPower..: the scale and what values are multiplied by, of any block that is finite. Not inlined: it is rare.
+static __device__ __noinline__ Scale unusual_power_scale(float amax, int largest_exponent, float least_divisor) {
+  const int field = static_cast<int>(__float_as_uint(amax) >> 23) - 127;
+  const int exponent = min(max(field - largest_exponent, -127), 127);
+  const float scale =
+      __uint_as_float(exponent == -127 ? 0x00400000u : static_cast<std::uint32_t>(exponent + 127) << 23);
+  return {scale, __fdiv_rn(1.0F, fmaxf(scale, least_divisor))};
+}
+
+// The same for kPower.. : the exponent of amax less that of the largest level.
+template <Span kSpan>
+__device__ inline Scale power_scale(float (&v)[kRun], const Extremes& e, const Operand& p) {
+  const float factor = run_factor<kSpan>(p);
+  const float amax = e.amax * fabsf(factor);
+  if (amax > 0x1p-80F && amax < 0x1p80F) {
+    const std::uint32_t power = __float_as_uint(amax) & 0x7F800000u;
+    const float scale = __uint_as_float(power - (static_cast<std::uint32_t>(p.largest_exponent) << 23));
+    return {scale, power_reciprocal(scale) * factor};
+  }
+  const bool finite = is_finite(e);
+  const Scale s = unusual_power_scale(finite ? amax : 0.0F, p.largest_exponent, p.least_divisor);
+  return scaled_and_clipped(v, finite, factor, s, p.largest);
 }
 
 }  // namespace ufp4::cuda

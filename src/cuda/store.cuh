@@ -111,6 +111,17 @@ __device__ inline void store_e4m3_run(std::uint8_t* to, const float (&v)[kRun], 
       nan ? make_uint4(kNan, kNan, kNan, kNan) : make_uint4(words[0], words[1], words[2], words[3]);
 }
 
+// Writes 16 integers of at most 127.
+__device__ inline void store_int8_run(std::int8_t* to, const float (&v)[kRun]) {
+  std::uint32_t words[kRun / 4];
+  const auto byte = [](float x) { return static_cast<std::uint32_t>(static_cast<int>(x)) & 0xFFu; };
+#pragma unroll
+  for (int i = 0; i < kRun; i += 4) {
+    words[i / 4] = byte(v[i]) | byte(v[i + 1]) << 8 | byte(v[i + 2]) << 16 | byte(v[i + 3]) << 24;
+  }
+  *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
 // Two F16 numbers times a number plus another, both exact.
 __device__ inline std::uint32_t multiply_add_pair(std::uint32_t pair, std::uint32_t factor, std::uint32_t term) {
   std::uint32_t result;
@@ -158,6 +169,30 @@ __device__ inline uint4 e4m3_of(const RunIndices& run) {
   return {word(0), word(2), word(4), word(6)};
 }
 
+// Index * scale of a run of kInteger as bytes in two's complement. The halves of a pair hold k + 8; for a negative
+// scale they become 7 - k. Times the magnitude of the scale, and less the 8 or 7 of it, each half has the integer in
+// its low byte: a multiple of 256 is added so that no half borrows from the other.
+template <bool kStochastic, Output kOutput>
+__device__ inline uint4 int8_of(const RunIndices& run) {
+  constexpr std::uint32_t kTwice = 0x00010001u;
+  constexpr std::uint32_t kBase = kStochastic ? kStochasticBase<kOutput> : kNearestBase<kOutput>;
+  const auto magnitude = static_cast<std::uint32_t>(fabsf(run.scale));
+  const bool negative = run.scale < 0;
+  const std::uint32_t flip = negative ? 15 * kTwice : 0u;
+  const std::uint32_t rest = (1024u - (negative ? 7u : 8u) * magnitude) * kTwice;
+  const auto pair = [&](int i, int j) {
+    std::uint32_t both = pair_of<!kStochastic>(run.x, i, j);
+    if constexpr (kStochastic) {
+      both -= kBase * kTwice;
+    } else {
+      both = clip_pair<kOutput>(both);
+    }
+    return (both ^ flip) * magnitude + rest;
+  };
+  const auto word = [&](int i) { return __byte_perm(pair(i, i + 2), pair(i + 1, i + 3), 0x6240); };
+  return {word(0), word(4), word(8), word(12)};
+}
+
 // The levels times the scale of a run that is not looked up. `scale` is result.scale or, of parts, its product with
 // their second-level scale.
 template <Policy kPolicy, bool kStochastic, Output kOutput>
@@ -176,6 +211,7 @@ __device__ inline void values_of(const RunIndices& run, float scale, const Opera
       level = clip(level, kValues ? p.largest : static_cast<float>(p.level_count - 1));
     }
     v[i] = level * step;
+    if constexpr (kPolicy == Policy::kInteger) v[i] = __fadd_rn(v[i], 0.0F);  // an integer: no negative zero
   }
 }
 
@@ -217,7 +253,9 @@ __device__ inline void store_packed_scale(const Operand& p, std::uint64_t block,
     if (write) reinterpret_cast<float*>(p.packed_scales)[block] = run.scale;
   } else {
     std::uint32_t byte;
-    if (kPolicy != Policy::kWindow && p.scale_code == ScaleCode::kE8m0) {
+    if constexpr (kPolicy == Policy::kInteger) {
+      byte = static_cast<std::uint32_t>(static_cast<int>(run.scale));
+    } else if constexpr (is_power(kPolicy)) {
       byte = __float_as_uint(run.scale) >> 23;  // 0 for 2^-127, 255 for NaN
     } else {
       byte = e4m3_byte(run.scale);
@@ -241,17 +279,24 @@ __device__ inline void store_selectors(const Operand& p, std::uint64_t at, std::
 template <Policy kPolicy, bool kStochastic, Span kSpan>
 __device__ inline void store_any(const Operand& p, std::uint64_t at, const RunIndices& run, const Running& running,
                                  bool write) {
-  constexpr bool kOuter = kPolicy == Policy::kWindow || is_relative(kPolicy);
+  constexpr bool kApart = kPolicy == Policy::kInteger;
+  constexpr bool kOuter = kPolicy == Policy::kWindow || kApart || is_relative(kPolicy);
   const uint2 codes = codes_of<kPolicy, kStochastic, Output::kAny>(run, p);
   if (p.codes != nullptr && write) reinterpret_cast<uint2*>(p.codes)[at] = codes;
   const std::uint64_t block = kSpan == Span::kOneRun ? at : at >> p.lanes_shift;
   const bool write_scale = write && first_of_block<kSpan>(p);
-  // The second-level scales of parts go into the scale, the tensor's into the values.
-  const bool parts = kOuter && p.outer_parts;
+  // The second-level scales of parts go into the scale, the tensor's and what stays apart into the values.
+  const bool parts = kOuter && !kApart && p.outer_parts;
   const float scale = parts && !isnan(run.scale) ? run.scale * running.outer.scale : run.scale;
   if (p.scales != nullptr && write_scale) p.scales[block] = scale;
   if (p.packed_scales != nullptr) store_packed_scale<kPolicy>(p, block, run, write_scale);
   if (p.selectors != nullptr && write) store_selectors<kPolicy, kSpan>(p, at, block, run);
+  if constexpr (kApart) {
+    if (p.int8 != nullptr) {
+      const uint4 bytes = int8_of<kStochastic, Output::kAny>(run);
+      if (write) reinterpret_cast<uint4*>(p.int8)[at] = bytes;
+    }
+  }
   if (p.dequantized == nullptr && p.e4m3 == nullptr) return;
   constexpr bool kLookUp = levels_of(kPolicy) != Levels::kUniform && levels_of(kPolicy) != Levels::kIntegers;
   const auto values = [&](float by, float(&v)[kRun]) {
@@ -275,14 +320,15 @@ __device__ inline void store_any(const Operand& p, std::uint64_t at, const RunIn
 #pragma unroll
     for (int i = 0; i < kRun; ++i) v[i] *= outer;
   }
-  store_values(p.dequantized, p.dequantized_f32, static_cast<std::int64_t>(at) * kRun, v, run.scale, write);
+  const float nan_where = kApart ? running.outer.scale : run.scale;
+  store_values(p.dequantized, p.dequantized_f32, static_cast<std::int64_t>(at) * kRun, v, nan_where, write);
 }
 
 // Writes the results of a run of a row. All lanes call it; those with `write` store.
 template <Policy kPolicy, bool kStochastic, Span kSpan, Output kOutput>
 __device__ inline void store_run(const Operand& p, std::uint32_t row, std::uint32_t run, const RunIndices& result,
                                  const Running& running, bool write) {
-  if constexpr (kPolicy == Policy::kMeasure) return;
+  if constexpr (only_measures(kPolicy)) return;
   const std::uint64_t at = std::uint64_t{row} * p.runs_per_row + run;
   if constexpr (kOutput == Output::kAny) return store_any<kPolicy, kStochastic, kSpan>(p, at, result, running, write);
   if constexpr (kOutput == Output::kPacked) {
@@ -295,6 +341,9 @@ __device__ inline void store_run(const Operand& p, std::uint32_t row, std::uint3
     } else {
       if (write_scale) p.scales[block] = result.scale;
     }
+  } else if constexpr (kOutput == Output::kInt8) {
+    const uint4 bytes = int8_of<kStochastic, kOutput>(result);
+    if (write) reinterpret_cast<uint4*>(p.int8)[at] = bytes;
   } else if constexpr (kOutput == Output::kE4m3) {
     const uint4 bytes = e4m3_of<kStochastic>(result);
     if (write) reinterpret_cast<uint4*>(p.e4m3)[at] = bytes;
@@ -306,11 +355,12 @@ __device__ inline void store_run(const Operand& p, std::uint32_t row, std::uint3
     } else {
       values_of<kPolicy, kStochastic, kOutput>(result, result.scale, p, v);
     }
-    if constexpr (kPolicy == Policy::kWindow || is_relative(kPolicy)) {
+    if constexpr (kPolicy == Policy::kWindow || kPolicy == Policy::kInteger || is_relative(kPolicy)) {
 #pragma unroll
       for (int i = 0; i < kRun; ++i) v[i] *= running.outer.scale;
     }
-    store_bf16_run<!kStochastic>(p.dequantized, static_cast<std::int64_t>(at) * kRun, v, result.scale, write);
+    const float nan_where = kPolicy == Policy::kInteger ? running.outer.scale : result.scale;
+    store_bf16_run<!kStochastic>(p.dequantized, static_cast<std::int64_t>(at) * kRun, v, nan_where, write);
   }
 }
 

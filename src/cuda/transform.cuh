@@ -31,7 +31,11 @@ __device__ inline float max_of(Value value) {
 
 // The larger of `x` over the lanes of a block; a NaN wins.
 __device__ inline float block_max(float x, int lanes) {
-  for (int distance = 1; distance < lanes; distance *= 2) x = max_nan(x, __shfl_xor_sync(kFullWarp, x, distance));
+#pragma unroll
+  for (int distance = 1; distance < kBlockSizes.back() / kRun; distance *= 2) {
+    if (distance >= lanes) break;
+    x = max_nan(x, __shfl_xor_sync(kFullWarp, x, distance));
+  }
   return x;
 }
 

@@ -42,7 +42,7 @@ void settle(std::span<const WindowUse> all, Stream stream) {
     std::copy_n(all.begin(), count, uses.use);
     for (std::size_t i = 0; i < count; ++i) {
       uses.divisor[i] = all[i].format->outer_divisor;
-      uses.least_amax[i] = all[i].format->window.least_amax;
+      uses.least_amax[i] = all[i].format->outer_least;
     }
     settle_windows<<<1, kUses, 0, stream>>>(uses);
     check_launch("settle_windows", uses.count, 1);

@@ -33,6 +33,10 @@ void check_output(const QuantizeTask& task) {
     throw InputError("quantize: the values of format '" + std::string(format.name) +
                      "' are no E4M3 numbers; those of int4_p2 are");
   }
+  if (out.int8 != nullptr && format.exact != ExactValue::kInt8) {
+    throw InputError("quantize: the values of format '" + std::string(format.name) +
+                     "' are no INT8 numbers; those of int4_i4 are");
+  }
   if ((out.amax != nullptr || out.clipped != nullptr) && !format.has_window()) {
     throw InputError("quantize: format '" + std::string(format.name) + "' has no window of scales; int4_p2 has");
   }
@@ -50,6 +54,12 @@ void check_dequantize(const ConstQuantized& in, const void* out, DType out_dtype
                      std::to_string(block));
   }
   if (in.rows == 0 || in.columns == 0) return;
+  const BlockFormat& format = *in.format;
+  const bool known = format.has_outer_scale() ? format.outer_scales.has(in.outer) : in.outer == OuterScale::kTensor;
+  if (!known && in.outer_scales != nullptr) {
+    throw InputError("dequantize: format '" + std::string(format.name) + "' has no second-level scale for each " +
+                     std::string(name_of(in.outer)));
+  }
   const bool packed = in.packed_scales != nullptr;
   if (in.codes == nullptr || (in.scales == nullptr && !packed) || out == nullptr) {
     throw InputError("dequantize: an array is missing");

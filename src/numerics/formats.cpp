@@ -11,6 +11,8 @@ namespace {
 
 constexpr OuterScales kTensorScale{OuterScale::kTensor};
 constexpr OuterScales kAnyOuterScale{OuterScale::kTensor, OuterScale::kRow, OuterScale::k1x128, OuterScale::k128x128};
+constexpr OuterScales kSegments{OuterScale::kRow, OuterScale::k1x128, OuterScale::k1x256, OuterScale::k1x512,
+                                OuterScale::k1x1024};
 
 constexpr std::array<float, 8> kQuarters{0, 0.25F, 0.5F, 0.75F, 1, 1.25F, 1.5F, 1.75F};
 constexpr std::array<float, 8> kIntegers{0, 1, 2, 3, 4, 5, 6, 7};
@@ -93,9 +95,22 @@ constexpr std::array kFormats{
                 .summary = "all sixteen codes of a uniform grid under signed powers of two: exact E4M3 operands",
                 .rule = ScaleRule::kPow2Window,
                 .outer_divisor = 224,  // the largest element times the largest scale: 7 * 2^5
+                .outer_least = 0x1p-110F,
                 .outer_scales = kAnyOuterScale,
-                .window = {.least = -9, .largest = 5, .least_amax = 0x1p-110F},
+                .window = {.least = -9, .largest = 5},
                 .exact = ExactValue::kE4m3},
+    BlockFormat{.name = "int4_i4",
+                .element = kInt4Full,
+                .block = 16,
+                .scale = ScaleEncoding::kInt8,
+                .summary = "all sixteen codes of a uniform grid under signed integers 1..15: exact INT8 operands",
+                .rule = ScaleRule::kIntegerMultiple,
+                .outer_divisor = 15,  // the largest integer
+                .outer_least = 0x1p-110F,
+                .outer_scales = kSegments,
+                .own_outer = OuterScale::k1x512,
+                .integers = {.lowered = 0.09375F, .most_lowered = 0.5F, .least = 0x1p-120F},
+                .exact = ExactValue::kInt8},
     BlockFormat{.name = "hif4",
                 .element = kE1m2,
                 .block = 64,

@@ -91,6 +91,11 @@ void pack_scales(const BlockFormat& format, const float* scales, const std::uint
       if (format.selector_block == 0) return;
       for (std::size_t i = 0; i < blocks; ++i) packed[i] |= static_cast<std::uint8_t>(selectors[i] << 7);
       return;
+    case ScaleEncoding::kInt8:
+      for (std::size_t i = 0; i < blocks; ++i) {
+        packed[i] = static_cast<std::uint8_t>(static_cast<std::int8_t>(scales[i]));
+      }
+      return;
     case ScaleEncoding::kE6m2:
       for (std::size_t i = 0; i < blocks; ++i) {
         packed[i * (1 + kExponentBytes)] = exact_e6m2(scales[i]);
@@ -109,6 +114,9 @@ void unpack_scales(const BlockFormat& format, const std::uint8_t* packed, std::s
     case ScaleEncoding::kPow2:
       for (std::size_t i = 0; i < blocks; ++i) scales[i] = decoder[packed[i]];
       return;
+    case ScaleEncoding::kInt8:
+      for (std::size_t i = 0; i < blocks; ++i) scales[i] = static_cast<std::int8_t>(packed[i]);
+      return;
     case ScaleEncoding::kE4m3:
       for (std::size_t i = 0; i < blocks; ++i) scales[i] = decoder[packed[i] & 0x7Fu];
       if (format.selector_block == 0) return;
@@ -120,6 +128,20 @@ void unpack_scales(const BlockFormat& format, const std::uint8_t* packed, std::s
         unpack_exponents(packed + i * (1 + kExponentBytes) + 1, selectors + i * kPartsOf4);
       }
       return;
+  }
+}
+
+void integers_of(const std::uint8_t* codes, const float* scales, std::int64_t blocks, int block, std::int8_t* out) {
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const auto scale = static_cast<std::int16_t>(scales[b]);
+    for (int i = 0; i < block / 2; ++i) {
+      const std::uint8_t two = codes[i];
+      // A nibble to its integer: as an offset from -8, after its sign bit is flipped.
+      out[2 * i] = static_cast<std::int8_t>((((two & 15) ^ 8) - 8) * scale);
+      out[2 * i + 1] = static_cast<std::int8_t>(((two >> 4 ^ 8) - 8) * scale);
+    }
+    codes += block / 2;
+    out += block;
   }
 }
 

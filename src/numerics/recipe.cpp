@@ -62,12 +62,6 @@ void validate(const Recipe& recipe) {
     if (std::find(kBlockSizes.begin(), kBlockSizes.end(), gemm.hadamard()) == kBlockSizes.end()) {
       throw InputError(where + ".hadamard: " + std::to_string(gemm.hadamard()) + " is not one of 0, 16, 32, 64, 128");
     }
-    for (std::size_t i = 0; i < 2; ++i) {
-      if (gemm.quantized() && !gemm.operand[i].quantized()) {
-        throw InputError(where + ": a Hadamard transform needs both operands quantized, but " +
-                         std::string(gemm.operands[i]) + " is bf16");
-      }
-    }
   }
 }
 

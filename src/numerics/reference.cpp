@@ -43,14 +43,12 @@ void load_row(const ConstMatrix& in, const OperandSpec& spec, const Place& place
   for (std::size_t c = 0; c < values.size(); c += n) apply_hadamard(values.subspan(c, n), spec.hadamard, place.seed);
 }
 
-bool finite(std::span<const float> values) {
-  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
-}
-
 float block_amax(std::span<const float> values) {
-  if (!finite(values)) return 0;
   float amax = 0;
-  for (const float v : values) amax = std::max(amax, std::fabs(v));
+  for (const float v : values) {
+    if (!std::isfinite(v)) return 0;
+    amax = std::max(amax, std::fabs(v));
+  }
   return amax;
 }
 
@@ -84,9 +82,7 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
   const auto block = static_cast<std::size_t>(spec.block_size());
   const bool stochastic = spec.rounding == Rounding::kStochastic;
   const OuterAmax outer = find_outer_amax(in, task, shape);
-  // A second-level scale of its own for every row or tile is multiplied into the block scales; the tensor's is kept
-  // apart.
-  const bool scale_apart = spec.outer.each == OuterScale::kTensor;
+  const bool scale_apart = format.outer_stays_apart(spec.outer_each());
   if (out.outer_scales != nullptr && stored.first == 0) {
     std::transform(outer.all().begin(), outer.all().end(), out.outer_scales,
                    [&](float amax) { return outer_scale(format, amax); });
@@ -129,6 +125,9 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
         if (out.e4m3 != nullptr) {
           out.e4m3[at] = float_to_e4m3(element_value(format, result.codes[i], result.scale, selector));
         }
+        if (out.int8 != nullptr) {
+          out.int8[at] = static_cast<std::int8_t>(element_value(format, result.codes[i], result.scale, selector));
+        }
         if (out.dequantized != nullptr) {
           store(out.dequantized, out.dequantized_dtype, at,
                 element_value(format, result.codes[i], scale, selector) * (scale_apart ? second : 1));
@@ -141,8 +140,9 @@ void quantize(const ConstMatrix& in, const QuantizeTask& task, RowRange stored) 
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype) {
   const BlockFormat& format = *in.format;
   const std::int64_t block = in.block == 0 ? format.block : in.block;
-  const float second = in.outer_scales == nullptr ? 1 : in.outer_scales[0];
+  const OuterShape outer = outer_shape({in.rows, in.columns, in.columns, in.columns / block}, in.outer);
   for (std::int64_t i = 0; i < in.rows * in.columns; ++i) {
+    const float second = in.outer_scales == nullptr ? 1 : in.outer_scales[outer.index(i / in.columns, i % in.columns)];
     const unsigned code = (in.codes[i / 2] >> (4 * (i % 2))) & 0xFu;
     const std::uint8_t selector =
         format.selector_block == 0 ? std::uint8_t{0} : in.selectors[i / format.selector_block];
@@ -153,7 +153,7 @@ void dequantize(const ConstQuantized& in, void* out, DType out_dtype) {
 void raise_outer_amax(const ConstMatrix& in, const OperandSpec& spec, const Place& place, RowRange stored,
                       float* amax) {
   const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec, place.axis);
-  const OuterShape outer = outer_shape(shape, spec.outer.each);
+  const OuterShape outer = outer_shape(shape, spec.outer_each());
   const auto [rows, columns] = part_of(in, place.axis, shape, stored);
   const std::int64_t block = spec.block_size();
   std::vector<float> values(static_cast<std::size_t>(shape.columns));
@@ -162,7 +162,7 @@ void raise_outer_amax(const ConstMatrix& in, const OperandSpec& spec, const Plac
     for (std::int64_t c = columns.first; c < columns.last; c += block) {
       const auto part = std::span(values).subspan(static_cast<std::size_t>(c), static_cast<std::size_t>(block));
       float& here = amax[outer.index(r, c)];
-      here = std::max(here, block_amax(part));
+      here = raised(here, outer_magnitude(*spec.format, part));
     }
   }
 }

@@ -141,6 +141,28 @@ Block exponent_floor_rule(const Input& in, float least_divisor) {
   return block;
 }
 
+Block integer_multiple_rule(const Input& in) {
+  Block block;
+  const float outer = std::fabs(in.outer_amax);
+  if (outer < in.format.outer_least) return block;
+  const float largest = in.format.outer_divisor;
+  const float inverse = largest / outer;
+  const float extreme = signed_extreme(in.values);
+  const float f = std::fabs(extreme);
+  const IntegerScales& integers = in.format.integers;
+  if (f < integers.least) return block;
+  const float r = f * inverse;
+  const float lowered = in.n16.empty() ? r - std::min(integers.most_lowered, r * integers.lowered) : r;
+  const float m = std::clamp(std::ceil(lowered), 1.0F, largest);
+  const float sign = extreme < 0 ? -1.0F : 1.0F;
+  block.scale = sign * m;
+  const float multiplier = sign * (1 / m);
+  for (std::size_t i = 0; i < in.values.size(); ++i) {
+    block.codes[i] = encode(in.format.element, (in.values[i] * inverse) * multiplier, in.draw(i));
+  }
+  return block;
+}
+
 Block pow2_window_rule(const Input& in) {
   Block block;
   const float outer = outer_scale(in.format, in.outer_amax);
@@ -189,9 +211,22 @@ Block two_level_exponent_rule(const Input& in) {
 
 }  // namespace
 
+float outer_magnitude(const BlockFormat& format, std::span<const float> values) {
+  if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
+    return format.outer_of_extremes() ? -0.0F : 0.0F;
+  }
+  return format.outer_of_extremes() ? std::fabs(signed_extreme(values)) : largest_magnitude(values);
+}
+
+float raised(float outer_amax, float by) {
+  const float magnitude = std::max(std::fabs(outer_amax), std::fabs(by));
+  return std::signbit(outer_amax) || std::signbit(by) ? -magnitude : magnitude;
+}
+
 float outer_scale(const BlockFormat& format, float outer_amax) {
   if (!format.has_outer_scale()) return 1;
-  if (outer_amax < format.window.least_amax) return 0;
+  if (std::signbit(outer_amax)) return std::numeric_limits<float>::quiet_NaN();
+  if (outer_amax < format.outer_least) return 0;
   return outer_amax / format.outer_divisor;
 }
 
@@ -199,6 +234,8 @@ float element_value(const BlockFormat& format, unsigned code, float scale, unsig
   if (format.rule == ScaleRule::kTwoLevelExponent) {
     return code_value(format.element, code) * std::ldexp(scale, static_cast<int>(selector));
   }
+  // As the integer that it is, which has no negative zero.
+  if (format.scale == ScaleEncoding::kInt8) return code_value(format.element, code) * scale + 0.0F;
   return code_value(selector == 0 || format.selector_block == 0 ? format.element : format.alternative.element, code) *
          scale;
 }
@@ -211,7 +248,7 @@ Block quantize_block(std::span<const float> values, const OperandSpec& spec, std
                      float outer_amax) {
   if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
     Block block;
-    block.scale = std::numeric_limits<float>::quiet_NaN();
+    if (spec.format->scale != ScaleEncoding::kInt8) block.scale = std::numeric_limits<float>::quiet_NaN();
     return block;
   }
   const Input in{values, *spec.format, n16, outer_amax, tau_of(spec)};
@@ -223,6 +260,7 @@ Block quantize_block(std::span<const float> values, const OperandSpec& spec, std
     case ScaleRule::kExponentFloor: return exponent_floor_rule(in, 0x1p-126F);
     case ScaleRule::kExponentFloorInt: return exponent_floor_rule(in, 0x1p-127F);
     case ScaleRule::kPow2Window: return pow2_window_rule(in);
+    case ScaleRule::kIntegerMultiple: return integer_multiple_rule(in);
     case ScaleRule::kTwoLevelExponent: return two_level_exponent_rule(in);
   }
   return {};

@@ -23,6 +23,11 @@ T find_one_of_two(std::string_view what, std::string_view name, T first, T secon
 
 }  // namespace
 
+OuterScale OperandSpec::outer_each() const {
+  if (outer.each != OuterScale::kOwn) return outer.each;
+  return format == nullptr ? OuterScale::kTensor : format->own_outer;
+}
+
 int OperandSpec::block_size() const { return block == 0 ? format->block : block; }
 
 bool QuantizeTask::outer_amax_unknown() const { return spec.format->has_outer_scale() && outer_amax == nullptr; }
@@ -38,10 +43,16 @@ void validate(const OperandSpec& spec) {
   if (format.selector_block != 0 && format.block != block) {
     throw InputError(name + " has blocks of " + std::to_string(format.block) + " only, not " + std::to_string(block));
   }
-  if (spec.outer.each != OuterScale::kTensor && !format.outer_scales.has(spec.outer.each)) {
-    throw InputError(name + " has no second-level scale for each " + std::string(name_of(spec.outer.each)));
+  // A scale for the tensor may be named where there is none: it is what all other formats take.
+  const OuterScale each = spec.outer_each();
+  if (!format.outer_scales.has(each) && (each != OuterScale::kTensor || format.has_outer_scale())) {
+    std::string known;
+    for (const OuterScale one : kOuterScales) {
+      if (format.outer_scales.has(one)) known += (known.empty() ? "; it has " : ", ") + std::string(name_of(one));
+    }
+    throw InputError(name + " has no second-level scale for each " + std::string(name_of(each)) + known);
   }
-  if (spec.outer.amax == AmaxSource::kDelayed && !(format.has_window() && spec.outer.each == OuterScale::kTensor)) {
+  if (spec.outer.amax == AmaxSource::kDelayed && !(format.has_window() && spec.outer_each() == OuterScale::kTensor)) {
     throw InputError("amax = 'delayed' is for int4_p2 with outer = 'tensor'; for others set amax = 'exact' too");
   }
   const float tau = spec.options.tau;
@@ -68,7 +79,8 @@ QuantizedShape quantized_shape(std::int64_t rows, std::int64_t columns, const Op
 }
 
 OuterScale find_outer_scale(std::string_view name) {
-  std::vector<std::string_view> names;
+  std::vector<std::string_view> names{name_of(OuterScale::kOwn)};
+  if (name == names[0]) return OuterScale::kOwn;
   for (const OuterScale outer : kOuterScales) {
     if (name_of(outer) == name) return outer;
     names.push_back(name_of(outer));
@@ -83,17 +95,16 @@ Rounding find_rounding(std::string_view name) {
 Axis find_axis(std::string_view name) { return find_one_of_two("axis", name, Axis::kRow, Axis::kColumn); }
 
 OuterShape outer_shape(const QuantizedShape& shape, OuterScale outer) {
-  constexpr std::int64_t kTile = 128;
   const std::int64_t rows = std::max<std::int64_t>(shape.rows, 1);
   const std::int64_t columns = std::max<std::int64_t>(shape.columns, 1);
-  const std::int64_t tiles = (columns + kTile - 1) / kTile;
+  const std::int64_t each = columns_of(outer);
   switch (outer) {
-    case OuterScale::kTensor: break;
+    case OuterScale::kTensor:
+    case OuterScale::kOwn: return {1, 1, rows, columns};
     case OuterScale::kRow: return {rows, 1, 1, columns};
-    case OuterScale::k1x128: return {rows, tiles, 1, kTile};
-    case OuterScale::k128x128: return {(rows + kTile - 1) / kTile, tiles, kTile, kTile};
+    case OuterScale::k128x128: return {(rows + each - 1) / each, (columns + each - 1) / each, each, each};
+    default: return {rows, (columns + each - 1) / each, 1, each};
   }
-  return {1, 1, rows, columns};
 }
 
 }  // namespace ufp4

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "numerics/packed_scales.h"
+#include "numerics/scale_rules.h"
 #include "numerics/window.h"
 #include "torch/device_kernels.h"
 #include "ufp4/backend.h"
@@ -46,7 +48,7 @@ void share_rows(const ConstMatrix& in, std::span<const QuantizeTask> tasks, cons
 // The magnitudes that the second-level scales of a task follow from, as they are in the whole matrix.
 std::vector<float> find_outer_amax(const Backend& backend, const ConstMatrix& in, const QuantizeTask& task) {
   const OuterShape shape =
-      outer_shape(quantized_shape(in.rows, in.columns, task.spec, task.place.axis), task.spec.outer.each);
+      outer_shape(quantized_shape(in.rows, in.columns, task.spec, task.place.axis), task.spec.outer_each());
   const auto size = static_cast<std::size_t>(shape.rows * shape.columns);
   std::vector<std::vector<float>> parts(static_cast<std::size_t>(at::get_num_threads()));
   share_rows(in, {&task, 1}, [&](std::size_t index, RowRange rows) {
@@ -55,7 +57,7 @@ std::vector<float> find_outer_amax(const Backend& backend, const ConstMatrix& in
   });
   std::vector<float> whole(size, 0.0F);
   for (const std::vector<float>& part : parts) {
-    for (std::size_t i = 0; i < part.size(); ++i) whole[i] = std::max(whole[i], part[i]);
+    for (std::size_t i = 0; i < part.size(); ++i) whole[i] = reference::raised(whole[i], part[i]);
   }
   return whole;
 }
@@ -89,7 +91,7 @@ void quantize(const ConstMatrix& in, std::span<const DeviceTask> tasks, std::spa
     if (!task.outer_amax_unknown()) continue;
     std::vector<float>& found = amax.emplace_back(find_outer_amax(backend, in, task));
     if (!windows.empty() && windows[i].expected != nullptr) {
-      found[0] = settle(windows[i], found[0], task.spec.format->window.least_amax);
+      found[0] = settle(windows[i], found[0], task.spec.format->outer_least);
     }
     task.outer_amax = found.data();
   }
@@ -137,12 +139,28 @@ void dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out) {
   std::transform(values.begin(), values.end(), out, float_to_e4m3);
 }
 
+void dequantize_int8(const ConstQuantized& in, std::int8_t* out) {
+  if (in.format->exact != ExactValue::kInt8) {
+    throw InputError("dequantize: the values of '" + std::string(in.format->name) + "' are no INT8 numbers");
+  }
+  const std::int64_t block = in.block == 0 ? in.format->block : in.block;
+  const std::int64_t grain = std::max<std::int64_t>(1, kSerialElements / std::max<std::int64_t>(1, in.columns));
+  at::parallel_for(0, in.rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = begin * in.columns;
+    std::vector<float> scales(static_cast<std::size_t>((end - begin) * in.columns / block));
+    unpack_scales(*in.format, in.packed_scales + first / block, scales.size(), scales.data(), nullptr);
+    integers_of(in.codes + first / 2, scales.data(), static_cast<std::int64_t>(scales.size()), static_cast<int>(block),
+                out + first);
+  });
+}
+
 }  // namespace
 
 const DeviceKernels kKernels{.take = [](const OperandSpec&) { return true; },
                              .quantize = quantize,
                              .dequantize = dequantize,
                              .dequantize_e4m3 = dequantize_e4m3,
+                             .dequantize_int8 = dequantize_int8,
                              .layers = &kLayers};
 
 }  // namespace ufp4::cpu_kernels

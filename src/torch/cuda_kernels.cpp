@@ -21,9 +21,17 @@ void dequantize(const ConstQuantized& in, void* out, DType out_dtype) {
 
 void dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out) { cuda::dequantize_e4m3(in, out, stream()); }
 
+void dequantize_int8(const ConstQuantized& in, std::int8_t* out) { cuda::dequantize_int8(in, out, stream()); }
+
 }  // namespace
 
-const DeviceKernels kKernels{cuda::takes,  quantize,        dequantize, dequantize_e4m3,
-                             takes_source, quantize_source, &kLayers};
+const DeviceKernels kKernels{.take = cuda::takes,
+                             .quantize = quantize,
+                             .dequantize = dequantize,
+                             .dequantize_e4m3 = dequantize_e4m3,
+                             .dequantize_int8 = dequantize_int8,
+                             .takes_source = takes_source,
+                             .quantize_source = quantize_source,
+                             .layers = &kLayers};
 
 }  // namespace ufp4::cuda_kernels

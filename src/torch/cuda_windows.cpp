@@ -18,7 +18,7 @@ at::Tensor zeros(std::int64_t count) {
 
 std::int64_t outer_count(const QuantizeTask& task, std::int64_t rows, std::int64_t columns) {
   const OuterShape shape =
-      outer_shape(quantized_shape(rows, columns, task.spec, task.place.axis), task.spec.outer.each);
+      outer_shape(quantized_shape(rows, columns, task.spec, task.place.axis), task.spec.outer_each());
   return shape.rows * shape.columns;
 }
 

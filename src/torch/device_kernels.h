@@ -50,6 +50,8 @@ struct DeviceKernels {
   void (*dequantize)(const ConstQuantized& in, void* out, DType out_dtype) = nullptr;
   // Level * block scale of packed codes as E4M3 bytes, dense [rows, columns], exact (ExactValue::kE4m3).
   void (*dequantize_e4m3)(const ConstQuantized& in, std::uint8_t* out) = nullptr;
+  // The same as integers (ExactValue::kInt8). Null: there are no kernels for it.
+  void (*dequantize_int8)(const ConstQuantized& in, std::int8_t* out) = nullptr;
   // Whether quantize_source takes such a task. Null: there are no kernels that make what they quantize.
   bool (*takes_source)(const Source& source, const QuantizeTask& task) = nullptr;
   // Quantizes what `source` makes, without writing it; not for Source::Kind::kMatrix.

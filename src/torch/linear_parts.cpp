@@ -42,7 +42,7 @@ QuantizedTensor weight_operand(const LinearCall& call, Gemm gemm, const at::Tens
   operand.values = given(values);
   if (!operand.given()) return operand;
   operand.form = form_of(call, gemm);
-  if (operand.form == Form::kE4m3) operand.outer_scales = scale;
+  if (has_outer_scales(operand.form)) operand.outer_scales = scale;
   return operand;
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "torch/linear_observer.h"
+#include "torch/rotated.h"
 #include "torch/window.h"
 #include "ufp4/error.h"
 #include "ufp4/format.h"
@@ -60,14 +61,16 @@ Source weight_source(const at::Tensor& weight, const LinearCall& call) {
   return never_whole ? Source::rounded(values) : Source::matrix(values.to(at::kBFloat16));
 }
 
-// An operand that the recipe leaves in BF16, as its GEMM takes it.
-QuantizedTensor plain(const at::Tensor& matrix, OperandRole role) {
-  return QuantizedTensor::bf16(axis_of(role) == Axis::kRow ? matrix : matrix.t());
+// An operand that the recipe leaves in BF16, as its GEMM takes it: transformed if the other one is.
+QuantizedTensor plain(const at::Tensor& matrix, const LinearCall& call, OperandRole role) {
+  const at::Tensor operand = axis_of(role) == Axis::kRow ? matrix : matrix.t();
+  if (!(*call.recipe)[gemm_of(role)].quantized()) return QuantizedTensor::bf16(operand);
+  return QuantizedTensor::bf16(rotated(operand, call.spec(role).hadamard, call.context.seed));
 }
 
 QuantizedTensor weight_operand(const Source& weight, const LinearCall& call, OperandRole role) {
   if (call.context.observer != nullptr) tell_of_operand(call, role, weight.compute());
-  if (!call.spec(role).quantized()) return plain(weight.compute(), role);
+  if (!call.spec(role).quantized()) return plain(weight.compute(), call, role);
   return quantize(weight, request_of(call, role, weight.input().device()));
 }
 
@@ -80,7 +83,7 @@ QuantizedTensor kept_or_made(const QuantizedTensor& kept, const at::Tensor& weig
 
 // One operand of dy.
 QuantizedTensor dy_operand(const at::Tensor& dy, const LinearCall& call, OperandRole role) {
-  if (!call.spec(role).quantized()) return plain(dy, role);
+  if (!call.spec(role).quantized()) return plain(dy, call, role);
   return quantize(Source::matrix(dy), request_of(call, role, dy.device()));
 }
 
@@ -156,7 +159,7 @@ FpropResult fprop(const Source& x, const LinearWeight& weight, const LinearCall&
     } else if (keep) {
       result.kept = QuantizedTensor::bf16(matrix);
     }
-    operand = quantize_x ? quantize(Source::matrix(matrix), fprop_x) : plain(matrix, OperandRole::kFpropX);
+    operand = quantize_x ? quantize(Source::matrix(matrix), fprop_x) : plain(matrix, call, OperandRole::kFpropX);
   }
   result.y = multiply(call.product(Gemm::kFprop, device), operand, weight.fprop(call));
   tell_of_result(result.y, call, Gemm::kFprop);
@@ -186,7 +189,7 @@ DyOperands quantize_dy(const Source& dy, const LinearCall& call, bool want_dx, b
 
 QuantizedTensor wgrad_x(const QuantizedTensor& kept, const LinearCall& call) {
   const OperandSpec& spec = call.spec(OperandRole::kWgradX);
-  if (!spec.quantized()) return plain(kept.values, OperandRole::kWgradX);
+  if (!spec.quantized()) return plain(kept.values, call, OperandRole::kWgradX);
   if (kept.form != Form::kPacked) return wgrad_x(Source::matrix(kept.values), call);
   return unpack(kept, spec, call.product(Gemm::kWgrad, kept.codes.device()).form);
 }

@@ -31,7 +31,7 @@ int to_size(std::string_view name, std::int64_t value);
 // coordinates.
 inline constexpr std::string_view kOneArguments =
     "str format, *, int block=0, str axis=\"row\", int hadamard=0, int hadamard_seed=0, str rounding=\"rtne\", "
-    "int seed=0, int step=0, int stream=0, int row_offset=0, int column_offset=0, str outer=\"tensor\", float tau=0, "
+    "int seed=0, int step=0, int stream=0, int row_offset=0, int column_offset=0, str outer=\"own\", float tau=0, "
     "Tensor? step_tensor=None";
 
 // The request that they make; its form is the operator's to say.
@@ -44,7 +44,7 @@ OperandRequest one_request(std::string_view format, std::int64_t block, std::str
 inline constexpr std::string_view kBothArguments =
     "str row_format, str column_format, *, int row_block=0, int column_block=0, int row_hadamard=0, "
     "int column_hadamard=0, str row_rounding=\"rtne\", str column_rounding=\"rtne\", int row_stream=0, "
-    "int column_stream=0, str row_outer=\"tensor\", str column_outer=\"tensor\", float row_tau=0, "
+    "int column_stream=0, str row_outer=\"own\", str column_outer=\"own\", float row_tau=0, "
     "float column_tau=0, int hadamard_seed=0, int seed=0, int step=0, int row_offset=0, int column_offset=0, "
     "bool packed=True, Tensor? step_tensor=None";
 inline constexpr std::string_view kBothResults =

@@ -115,16 +115,21 @@ QuantizedTensor unpack(const QuantizedTensor& packed, const OperandSpec& spec, F
   const DeviceKernels& kernels = kernels_of(packed.codes.device());
   QuantizedTensor result;
   result.form = form;
-  const at::ScalarType type = form == Form::kE4m3   ? at::kFloat8_e4m3fn
-                              : form == Form::kFp32 ? at::kFloat
-                                                    : at::kBFloat16;
-  result.values = at::empty({packed.codes.size(0), packed.codes.size(1) * 2}, packed.codes.options().dtype(type));
+  result.values =
+      at::empty({packed.codes.size(0), packed.codes.size(1) * 2}, packed.codes.options().dtype(value_type(form)));
   QuantizedTensor dense = packed;
   for (at::Tensor* part : {&dense.codes, &dense.scales, &dense.outer_scales}) {
     if (part->defined()) *part = part->contiguous();
   }
   const ConstQuantized in = source_of(dense, spec);
-  if (form == Form::kE4m3) {
+  if (form == Form::kInt8) {
+    if (kernels.dequantize_int8 == nullptr) {
+      throw InputError("dequantize: no kernels on " + packed.codes.device().str() + " make INT8 operands of '" +
+                       std::string(spec.format->name) + "'; the CPU has them");
+    }
+    kernels.dequantize_int8(in, result.values.mutable_data_ptr<std::int8_t>());
+    result.outer_scales = packed.outer_scales;
+  } else if (form == Form::kE4m3) {
     kernels.dequantize_e4m3(in, static_cast<std::uint8_t*>(result.values.mutable_data_ptr()));
     result.outer_scales = packed.outer_scales;
   } else {

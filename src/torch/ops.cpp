@@ -94,7 +94,7 @@ void check_packed(const QuantizedTensor& packed, const OperandSpec& spec) {
         std::to_string(block) + (each == 1 ? "" : " * " + std::to_string(each)) + "] on one device");
   }
   if (!format.has_outer_scale()) return;
-  const SymShape expected = outer_scales_shape({codes.sym_size(0), codes.sym_size(1) * 2}, format, spec.outer.each);
+  const SymShape expected = outer_scales_shape({codes.sym_size(0), codes.sym_size(1) * 2}, format, spec.outer_each());
   if (!outer_scales.defined() || outer_scales.scalar_type() != at::kFloat || outer_scales.dim() != 2 ||
       outer_scales.device() != codes.device() || outer_scales.sym_size(0) != expected.rows ||
       outer_scales.sym_size(1) != expected.columns) {
@@ -146,7 +146,7 @@ TORCH_LIBRARY(ufp4, m) {
   m.def(c10::str("quantize_both(Tensor x, ", kBothArguments, ") -> ", kBothResults).c_str());
   m.def(
       "dequantize(Tensor codes, Tensor scales, str format, *, int block=0, Tensor? outer_scales=None, "
-      "str outer=\"tensor\", ScalarType? dtype=None) -> Tensor");
+      "str outer=\"own\", ScalarType? dtype=None) -> Tensor");
   define_linear(m);
   define_linear_parts(m);
   define_layer_operators(m);

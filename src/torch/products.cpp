@@ -82,7 +82,7 @@ bool takes_any(const OperandSpec&, const OperandSpec&) { return true; }
 
 bool takes_e4m3(const OperandSpec& a, const OperandSpec& b) {
   const auto exact = [](const OperandSpec& spec) {
-    return spec.quantized() && spec.format->exact == ExactValue::kE4m3 && spec.outer.each == OuterScale::kTensor;
+    return spec.quantized() && spec.format->exact == ExactValue::kE4m3 && spec.outer_each() == OuterScale::kTensor;
   };
   return exact(a) && exact(b);
 }

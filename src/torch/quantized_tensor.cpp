@@ -17,23 +17,25 @@ SymShape operand_shape(const SymShape& matrix, const OperandSpec& spec, Axis axi
   return {row ? matrix.rows : matrix.columns, ((row ? matrix.columns : matrix.rows) + (unit - 1)) / unit * unit};
 }
 
+}  // namespace
+
 at::ScalarType value_type(Form form) {
   switch (form) {
     case Form::kFp32: return at::kFloat;
     case Form::kE4m3: return at::kFloat8_e4m3fn;
+    case Form::kInt8: return at::kChar;
     case Form::kBf16:
     case Form::kPacked: break;
   }
   return at::kBFloat16;
 }
 
-}  // namespace
-
 std::string_view name_of(Form form) {
   switch (form) {
     case Form::kBf16: return "bf16";
     case Form::kFp32: return "fp32";
     case Form::kE4m3: return "e4m3";
+    case Form::kInt8: return "int8";
     case Form::kPacked: return "packed";
   }
   return "?";
@@ -55,14 +57,14 @@ std::int64_t scale_elements(const BlockFormat& format) {
 
 SymShape outer_scales_shape(const SymShape& operand, const BlockFormat& format, OuterScale outer) {
   if (!format.has_outer_scale()) return {0, 0};
-  const auto tiles = [](const c10::SymInt& n) { return (n + 127) / 128; };
+  const auto parts = [each = columns_of(outer)](const c10::SymInt& n) { return (n + (each - 1)) / each; };
   switch (outer) {
-    case OuterScale::kTensor: break;
+    case OuterScale::kTensor:
+    case OuterScale::kOwn: return {1, 1};
     case OuterScale::kRow: return {operand.rows, 1};
-    case OuterScale::k1x128: return {operand.rows, tiles(operand.columns)};
-    case OuterScale::k128x128: return {tiles(operand.rows), tiles(operand.columns)};
+    case OuterScale::k128x128: return {parts(operand.rows), parts(operand.columns)};
+    default: return {operand.rows, parts(operand.columns)};
   }
-  return {1, 1};
 }
 
 QuantizedTensor allocate(const SymShape& matrix, const OperandSpec& spec, Axis axis, const at::TensorOptions& options,
@@ -80,8 +82,8 @@ QuantizedTensor allocate(const SymShape& matrix, const OperandSpec& spec, Axis a
   } else {
     made.values = empty(shape.rows, shape.columns, value_type(form));
   }
-  if (form == Form::kPacked || form == Form::kE4m3) {
-    const SymShape outer = outer_scales_shape(shape, format, spec.outer.each);
+  if (has_outer_scales(form)) {
+    const SymShape outer = outer_scales_shape(shape, format, spec.outer_each());
     made.outer_scales = empty(outer.rows, outer.columns, at::kFloat);
   }
   return made;
@@ -98,6 +100,7 @@ Quantized destination(const QuantizedTensor& operand) {
         out.packed_scales = operand.scales.mutable_data_ptr<std::uint8_t>();
       }
       break;
+    case Form::kInt8: out.int8 = operand.values.mutable_data_ptr<std::int8_t>(); break;
     case Form::kE4m3: out.e4m3 = static_cast<std::uint8_t*>(operand.values.mutable_data_ptr()); break;
     case Form::kBf16:
     case Form::kFp32:
@@ -123,7 +126,7 @@ ConstQuantized source_of(const QuantizedTensor& packed, const OperandSpec& spec)
     in.packed_scales = packed.scales.const_data_ptr<std::uint8_t>();
   }
   if (spec.format->has_outer_scale()) {
-    in.outer = spec.outer.each;
+    in.outer = spec.outer_each();
     in.outer_scales = packed.outer_scales.const_data_ptr<float>();
   }
   return in;

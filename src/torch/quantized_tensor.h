@@ -15,19 +15,28 @@ enum class Form : std::uint8_t {
   kBf16,    // dequantized, for a product of BF16 values
   kFp32,    // dequantized
   kE4m3,    // level * block scale as an E4M3 number, exactly, and the second-level scale beside it (ExactValue::kE4m3)
+  kInt8,    // the same as an integer (ExactValue::kInt8)
   kPacked,  // codes and scales
 };
 
-// "bf16", "fp32", "e4m3", "packed".
+// "bf16", "fp32", "e4m3", "int8", "packed".
 std::string_view name_of(Form form);
+
+// Of the values of a form.
+at::ScalarType value_type(Form form);
+
+// Whether second-level scales stand beside what a form holds.
+constexpr bool has_outer_scales(Form form) {
+  return form == Form::kE4m3 || form == Form::kInt8 || form == Form::kPacked;
+}
 
 struct QuantizedTensor {
   Form form = Form::kBf16;
-  at::Tensor values;  // [rows, columns]: BFloat16, Float or Float8_e4m3fn; undefined for kPacked
+  at::Tensor values;  // [rows, columns]: BFloat16, Float, Float8_e4m3fn or Char; undefined for kPacked
   at::Tensor codes;   // kPacked: U8 [rows, columns / 2]
   // kPacked: F32 [rows, columns / block], or U8 [rows, columns / block * bytes] where the format stores them in bytes.
   at::Tensor scales;
-  // kE4m3 and kPacked: F32, two-dimensional: those of the second level; empty where the format has none.
+  // kE4m3, kInt8 and kPacked: F32, two-dimensional: those of the second level; empty where the format has none.
   at::Tensor outer_scales;
 
   // A matrix that is not quantized, [rows, columns] BF16.

@@ -29,9 +29,9 @@ std::string missing_kernels(const Recipe& recipe) {
     for (std::size_t i = 0; i < gemm.operand.size(); ++i) {
       const OperandSpec& operand = gemm.operand[i];
       if (!operand.quantized() || kernels_of(kGpu).take(operand)) continue;
-      const bool outer = operand.outer.each != OuterScale::kTensor;
+      const bool outer = operand.outer_each() != OuterScale::kTensor;
       return "format '" + std::string(operand.format->name) + "' " +
-             (outer ? "with second-level scales for each " + std::string(name_of(operand.outer.each)) + " " : "") +
+             (outer ? "with second-level scales for each " + std::string(name_of(operand.outer_each())) + " " : "") +
              "has no GPU kernels (recipe " + recipe.name + ", " + std::string(gemm.name) + "." +
              std::string(gemm.operands[i]) + ")";
     }

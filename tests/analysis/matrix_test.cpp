@@ -123,7 +123,8 @@ struct OuterCase {
 };
 
 TEST_P(OuterScaleTest, HasTheFiguresOfOneQuantization) {
-  const BlockFormat& format = find_format("int4_p2");
+  const BlockFormat* const powers = &find_format("int4_p2");
+  const BlockFormat& format = powers->outer_scales.has(GetParam()) ? *powers : find_format("int4_i4");
   for (const OuterCase& c : {OuterCase{301, 8325, Axis::kRow, Rounding::kNearest, 0},
                              OuterCase{301, 8325, Axis::kRow, Rounding::kStochastic, 16},
                              OuterCase{16600, 131, Axis::kColumn, Rounding::kNearest, 16},
@@ -132,11 +133,13 @@ TEST_P(OuterScaleTest, HasTheFiguresOfOneQuantization) {
     const Matrix matrix = testing::make_matrix(c.rows, c.columns, DType::kBF16, testing::Values::kUneven, 6);
     OperandSpec spec{.format = &format, .rounding = c.rounding, .hadamard = {.size = c.hadamard}};
     MatrixAnalysis analysis;
-    for (const float tau : {1.0F, 1.125F}) {
-      spec.options.tau = tau;
-      spec.outer.each = GetParam();
-      analysis.schemes.push_back(spec);
-    }
+    spec.outer.each = GetParam();
+    spec.options.tau = format.has_window() ? 1 : 0;
+    analysis.schemes.push_back(spec);
+    OperandSpec other = spec;
+    other.options.tau = format.has_window() ? 1.125F : 0;
+    if (!format.has_window()) other.outer.each = OuterScale::k1x128;
+    analysis.schemes.push_back(other);
     spec.block = 64;
     analysis.schemes.push_back(spec);
     analysis.place = {.axis = c.axis, .seed = 9, .step = 2, .stream = 1, .row_offset = 3, .column_offset = 40};
@@ -155,12 +158,11 @@ TEST_P(OuterScaleTest, HasTheFiguresOfOneQuantization) {
     if (c.rows == 1) continue;
     // The choices matter, so that figures of others would not pass.
     EXPECT_GT(std::fabs(report.schemes[0].figures.nmse - report.schemes[1].figures.nmse), 1e-6);
+    if (GetParam() == OuterScale::kTensor || !format.outer_scales.has(OuterScale::kTensor)) continue;
     OperandSpec tensor = analysis.schemes[0];
     tensor.outer.each = OuterScale::kTensor;
     const double by_tensor = quantize_whole(matrix, tensor, analysis.place).nmse();
-    if (GetParam() != OuterScale::kTensor) {
-      EXPECT_GT(std::fabs(by_tensor - report.schemes[0].figures.nmse), 1e-7);
-    }
+    EXPECT_GT(std::fabs(by_tensor - report.schemes[0].figures.nmse), 1e-7);
   }
 }
 
@@ -171,10 +173,11 @@ INSTANTIATE_TEST_SUITE_P(Of, OuterScaleTest, ::testing::ValuesIn(kOuterScales),
 TEST(Matrix, SchemesTogetherHaveTheFiguresOfEachAlone) {
   const Matrix matrix = testing::make_matrix(200, 8300, DType::kF32, testing::Values::kUneven, 7);
   MatrixAnalysis together;
-  for (const char* name : {"int4_p2", "nvfp4", "e1m2", "int4_p2"}) {
+  for (const char* name : {"int4_p2", "nvfp4", "e1m2", "int4_i4", "int4_p2"}) {
     for (const OuterScale each : kOuterScales) {
       OperandSpec spec{.format = &find_format(name), .outer = {.each = each}};
-      if (each != OuterScale::kTensor && !spec.format->outer_scales.has(each)) continue;
+      const bool none = each == OuterScale::kTensor && !spec.format->has_outer_scale();
+      if (!none && !spec.format->outer_scales.has(each)) continue;
       if (together.schemes.size() > 6) spec.hadamard = {.size = 32};
       together.schemes.push_back(spec);
     }

@@ -21,7 +21,7 @@ def needs_models(verbs):
 @pytest.mark.parametrize("option, value", [("--data", "books.txt"), ("--device", "cpu"), ("--sequences", "2")])
 def test_options_of_models_need_a_model(program, tensors, needs_models, option, value):
     message = program.fails(2, "analyze", tensors, option, value)
-    assert message == f"{option} is for a checkpoint's model: give --operands or --chain with it"
+    assert message == f"{option} is for a checkpoint's model: give --operands, --chain or --gradients with it"
 
 
 @pytest.mark.parametrize("part", ["--operands", "--chain"])
@@ -69,6 +69,25 @@ def test_a_missing_shard_is_noticed(program, folder):
     write(folder / "m-00002-of-00002.safetensors", one)
     (folder / "m.safetensors.index.json").write_text('{"weight_map": {"w": "more.safetensors"}}')
     assert "the shard 'more.safetensors' is missing: 'm.safetensors.index.json'" in program.fails(2, "analyze", folder)
+
+
+def test_the_end_of_a_long_table_has_the_worst(program, folder):
+    random = np.random.default_rng(2)
+    values = random.standard_normal((7, 16, 64)).astype(np.float32)
+    values[3] = 5  # between the levels 4 and 6, where the spacing is widest
+    values[3, :, ::16] = 6
+    tensors = {f"t{i}": ("F32", values[i]) for i in range(7)}
+    tensors |= {f"bias{i}": ("F32", np.ones(64, np.float32)) for i in range(6)}
+    write(folder / "a.safetensors", tensors)
+    done = program.succeeds("analyze", folder / "a.safetensors", "--formats", "e2m1", "--hadamard", "0")
+    head, worst = done.stdout.split("\nof 7 tensors, the lowest SQNR:\n")
+    rows = [line.split() for line in worst.splitlines()]
+    assert len(rows) == 5 and rows[0][1:] == ["dB", "e2m1", "'t3'"]
+    decibels = [float(row[0]) for row in rows]
+    assert decibels == sorted(decibels)
+    assert [line for line in done.stderr.splitlines() if "skipped" in line] == [done.stderr.strip()]
+    assert "and 3 more; F32, F16 and BF16 tensors of 2 dimensions and more are measured" in done.stderr
+    assert len(json.loads(program.succeeds("analyze", folder / "a.safetensors", "--json").stdout)["skipped"]) == 6
 
 
 def test_what_is_no_model_is_told(program, folder):

@@ -68,6 +68,9 @@ def test_info(program):
         assert backend["name"] in text
     if info["torch"] is not None:
         assert {"bf16", "ufp4", "e2m1"} <= {recipe["name"] for recipe in info["recipes"]}
+    sizes = {model["name"]: model["parameters_without_embeddings"] for model in info["models"]}
+    assert 25e6 < sizes["25m"] < 26e6 and 1.3e9 < sizes["1.5b"] < 1.35e9
+    assert all(name in text for name in sizes)
 
 
 def test_bench(program, verbs):

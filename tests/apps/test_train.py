@@ -249,7 +249,7 @@ def test_options_replace_what_a_file_of_a_run_names(program, folder):
 
 def test_help_lists_every_setting(program):
     text = program.succeeds("train", "--help-config").stdout
-    assert "recipe.dgrad.dy.outer (one of tensor, row, 1x128, 128x128; default tensor)" in text
+    assert "recipe.dgrad.dy.outer (one of tensor, row, 1x128, 128x128, 1x256, 1x512, 1x1024, own; default own: tensor, of int4_i4 1x512)" in text
     assert "| `GEMM.OPERAND.tau` | `auto`, `1`, `9/8` |" in program.succeeds("train", "--help-config-markdown").stdout
     for key in ["model.d_model", "recipe.dgrad.hadamard", "data.val", "optimizer.lr", "schedule.kind", "train.steps"]:
         assert f"  {key} (" in text
@@ -283,7 +283,7 @@ def test_compare_stopped_and_continued(program, folder):
 
 def test_compare_with_one_seed_says_so(program, folder):
     done = program.succeeds("compare", *MICRO, "--recipes", "e2m1,ufp4", "--steps", "4", "--out", folder / "all")
-    assert "one seed: no uncertainty" in done.stdout
+    assert "uncertainty unknown (one seed)" in done.stdout
     summary = json.loads((folder / "all/compare.json").read_text())["summary"]
     assert all(row["degradation_percent_mean"] is None for row in summary)
 
@@ -295,3 +295,20 @@ def test_compare_with_one_seed_says_so(program, folder):
 def test_compare_bad_input(program, folder, arguments, part):
     assert part in program.fails(2, "compare", *MICRO, "--steps", "4", "--out", folder / "all", *arguments)
     assert not (folder / "all").exists()
+
+
+def test_gradients_of_a_checkpoint(program, folder):
+    program.succeeds("train", *MICRO, "--recipe", "bf16", "--steps", "4", "--out", folder / "run")
+    arguments = ["analyze", folder / "run", "--gradients", "--recipes", "bf16,ufp4", "--draws", "3", "--sequences", "1"]
+    report = json.loads(program.succeeds(*arguments, "--each-operand", "--json").stdout)
+    assert report["kind"] == "gradients" and report["reference"] == "fp32"
+    bf16, ufp4 = report["recipes"]
+    assert (bf16["draws"], ufp4["draws"]) == (2, 3)
+    assert bf16["whole"]["bias"] < ufp4["whole"]["variance"] ** 0.5
+    assert [row["operand"] for row in ufp4["operands"]] == [
+        "fprop.x", "fprop.w", "dgrad.dy", "dgrad.w", "wgrad.dy", "wgrad.x"]
+    table = program.succeeds(*arguments).stdout
+    assert "ufp4: 3 draws" in table and "weights of the linears" in table
+    assert "2 to 4096" in program.fails(2, "analyze", folder / "run", "--gradients", "--draws", "1")
+    assert program.fails(2, "analyze", folder / "run", "--draws", "4") .startswith("--draws requires --gradients")
+    assert "--recipes is for a checkpoint's model" in program.fails(2, "analyze", folder / "run", "--recipes", "ufp4")

@@ -94,6 +94,13 @@ TEST_P(Arguments, BadOnesAreRefused) {
   EXPECT_THROW(backend().dequantize(bad, dequantized, DType::kF32), InputError);
   EXPECT_THROW(backend().dequantize(good, dequantized, DType::kF16), InputError);
   EXPECT_THROW(backend().dequantize(good, nullptr, DType::kF32), InputError);
+  // Second-level scales that the format does not have would be read as those of the tensor.
+  testing::Results segments(m.view(), testing::task_of("int4_i4"));
+  for (const OuterScale other : {OuterScale::kTensor, OuterScale::k128x128, OuterScale::kOwn}) {
+    bad = segments.operand();
+    bad.outer = other;
+    EXPECT_THROW(backend().dequantize(bad, dequantized, DType::kF32), InputError) << name_of(other);
+  }
 }
 
 }  // namespace

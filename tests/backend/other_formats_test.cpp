@@ -22,7 +22,8 @@ BlockFormat derived(std::string_view from, std::string_view name) {
 std::vector<BlockFormat> other_formats() {
   BlockFormat window = derived("int4_p2", "other_window");
   window.outer_divisor = 14;
-  window.window = {.least = -4, .largest = 1, .least_amax = 0x1p-100F};
+  window.window = {.least = -4, .largest = 1};
+  window.outer_least = 0x1p-100F;
   BlockFormat e4m3 = derived("nvfp4", "small_floats");
   e4m3.element = find_format("e2m1_max3").element;
   e4m3.outer_divisor = 1344;
@@ -59,7 +60,7 @@ struct Everything {
 
 Everything quantize(const Backend& backend, const ConstMatrix& in, const OperandSpec& spec, const Place& place) {
   const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec, place.axis);
-  const OuterShape outer = outer_shape(shape, spec.outer.each);
+  const OuterShape outer = outer_shape(shape, spec.outer_each());
   const auto elements = static_cast<std::size_t>(shape.rows * shape.columns);
   const auto blocks = static_cast<std::size_t>(shape.rows * shape.scales_per_row);
   Everything out{std::vector<std::uint8_t>(elements / 2), std::vector<std::uint8_t>(blocks), std::vector<float>(blocks),

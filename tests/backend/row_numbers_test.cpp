@@ -46,7 +46,7 @@ Gathered gather(const QuantizeTask& task, DType dtype) {
   for (const std::uint32_t row : kPicked) all.numbers.push_back(row + task.place.row_offset);
   if (!task.spec.format->has_outer_scale()) return all;
   // Second-level scales are those of the whole: one for all rows, or one a row.
-  const bool one = task.spec.outer.each == OuterScale::kTensor;
+  const bool one = task.spec.outer_each() == OuterScale::kTensor;
   all.whole_amax.resize(one ? 1 : kRows);
   const ConstMatrix view = all.whole.view();
   find_backend("scalar").raise_outer_amax(view, task.spec, task.place, {0, view.rows}, all.whole_amax.data());

@@ -31,7 +31,8 @@ BlockFormat narrow_format() {
   BlockFormat format = find_format("int4_p2");
   format.name = "int4_p2_narrow";
   format.outer_divisor = 56;  // 7 * 2^3
-  format.window = {.least = -6, .largest = 3, .least_amax = 0x1p-100F};
+  format.window = {.least = -6, .largest = 3};
+  format.outer_least = 0x1p-100F;
   return format;
 }
 
@@ -92,7 +93,7 @@ std::vector<float> operand_row(const Matrix& m, const Results& found, std::int64
 
 // The magnitudes that the second-level scales follow from, where the task does not give them.
 std::vector<float> amax_of(const Matrix& m, const Results& found) {
-  const OuterShape outer = outer_shape(found.shape, found.task.spec.outer.each);
+  const OuterShape outer = outer_shape(found.shape, found.task.spec.outer_each());
   std::vector<float> amax(static_cast<std::size_t>(outer.rows * outer.columns), 0.0F);
   if (found.task.outer_amax != nullptr) {
     std::copy_n(found.task.outer_amax, amax.size(), amax.begin());
@@ -125,7 +126,7 @@ void expect_lines(const Matrix& m, const Results& found) {
   const auto block = static_cast<std::size_t>(spec.block_size());
   const bool nearest = spec.rounding == Rounding::kNearest;
   const float tau = spec.options.tau != 0 ? spec.options.tau : nearest ? 1.125F : 1.0F;
-  const OuterShape outer = outer_shape(found.shape, spec.outer.each);
+  const OuterShape outer = outer_shape(found.shape, spec.outer_each());
   const std::vector<float> amax = amax_of(m, found);
   std::uint32_t clipped = 0;
   for (std::int64_t r = 0; r < found.shape.rows; ++r) {
@@ -140,7 +141,7 @@ void expect_lines(const Matrix& m, const Results& found) {
       const Expected expected = expected_block(std::span(row).subspan(first, block), amax[group], tau, n16);
       clipped += expected.clipped ? 1 : 0;
       ASSERT_EQ(bits_of(found.outer_scales()[group]), bits_of(expected.outer));
-      const bool apart = spec.outer.each == OuterScale::kTensor;
+      const bool apart = spec.outer_each() == OuterScale::kTensor;
       const float scale = apart ? expected.scale : expected.scale * expected.outer;
       ASSERT_EQ(bits_of(found.scale(r, static_cast<std::int64_t>(first / block))), bits_of(scale)) << r << " " << first;
       const std::size_t number = static_cast<std::size_t>(r) * row.size() / block + first / block;

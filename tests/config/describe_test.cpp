@@ -54,7 +54,8 @@ TEST(Describe, EveryKeyHasValuesADefaultAndAMeaning) {
 
 TEST(Describe, KeysOfOperandsGiveTheirChoices) {
   const std::string text = describe_keys();
-  EXPECT_NE(told(text, "recipe.wgrad.x.outer").find("one of tensor, row, 1x128, 128x128; default tensor"),
+  EXPECT_NE(told(text, "recipe.wgrad.x.outer")
+                .find("one of tensor, row, 1x128, 128x128, 1x256, 1x512, 1x1024, own; default own: tensor"),
             std::string::npos);
   EXPECT_NE(told(text, "recipe.dgrad.dy.tau").find("one of auto, 1, 9/8; default auto"), std::string::npos);
   EXPECT_NE(told(text, "recipe.fprop.w.amax").find("'exact' or 'delayed'; default exact"), std::string::npos);

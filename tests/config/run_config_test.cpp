@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -33,34 +37,35 @@ TEST_P(BadSettingTest, IsRefusedWithKeyValueAndExpectation) {
 
 INSTANTIATE_TEST_SUITE_P(
     Settings, BadSettingTest,
-    testing::Values(BadSetting{"train.steps=0", {"--set", "train.steps", "'0'", "whole number from 1"}},
-                    BadSetting{"train.steps=-5", {"train.steps", "'-5'"}},
-                    BadSetting{"train.steps=1e3", {"train.steps", "'1e3'", "whole number"}},
-                    BadSetting{"train.steps=99999999999999999999", {"train.steps", "1000000000"}},
-                    BadSetting{"train.steps=", {"train.steps", "''"}},
-                    BadSetting{"train.batch=0", {"train.batch", "'0'"}},
-                    BadSetting{"train.batch=-1", {"train.batch", "'-1'"}},
-                    BadSetting{"train.batch=100000000", {"train.batch", "1048576"}},
-                    BadSetting{"train.micro_batch=3", {"train.micro_batch", "3", "divisor of train.batch", "8"}},
-                    BadSetting{"train.analyze_formats=e2m1,e1m3", {"train.analyze_formats", "'e1m3'", "e1m2"}},
-                    BadSetting{"train.step=5", {"unknown key 'train.step'", "train.steps"}},
-                    BadSetting{"optimiser.lr=1", {"unknown key", "optimizer.lr"}},
-                    BadSetting{"colour=1", {"unknown key 'colour'", "--help-config"}},
-                    BadSetting{"optimizer.lr=-1", {"optimizer.lr", "'-1'", "0 to 10"}},
-                    BadSetting{"optimizer.lr=nan", {"optimizer.lr", "'nan'"}},
-                    BadSetting{"optimizer.lr=fast", {"optimizer.lr", "'fast'", "a number"}},
-                    BadSetting{"optimizer.beta1=1", {"optimizer.beta1"}},
-                    BadSetting{"schedule.kind=linear", {"schedule.kind", "'linear'", "wsd, cosine, constant"}},
-                    BadSetting{"schedule.decay=0.99", {"schedule.warmup", "schedule.decay", "at most 1"}},
-                    BadSetting{"schedule.steps=10", {"train.steps", "1000", "schedule.steps", "10"}},
-                    BadSetting{"train.device=gpu", {"train.device", "'gpu'", "auto, cpu, cuda"}},
-                    BadSetting{"data.train=", {"data.train", "builtin"}},
-                    BadSetting{"model.layers=-1", {"layers", "-1"}}, BadSetting{"model.layer=2", {"layers"}},
-                    BadSetting{"model.d_model=99999999999", {"d_model"}},
-                    BadSetting{"recipe.fprop.x.format=e3m0", {"e3m0"}},
-                    BadSetting{"recipe.dgrad.hadamrd=16", {"hadamrd", "dgrad.hadamard"}},
-                    BadSetting{"recipe.base=upf4", {"upf4", "ufp4"}}, BadSetting{"model.base=tny", {"tny", "tiny"}},
-                    BadSetting{"recipe.base=no/such.toml", {"no/such.toml"}}));
+    testing::Values(
+        BadSetting{"train.steps=0", {"--set", "train.steps", "'0'", "whole number from 1"}},
+        BadSetting{"train.steps=-5", {"train.steps", "'-5'"}},
+        BadSetting{"train.steps=1e3", {"train.steps", "'1e3'", "whole number"}},
+        BadSetting{"train.steps=99999999999999999999", {"train.steps", "1000000000"}},
+        BadSetting{"train.steps=", {"train.steps", "''"}}, BadSetting{"train.batch=0", {"train.batch", "'0'"}},
+        BadSetting{"train.batch=-1", {"train.batch", "'-1'"}},
+        BadSetting{"train.batch=100000000", {"train.batch", "1048576"}},
+        BadSetting{"train.micro_batch=3", {"train.micro_batch", "3", "divisor of train.batch", "8"}},
+        BadSetting{"train.analyze_formats=e2m1,e1m3", {"train.analyze_formats", "'e1m3'", "e1m2"}},
+        BadSetting{"train.step=5", {"unknown key 'train.step'", "train.steps"}},
+        BadSetting{"optimiser.lr=1", {"unknown key", "optimizer.lr"}},
+        BadSetting{"optimizer.learning_rate=1", {"'optimizer.learning_rate'", "did you mean 'optimizer.lr'"}},
+        BadSetting{"n_layer=2", {"did you mean 'model.layers'"}},
+        BadSetting{"colour=1", {"unknown key 'colour'", "--help-config"}},
+        BadSetting{"optimizer.lr=-1", {"optimizer.lr", "'-1'", "0 to 10"}},
+        BadSetting{"optimizer.lr=nan", {"optimizer.lr", "'nan'"}},
+        BadSetting{"optimizer.lr=fast", {"optimizer.lr", "'fast'", "a number"}},
+        BadSetting{"optimizer.beta1=1", {"optimizer.beta1"}},
+        BadSetting{"schedule.kind=linear", {"schedule.kind", "'linear'", "wsd, cosine, constant"}},
+        BadSetting{"schedule.decay=0.99", {"schedule.warmup", "schedule.decay", "at most 1"}},
+        BadSetting{"schedule.steps=10", {"train.steps", "1000", "schedule.steps", "10"}},
+        BadSetting{"train.device=gpu", {"train.device", "'gpu'", "auto, cpu, cuda"}},
+        BadSetting{"data.train=", {"data.train", "builtin"}}, BadSetting{"model.layers=-1", {"layers", "-1"}},
+        BadSetting{"model.layer=2", {"layers"}}, BadSetting{"model.d_model=99999999999", {"d_model"}},
+        BadSetting{"recipe.fprop.x.format=e3m0", {"e3m0"}},
+        BadSetting{"recipe.dgrad.hadamrd=16", {"hadamrd", "dgrad.hadamard"}},
+        BadSetting{"recipe.base=upf4", {"upf4", "ufp4"}}, BadSetting{"model.base=tny", {"tny", "tiny"}},
+        BadSetting{"recipe.base=no/such.toml", {"no/such.toml"}}));
 
 TEST(RunConfig, OverridesComeAfterTheBaseWhateverTheirOrder) {
   const RunConfig config = make_run_config(std::vector<Assignment>{{"recipe.dgrad.hadamard", {"0"}, ""},
@@ -161,6 +166,24 @@ TEST(RunConfig, TheLogSaysWhichRecipeRuns) {
   EXPECT_EQ(described({parse_override("recipe.dgrad.hadamard=0", "--set")}), "recipe ufp4 with dgrad.hadamard=0");
   EXPECT_EQ(described({parse_override("recipe.base=e2m1", "--set")}), "recipe e2m1");
   EXPECT_EQ(described(parse_recipe_choice("e2m1:*.hadamard=16", "--recipe").assignments), "recipe e2m1:*.hadamard=16");
+}
+
+// A hint that names no key would lead nowhere.
+TEST(RunConfig, WhatOtherProgramsCallAKeyLeadsToOne) {
+  for (const char* name : {"train.lr_scheduler_type", "batch_size", "max_grad_norm", "num_key_value_heads", "seq_len",
+                           "intermediate_size", "rms_norm_eps", "save_total_limit", "eps", "warmup_ratio"}) {
+    try {
+      make({(std::string(name) + "=1").c_str()});
+      FAIL() << name << " was accepted";
+    } catch (const InputError& error) {
+      const std::string message = error.what();
+      const std::size_t begin = message.find("did you mean '");
+      ASSERT_NE(begin, std::string::npos) << message;
+      const std::string hint = message.substr(begin + 14, message.find('\'', begin + 14) - begin - 14);
+      const std::vector<Assignment> all = entries(make({}));
+      EXPECT_TRUE(std::any_of(all.begin(), all.end(), [&](const Assignment& a) { return a.key == hint; })) << hint;
+    }
+  }
 }
 
 }  // namespace

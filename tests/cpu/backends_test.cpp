@@ -160,8 +160,9 @@ TEST_P(BackendTest, EveryMagnitudeBelowASecondLevelScale) {
         const auto size = static_cast<std::int64_t>(values.size());
         QuantizeTask task = task_of(format, 16, Axis::kRow, rounding, largest == 0 ? 16 : 0, 9);
         expect_same({values.data(), DType::kF32, 1, size, size}, task);
-        const float amax = 0;  // smaller than it is
-        task.outer_amax = &amax;
+        const OuterShape outer = outer_shape(quantized_shape(1, size, task.spec, Axis::kRow), task.spec.outer_each());
+        const std::vector<float> amax(static_cast<std::size_t>(outer.columns), 0.0F);  // smaller than they are
+        task.outer_amax = amax.data();
         expect_same({values.data(), DType::kF32, 1, size, size}, task);
         if (HasFatalFailure()) return;
       }
@@ -226,7 +227,7 @@ TEST_P(BackendTest, OuterMagnitudesOfAnyRange) {
     spec.format = &find_format(i % 4 == 0 ? "nvfp4" : "int4_p2");
     spec.options.tau = 0;
     spec.outer.each = i % 4 == 0 ? OuterScale::kTensor : kOuterScales[random() % 4];
-    const OuterShape shape = outer_shape(quantized_shape(150, 300, spec, task.place.axis), spec.outer.each);
+    const OuterShape shape = outer_shape(quantized_shape(150, 300, spec, task.place.axis), spec.outer_each());
     std::vector<float> got(static_cast<std::size_t>(shape.rows * shape.columns), 0.0F);
     std::vector<float> want(got.size(), 0.0F);
     scalar().raise_outer_amax(matrix.view(), spec, task.place, {0, 150}, want.data());
@@ -321,14 +322,21 @@ TEST_P(BackendTest, Dequantize) {
       for (float& scale : scales) {
         scale = random() % 4 == 0 ? testing::hostile_value(random()) : testing::normal_value(bits(random));
       }
-      const float outer_scale = format.has_outer_scale() ? 0.37F : 1.0F;
+      const bool segments = format.own_outer != OuterScale::kTensor;
+      const OuterShape outer =
+          outer_shape({rows, columns, columns, columns / block}, segments ? OuterScale::k1x128 : OuterScale::kTensor);
+      std::vector<float> outer_scales(static_cast<std::size_t>(outer.rows * outer.columns), 1.0F);
+      for (std::size_t i = 0; format.has_outer_scale() && i < outer_scales.size(); ++i) {
+        outer_scales[i] = 0.37F * static_cast<float>(i + 1);
+      }
       std::vector<std::uint8_t> selectors(static_cast<std::size_t>(rows * columns / 4));
       for (auto& selector : selectors) selector = static_cast<std::uint8_t>(random() % (format.block == 16 ? 2 : 3));
       ConstQuantized in{.format = &format, .block = block, .rows = rows, .columns = columns};
       in.codes = codes.data();
       in.scales = scales.data();
       in.selectors = selectors.data();
-      in.outer_scales = &outer_scale;
+      in.outer = segments ? OuterScale::k1x128 : OuterScale::kTensor;
+      in.outer_scales = outer_scales.data();
       std::vector<float> got(static_cast<std::size_t>(rows * columns));
       std::vector<float> want(got.size());
       backend().dequantize(in, got.data(), DType::kF32);

@@ -46,9 +46,10 @@ TEST_F(CudaBackendOnDevice, SlabsGiveTheBitsOfTheWhole) {
     OuterScale each;
   };
   const testing::HostMatrix in = testing::hostile_matrix(DType::kBF16, 300, 262144 + 24, 8, 0, 9);
-  for (const auto& [format, each] : {Case{"e1m2", OuterScale::kTensor}, Case{"nvfp4", OuterScale::kTensor},
-                                     Case{"hif4", OuterScale::kTensor}, Case{"int4_p2", OuterScale::kRow},
-                                     Case{"int4_p2", OuterScale::k1x128}, Case{"int4_p2", OuterScale::k128x128}}) {
+  for (const auto& [format, each] :
+       {Case{"e1m2", OuterScale::kTensor}, Case{"nvfp4", OuterScale::kTensor}, Case{"hif4", OuterScale::kTensor},
+        Case{"int4_p2", OuterScale::kRow}, Case{"int4_p2", OuterScale::k1x128}, Case{"int4_p2", OuterScale::k128x128},
+        Case{"int4_i4", OuterScale::k1x512}, Case{"int4_i4", OuterScale::kRow}}) {
     for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
       testing::Request request{{&find_format(format), 0, Rounding::kStochastic, make_hadamard(16, 1)},
                                {axis, 1, 2, 3, 4, 16}};
@@ -56,7 +57,7 @@ TEST_F(CudaBackendOnDevice, SlabsGiveTheBitsOfTheWhole) {
       const testing::Results cpu = quantize_on_cpu(in, request, DType::kBF16);
       const BlockFormat& of = *request.spec.format;
       testing::Results gpu = cpu;
-      for (auto* bytes : {&gpu.codes, &gpu.scales, &gpu.dequantized, &gpu.e4m3, &gpu.packed_scales, &gpu.selectors,
+      for (auto* bytes : {&gpu.codes, &gpu.scales, &gpu.dequantized, &gpu.exact, &gpu.packed_scales, &gpu.selectors,
                           &gpu.outer_scales}) {
         std::fill(bytes->begin(), bytes->end(), std::uint8_t{0xA5});
       }
@@ -69,8 +70,9 @@ TEST_F(CudaBackendOnDevice, SlabsGiveTheBitsOfTheWhole) {
       task.out.packed_scales = gpu.packed_scales.data();
       if (of.selector_block != 0) task.out.selectors = gpu.selectors.data();
       task.out.outer_scales = reinterpret_cast<float*>(gpu.outer_scales.data());
+      if (of.exact == ExactValue::kInt8) task.out.int8 = reinterpret_cast<std::int8_t*>(gpu.exact.data());
       if (of.has_window()) {
-        task.out.e4m3 = gpu.e4m3.data();
+        task.out.e4m3 = gpu.exact.data();
         task.out.amax = &gpu.amax;
         task.out.clipped = &gpu.clipped;
       }
@@ -109,6 +111,7 @@ TEST_F(CudaBackendOnDevice, DequantizesEveryFormatAndBlock) {
                             shape.rows,       shape.columns,
                             cpu.codes.data(), reinterpret_cast<const float*>(cpu.scales.data())};
         if (format.selector_block != 0) from.selectors = cpu.selectors.data();
+        from.outer = request.spec.outer_each();
         from.outer_scales = reinterpret_cast<const float*>(cpu.outer_scales.data());
         std::vector<std::uint8_t> values(cpu.dequantized.size());
         cuda::backend().dequantize(from, values.data(), dtype);

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "cuda/quantize.h"
+#include "numerics/scale_rules.h"
 
 namespace ufp4::testing {
 namespace {
@@ -24,7 +25,7 @@ void check(cudaError_t error) {
 }
 
 struct DeviceResults {
-  DeviceBytes codes, scales, dequantized, e4m3, packed_scales, selectors, outer_scales, outer_amax;
+  DeviceBytes codes, scales, dequantized, exact, packed_scales, selectors, outer_scales, outer_amax;
   DeviceBytes seen;  // amax and clipped
   DeviceBytes rows, moved;
 };
@@ -43,6 +44,12 @@ const Backend& backend_for(const BlockFormat& format) {
   return listed ? default_backend() : find_backend("scalar");
 }
 
+// Level * scale goes there, in the type that has it exactly.
+void write_exact(Quantized& out, const BlockFormat& format, void* to) {
+  if (format.exact == ExactValue::kE4m3) out.e4m3 = static_cast<std::uint8_t*>(to);
+  if (format.exact == ExactValue::kInt8) out.int8 = static_cast<std::int8_t*>(to);
+}
+
 // How long the arrays of an operand are.
 struct Sizes {
   QuantizedShape shape;
@@ -56,7 +63,7 @@ struct Sizes {
     blocks = elements / size(request.spec.block_size());
     selectors = format.selector_block == 0 ? 0 : elements / size(format.selector_block);
     packed = blocks * size(format.packed_scale_bytes());
-    const OuterShape outer_of = outer_shape(shape, request.spec.outer.each);
+    const OuterShape outer_of = outer_shape(shape, request.spec.outer_each());
     outer = size(outer_of.rows * outer_of.columns);
   }
 };
@@ -216,7 +223,7 @@ Results quantize_on_cpu(const HostMatrix& in, const Request& request, std::optio
   out.codes.resize(sizes.elements / 2);
   out.scales.resize(sizes.blocks * 4);
   out.dequantized.resize(dequantized ? sizes.elements * size_of(*dequantized) : 0);
-  out.e4m3.resize(format.exact == ExactValue::kE4m3 ? sizes.elements : 0);
+  out.exact.resize(format.exact != ExactValue::kNone ? sizes.elements : 0);
   out.packed_scales.resize(sizes.packed);
   out.selectors.resize(sizes.selectors);
   out.outer_scales.resize(sizes.outer * 4);
@@ -235,7 +242,7 @@ Results quantize_on_cpu(const HostMatrix& in, const Request& request, std::optio
     task.out.dequantized = out.dequantized.data();
     task.out.dequantized_dtype = *dequantized;
   }
-  if (!out.e4m3.empty()) task.out.e4m3 = out.e4m3.data();
+  if (!out.exact.empty()) write_exact(task.out, format, out.exact.data());
   task.out.packed_scales = out.packed_scales.data();
   if (!out.selectors.empty()) task.out.selectors = out.selectors.data();
   task.out.outer_scales = reinterpret_cast<float*>(out.outer_scales.data());
@@ -249,7 +256,7 @@ Results quantize_on_cpu(const HostMatrix& in, const Request& request, std::optio
       backend.raise_outer_amax(whole, spec, place, {first, first + count}, own.data());
       const std::lock_guard lock(mutex);
       std::transform(own.begin(), own.end(), amax.begin(), amax.begin(),
-                     [](float a, float b) { return std::max(a, b); });
+                     [](float a, float b) { return reference::raised(a, b); });
     });
   }
   if (!amax.empty()) {
@@ -287,12 +294,12 @@ std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<Req
     const bool bytes = format.scale != ScaleEncoding::kFp32;
     const bool packed = want(Wanted::kPacked);
     const bool values = dequantized && want(Wanted::kValues);
-    const bool e4m3 = format.exact == ExactValue::kE4m3 && want(Wanted::kE4m3);
+    const bool exact = format.exact != ExactValue::kNone && want(Wanted::kExact);
     const std::vector<float> amax(format.has_outer_scale() ? sizes.outer : 0, request.amax.value_or(0));
     const Request::Moved moved = request.moved.value_or(Request::Moved{});
     device.emplace_back(new DeviceResults{
         DeviceBytes(packed ? sizes.elements / 2 : 0), DeviceBytes(packed && (all || !bytes) ? sizes.blocks * 4 : 0),
-        DeviceBytes(values ? sizes.elements * size_of(*dequantized) : 0), DeviceBytes(e4m3 ? sizes.elements : 0),
+        DeviceBytes(values ? sizes.elements * size_of(*dequantized) : 0), DeviceBytes(exact ? sizes.elements : 0),
         DeviceBytes(packed && (all || bytes) ? sizes.packed : 0), DeviceBytes(all ? sizes.selectors : 0),
         DeviceBytes(sizes.outer * 4), DeviceBytes(bytes_of(amax)), DeviceBytes(std::vector<std::uint8_t>(8)),
         DeviceBytes(bytes_of(request.rows)),
@@ -311,7 +318,7 @@ std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<Req
     if (d.scales.size() != 0) out.scales = d.scales.as<float>();
     if (values) out.dequantized = d.dequantized.data();
     out.dequantized_dtype = dequantized.value_or(DType::kBF16);
-    if (e4m3) out.e4m3 = d.e4m3.as<std::uint8_t>();
+    if (exact) write_exact(out, format, d.exact.data());
     if (d.packed_scales.size() != 0) out.packed_scales = d.packed_scales.as<std::uint8_t>();
     if (d.selectors.size() != 0) out.selectors = d.selectors.as<std::uint8_t>();
     out.outer_scales = d.outer_scales.as<float>();
@@ -329,7 +336,7 @@ std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<Req
   std::vector<Results> results;
   for (const auto& d : device) {
     Results& r = results.emplace_back(Results{d->codes.fetch(), d->scales.fetch(), d->dequantized.fetch(),
-                                              d->e4m3.fetch(), d->packed_scales.fetch(), d->selectors.fetch(),
+                                              d->exact.fetch(), d->packed_scales.fetch(), d->selectors.fetch(),
                                               d->outer_scales.fetch(), d->outer_amax.fetch()});
     r.amax = d->seen.fetch_as<float>()[0];
     r.clipped = d->seen.fetch_as<std::uint32_t>()[1];
@@ -344,7 +351,7 @@ std::string describe(const HostMatrix& in, const Request& request) {
          "] stride " + std::to_string(in.row_stride) + " shift " + std::to_string(in.shift) + ", " +
          std::string(spec.format->name) + " " + std::string(name_of(place.axis)) + "s " +
          std::string(name_of(spec.rounding)) + " block " + std::to_string(spec.block_size()) + " hadamard " +
-         std::to_string(spec.hadamard.size) + " outer " + std::string(name_of(spec.outer.each)) + " offsets " +
+         std::to_string(spec.hadamard.size) + " outer " + std::string(name_of(spec.outer_each())) + " offsets " +
          std::to_string(place.row_offset) + ", " + std::to_string(place.column_offset);
 }
 
@@ -352,7 +359,7 @@ std::string difference(const Results& gpu, const Results& cpu, const HostMatrix&
   const Sizes sizes(in, request);
   const QuantizedShape& shape = sizes.shape;
   const BlockFormat& format = *request.spec.format;
-  const OuterShape outer = outer_shape(shape, request.spec.outer.each);
+  const OuterShape outer = outer_shape(shape, request.spec.outer_each());
   const std::int64_t selectors = format.selector_block == 0 ? 1 : shape.columns / format.selector_block;
   const std::size_t value_bytes = cpu.dequantized.empty() ? 1 : cpu.dequantized.size() / sizes.elements;
   for (const std::string& text :
@@ -360,7 +367,7 @@ std::string difference(const Results& gpu, const Results& cpu, const HostMatrix&
         first_difference("scales", gpu.scales, cpu.scales, shape.scales_per_row, 4),
         first_difference("codes", gpu.codes, cpu.codes, shape.codes_per_row(), 1),
         first_difference("values", gpu.dequantized, cpu.dequantized, shape.columns, value_bytes),
-        first_difference("E4M3 values", gpu.e4m3, cpu.e4m3, shape.columns, 1),
+        first_difference("exact values", gpu.exact, cpu.exact, shape.columns, 1),
         first_difference("packed scales", gpu.packed_scales, cpu.packed_scales,
                          shape.scales_per_row * format.packed_scale_bytes(), 1),
         first_difference("selectors", gpu.selectors, cpu.selectors, selectors, 1),

@@ -78,7 +78,7 @@ struct Request {
 
 // Everything that quantize writes and raise_outer_amax finds; empty where there is nothing of the kind.
 struct Results {
-  std::vector<std::uint8_t> codes, scales, dequantized, e4m3, packed_scales, selectors, outer_scales, outer_amax;
+  std::vector<std::uint8_t> codes, scales, dequantized, exact, packed_scales, selectors, outer_scales, outer_amax;
   float amax = 0;  // this and what follows only for formats with a window
   std::uint32_t clipped = 0;
 };
@@ -87,7 +87,7 @@ struct Results {
 Results quantize_on_cpu(const HostMatrix& in, const Request& request, std::optional<DType> dequantized);
 
 // The results that a call asks for: kernels know some choices in advance. Others are left empty.
-enum class Wanted : std::uint8_t { kAll, kPacked, kValues, kE4m3 };
+enum class Wanted : std::uint8_t { kAll, kPacked, kValues, kExact };
 
 // On the GPU: one call for all requests, after one that finds what their second-level scales follow from. Throws if
 // something was written beyond a result. `wanted` may have an entry for every request.

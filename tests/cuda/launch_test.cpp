@@ -52,8 +52,10 @@ TEST(CudaPolicy, FollowsFromTheRowOfTheFormat) {
   for (const char* format : {"e2m1", "e2m1_max4", "e2m1_max3"}) EXPECT_EQ(policy(format), Policy::kFloat) << format;
   EXPECT_EQ(policy("int4_full"), Policy::kSigned);
   EXPECT_EQ(policy("int4_p2"), Policy::kWindow);
-  for (const char* format : {"nvfp4", "mxfp4"}) EXPECT_EQ(policy(format), Policy::kByteFloat) << format;
-  for (const char* format : {"nvint4", "mxint4"}) EXPECT_EQ(policy(format), Policy::kByteUniform) << format;
+  EXPECT_EQ(policy("nvfp4"), Policy::kByteFloat);
+  EXPECT_EQ(policy("nvint4"), Policy::kByteUniform);
+  EXPECT_EQ(policy("mxfp4"), Policy::kPowerFloat);
+  EXPECT_EQ(policy("mxint4"), Policy::kPowerUniform);
   for (const char* format : {"four_over_six", "mixfp4"}) EXPECT_EQ(policy(format), Policy::kBetter) << format;
   EXPECT_EQ(policy("hif4"), Policy::kTwoLevel);
 }

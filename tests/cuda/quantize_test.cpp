@@ -50,7 +50,8 @@ BlockFormat derived(std::string_view from, std::string_view name) {
 const BlockFormat kOtherWindow = [] {
   BlockFormat format = derived("int4_p2", "other_window");
   format.outer_divisor = 14;
-  format.window = {.least = -4, .largest = 1, .least_amax = 0x1p-100F};
+  format.window = {.least = -4, .largest = 1};
+  format.outer_least = 0x1p-100F;
   return format;
 }();
 const BlockFormat kSmallFloats = [] {
@@ -95,15 +96,15 @@ constexpr std::array<std::array<Wanted, 2>, 6> kChoices{{{Wanted::kAll, Wanted::
                                                          {Wanted::kPacked, Wanted::kPacked},
                                                          {Wanted::kValues, Wanted::kValues},
                                                          {Wanted::kValues, Wanted::kPacked},
-                                                         {Wanted::kE4m3, Wanted::kE4m3},
-                                                         {Wanted::kE4m3, Wanted::kPacked}}};
+                                                         {Wanted::kExact, Wanted::kExact},
+                                                         {Wanted::kExact, Wanted::kPacked}}};
 
 void expect_equal(const HostMatrix& in, const std::vector<Request>& requests, DType dequantized = DType::kBF16) {
   std::vector<testing::Results> cpu;
   cpu.reserve(requests.size());
   for (const Request& request : requests) cpu.push_back(testing::quantize_on_cpu(in, request, dequantized));
   for (const auto& [first, others] : kChoices) {
-    if (first == Wanted::kE4m3 && requests[0].spec.format->exact != ExactValue::kE4m3) continue;
+    if (first == Wanted::kExact && requests[0].spec.format->exact == ExactValue::kNone) continue;
     std::vector<Wanted> wanted(requests.size(), others);
     wanted[0] = first;
     const std::vector<testing::Results> gpu = testing::quantize_on_gpu(in, requests, dequantized, wanted);
@@ -219,12 +220,14 @@ TEST_F(CudaQuantize, AnyNumberOfTiles) {
 // A second-level scale for each row, or each tile, of matrices whose tiles are not whole.
 TEST_F(CudaQuantize, SecondLevelScalesOfParts) {
   std::uint64_t seed = 300;
-  for (const BlockFormat* format : {&find_format("int4_p2"), &kOtherWindow}) {
+  for (const BlockFormat* format : {&find_format("int4_p2"), &kOtherWindow, &find_format("int4_i4")}) {
     for (const OuterScale each : kOuterScales) {
+      if (!format->outer_scales.has(each)) continue;
       for (const Rounding rounding : kRoundings) {
         for (const int hadamard : {0, 16, 128}) {
           const DType type = kTypes[++seed % kTypes.size()];
-          const HostMatrix in = testing::hostile_matrix(type, 300, 200, 8, 0, seed);
+          const bool segments = format->own_outer != OuterScale::kTensor;
+          const HostMatrix in = testing::hostile_matrix(type, segments ? 1100 : 300, segments ? 1300 : 200, 8, 0, seed);
           Request row = make_request(*format, Axis::kRow, rounding, hadamard, seed % 5 == 0 ? 32 : 16);
           row.spec.outer.each = each;
           Request column = row;
@@ -302,7 +305,8 @@ TEST_F(CudaQuantize, DequantizesWhatItWrote) {
   constexpr std::int64_t kColumns = 384;
   for (const BlockFormat* format : all_formats()) {
     for (const OuterScale each : kOuterScales) {
-      if (each != OuterScale::kTensor && !format->outer_scales.has(each)) continue;
+      const bool none = each == OuterScale::kTensor && !format->has_outer_scale();
+      if (!none && !format->outer_scales.has(each)) continue;
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         const HostMatrix in = testing::hostile_matrix(DType::kBF16, kRows, kColumns, 0, 0, 5);
         Request request = make_request(*format, Axis::kRow, Rounding::kNearest, 16);
@@ -319,17 +323,25 @@ TEST_F(CudaQuantize, DequantizesWhatItWrote) {
         packed.outer_scales = outer.as<float>();
         ConstQuantized decoded{format, 0, kRows, kColumns, codes.as<std::uint8_t>(), scales.as<float>()};
         if (!cpu.selectors.empty()) decoded.selectors = selectors.as<std::uint8_t>();
-        if (each == OuterScale::kTensor) decoded.outer_scales = outer.as<float>();
+        if (format->outer_stays_apart(each)) {
+          decoded.outer = each;
+          decoded.outer_scales = outer.as<float>();
+        }
         for (const ConstQuantized& form : {packed, decoded}) {
           const testing::DeviceBytes values(cpu.dequantized.size());
           cuda::dequantize(form, values.data(), dtype, nullptr);
           EXPECT_TRUE(values.fetch() == cpu.dequantized)
               << format->name << " " << name_of(each) << " " << name_of(dtype) << (form.scales ? "" : " packed");
         }
+        if (format->exact == ExactValue::kInt8) {
+          const testing::DeviceBytes int8(cpu.exact.size());
+          cuda::dequantize_int8(packed, int8.as<std::int8_t>(), nullptr);
+          EXPECT_TRUE(int8.fetch() == cpu.exact) << format->name << " " << name_of(each);
+        }
         if (format->exact != ExactValue::kE4m3) continue;
-        const testing::DeviceBytes e4m3(cpu.e4m3.size());
+        const testing::DeviceBytes e4m3(cpu.exact.size());
         cuda::dequantize_e4m3(packed, e4m3.as<std::uint8_t>(), nullptr);
-        EXPECT_TRUE(e4m3.fetch() == cpu.e4m3) << format->name << " " << name_of(each);
+        EXPECT_TRUE(e4m3.fetch() == cpu.exact) << format->name << " " << name_of(each);
       }
     }
   }
@@ -377,7 +389,7 @@ TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
       column.place.axis = Axis::kColumn;
       const testing::Results row_on_cpu = quantize_on_cpu(in, row, {});
       const testing::Results column_on_cpu = quantize_on_cpu(in, column, {});
-      const Wanted rows = format.exact == ExactValue::kE4m3 ? Wanted::kE4m3 : Wanted::kPacked;
+      const Wanted rows = format.exact != ExactValue::kNone ? Wanted::kExact : Wanted::kPacked;
       const Wanted columns = rounding == Rounding::kStochastic ? rows : Wanted::kPacked;
       EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, {}, {rows})[0], row_on_cpu, in, row));
       const std::vector<testing::Results> both = quantize_on_gpu(in, {row, column}, {}, {rows, columns});

@@ -73,13 +73,17 @@ TEST(Operand, SecondLevelScalesThatAFormatDoesNotHave) {
   for (const BlockFormat& format : formats()) {
     for (const OuterScale each : kOuterScales) {
       const OperandSpec spec{.format = &format, .outer = {.each = each}};
-      if (each == OuterScale::kTensor || format.outer_scales.has(each)) {
+      // The name of what formats have by themselves may be given to one without a second level.
+      const bool none = each == OuterScale::kTensor && !format.has_outer_scale();
+      if (none || format.outer_scales.has(each)) {
         EXPECT_NO_THROW(validate(spec)) << format.name << " " << name_of(each);
       } else {
         expect_mentions(refusal(spec), {format.name, name_of(each)});
       }
     }
     EXPECT_EQ(format.outer_scales.empty(), !format.has_outer_scale()) << format.name;
+    EXPECT_NO_THROW(validate(OperandSpec{.format = &format})) << format.name;
+    EXPECT_EQ(OperandSpec{.format = &format}.outer_each(), format.own_outer);
   }
 }
 

@@ -31,7 +31,12 @@ TEST(ScaleRules, NonFiniteBlocksAreNanInEveryFormat) {
     std::vector<float> values(static_cast<std::size_t>(format.block), 1.0F);
     values[3] = std::numeric_limits<float>::infinity();
     const Block block = quantize_block(values, spec_of(format), {}, 1);
-    EXPECT_TRUE(std::isnan(block.scale)) << format.name;
+    if (format.scale == ScaleEncoding::kInt8) {
+      EXPECT_EQ(block.scale, 0) << format.name;  // the second-level scale is NaN
+      EXPECT_TRUE(std::isnan(outer_scale(format, outer_magnitude(format, values)))) << format.name;
+    } else {
+      EXPECT_TRUE(std::isnan(block.scale)) << format.name;
+    }
     for (const std::uint8_t code : block.codes) EXPECT_EQ(code, 0) << format.name;
   }
 }
@@ -145,6 +150,59 @@ TEST(ScaleRules, Int4P2ScalesArePowersOfTwoAndOperandsExactE4m3) {
   EXPECT_EQ(quantize("int4_p2", {16, -14}, outer_amax).scale, -2);  // 16 is -8 * -2
   EXPECT_EQ(quantize("int4_p2", {16, -14}, outer_amax).codes[0], 8);
   EXPECT_EQ(outer_scale(format, 0x1p-111F), 0);
+}
+
+TEST(ScaleRules, Int4I4ScalesAreIntegersAndOperandsExactInt8) {
+  const BlockFormat& format = find_format("int4_i4");
+  const float outer = 15;  // the outer scale is 1
+  EXPECT_EQ(outer_scale(format, outer), 1);
+  for (int trial = 0; trial < 300; ++trial) {
+    std::vector<float> values(16);
+    for (std::size_t i = 0; i < 16; ++i) {
+      values[i] =
+          100 * std::sin(static_cast<float>(trial * 16) + static_cast<float>(i)) * std::ldexp(1.0F, -(trial % 9));
+    }
+    const Block block = quantize_block(values, spec_of(format), {}, outer);
+    EXPECT_EQ(block.scale, std::nearbyint(block.scale));
+    EXPECT_GE(std::fabs(block.scale), 1);
+    EXPECT_LE(std::fabs(block.scale), 15);
+    for (std::size_t i = 0; i < 16; ++i) {
+      const float operand = element_value(format, block.codes[i], block.scale, 0);
+      EXPECT_EQ(operand, std::nearbyint(operand));
+      EXPECT_LE(std::fabs(operand), 120);
+      // Within half a step, or clipped by what the lowered multiple costs the extremes.
+      EXPECT_LE(std::fabs(operand - values[i]), 0.5F * std::fabs(block.scale) + std::fabs(values[i]) * 0.1F);
+    }
+  }
+  // f of {16, -14} is 2: the larger extreme takes the code -8 under a negative scale. f = 2.25 is lowered by 0.21 to a
+  // multiple of 3; 10.6 by 0.5 and not by 0.99; at most 15.
+  EXPECT_EQ(quantize("int4_i4", {16, -14}, outer).scale, -2);
+  EXPECT_EQ(quantize("int4_i4", {16, -14}, outer).codes[0], 8);
+  EXPECT_EQ(quantize("int4_i4", {-18, 0}, outer).scale, 3);
+  EXPECT_EQ(quantize("int4_i4", {-17.5F, 0}, outer).scale, 2);
+  EXPECT_EQ(quantize("int4_i4", {-84.8F, 0}, outer).scale, 11);
+  EXPECT_EQ(quantize("int4_i4", {-150, 0}, outer).scale, 15);
+  EXPECT_EQ(quantize("int4_i4", {-0.01F, 0}, outer).scale, 1);
+  // Stochastic rounding lowers nothing.
+  const std::vector<std::uint32_t> draws(2, 0);
+  EXPECT_EQ(quantize_block(std::vector<float>{-17, 0}, spec_of(format), draws, outer).scale, 3);
+  // Below their least sizes a segment and a block are zero.
+  EXPECT_EQ(outer_scale(format, 0x1p-111F), 0);
+  EXPECT_EQ(quantize_block(std::vector<float>{1, 0}, spec_of(format), {}, 0x1p-111F).scale, 0);
+  EXPECT_EQ(quantize("int4_i4", {0x1p-118F, 0}, 0x1p-109F).scale, 0);
+}
+
+TEST(ScaleRules, MagnitudesOfASegmentKeepThatABlockIsNotFinite) {
+  const BlockFormat& format = find_format("int4_i4");
+  const float bad = outer_magnitude(format, std::vector<float>{1, std::numeric_limits<float>::quiet_NaN()});
+  EXPECT_TRUE(std::signbit(bad));
+  EXPECT_EQ(outer_magnitude(format, std::vector<float>{16, -14}), 2);
+  for (const float found : {raised(raised(3, bad), 5), raised(bad, 5), raised(5, bad)}) {
+    EXPECT_EQ(found, -5);
+    EXPECT_TRUE(std::isnan(outer_scale(format, found)));
+  }
+  EXPECT_EQ(raised(3, 5), 5);
+  EXPECT_FALSE(std::signbit(outer_magnitude(find_format("int4_p2"), std::vector<float>{1, INFINITY})));
 }
 
 TEST(ScaleRules, Hif4UsesTheExponentsOfItsParts) {

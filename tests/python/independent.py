@@ -39,6 +39,7 @@ class Spec:
     stream: int = 0
     row_offset: int = 0
     column_offset: int = 0
+    outer: str | None = None  # int4_i4: what shares a second-level scale; None: 1x512
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Operand:
     scales: np.ndarray  # float32 [rows, columns / block]
     dequant: np.ndarray  # float32 [rows, columns]
     nibbles: np.ndarray = field(repr=False)  # uint8 [rows, columns]
+    outer_scales: np.ndarray | None = None  # float32 [rows, segments], of int4_i4
 
 
 def philox(counter, key):
@@ -138,6 +140,8 @@ def _quantize(x, spec):
     v = np.where(finite, v, F32(0))
     amax = np.abs(v).max(axis=-1, keepdims=True, initial=F32(0))
     live = amax >= F32(2.0**-120)
+    if spec.format == "int4_i4":
+        return integer_multiples(v, finite[..., 0], u, spec)
     levels = LEVELS[spec.format]
     largest = F32(levels[-1])
     if spec.format == "int4_full":
@@ -170,3 +174,39 @@ def _quantize(x, spec):
         dequant=(value.astype(F32) * scale).reshape(rows, columns),
         nibbles=nibbles,
     )
+
+
+def integer_multiples(v, finite, u, spec):
+    """int4_i4: v [rows, blocks, block] with zeros where a block is not finite."""
+    rows, blocks, block = v.shape
+    columns = blocks * block
+    length = {None: 512, "row": max(columns, 1)}.get(spec.outer) or int(spec.outer.removeprefix("1x"))
+    plus = v.max(axis=-1, initial=F32(0))
+    minus = (-v).max(axis=-1, initial=F32(0))
+    a = np.maximum(plus / F32(8), minus / F32(7))
+    b = np.maximum(minus / F32(8), plus / F32(7))
+    f = np.minimum(a, b)
+    segment = np.arange(blocks) * block // length
+    segments = -(-columns // length)
+    largest = np.zeros((rows, segments), F32)
+    broken = np.zeros((rows, segments), bool)
+    for s in range(segments):
+        here = segment == s
+        largest[:, s] = np.where(finite[:, here], f[:, here], F32(0)).max(axis=1, initial=F32(0))
+        broken[:, s] = ~finite[:, here].all(axis=1)
+    used = largest >= F32(2.0**-110)
+    outer = np.where(used, largest / F32(15), F32(0)).astype(F32)
+    inverse = (F32(15) / np.where(used, largest, F32(1)))[:, segment]
+    live = finite & used[:, segment] & (f >= F32(2.0**-120))
+    r = f * inverse
+    m = np.clip(np.ceil(r if spec.stochastic else r - np.minimum(F32(0.5), r * F32(0.09375))), F32(1), F32(15))
+    sign = np.where(a < b, F32(-1), F32(1))
+    t = (v * inverse[..., None]) * (sign * (F32(1) / m))[..., None]
+    magnitude = np.minimum(np.abs(t), np.where(t < 0, F32(8), F32(7)))
+    index = np.where(live[..., None], round_index(magnitude, list(range(9)), u), 0)
+    code = np.where(t < 0, -index, index)
+    scale = np.where(live, sign * m, F32(0)).astype(F32)
+    outer = np.where(broken, F32(np.nan), outer).astype(F32)
+    nibbles = (code & 15).reshape(rows, columns).astype(np.uint8)
+    value = (code * scale.astype(np.int64)[..., None]).astype(F32) * outer[:, segment][..., None]
+    return Operand(nibbles[:, 0::2] | nibbles[:, 1::2] << 4, scale, value.reshape(rows, columns), nibbles, outer)

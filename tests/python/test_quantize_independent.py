@@ -10,7 +10,7 @@ import pytest
 from independent import Spec
 from safetensors import safe_open
 
-SHAPES = [(1, 1), (3, 16), (17, 33), (40, 130), (5, 257), (128, 64)]
+SHAPES = [(1, 1), (3, 16), (17, 33), (40, 130), (5, 257), (128, 64), (2, 1300)]
 
 
 # ---- files -------------------------------------------------------------------------------------------------------
@@ -120,6 +120,8 @@ def arguments(spec):
         args += ["--hadamard", str(spec.hadamard)]
         if spec.signs is not None:
             args += ["--signs", hex(spec.signs)]
+    if spec.outer:
+        args += ["--outer", spec.outer]
     return args
 
 
@@ -199,3 +201,25 @@ def test_shards_have_the_bits_of_the_whole():
     )
     assert (part.nibbles == whole.nibbles[5:, 32:]).all()
     assert (part.dequant == whole.dequant[5:, 32:]).all()
+
+
+@pytest.mark.parametrize("spec", [
+    Spec("int4_i4", 16, stochastic, size, None, column, seed=7 + size, step=2, stream=5, outer=outer)
+    for outer in (None, "1x128", "1x256", "1x1024", "row") for stochastic in (False, True)
+    for size, column in ((0, False), (16, True), (32, False))
+] + [Spec("int4_i4", 128, True, 16, None, True, seed=3, outer="1x128")], ids=lambda spec: f"{spec_name(spec)}-{spec.outer}")
+def test_integer_multiples_have_the_same_bits(ufp4, backends, source, tensors, tmp_path, spec):
+    expected = {name: independent.quantize(array, dtype, spec) for name, (dtype, array) in tensors.items()}
+    for backend in backends:
+        out = tmp_path / f"{backend}.safetensors"
+        command = [ufp4, "quantize", str(source), str(out), *arguments(spec), "--backend", backend]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+        found = read_safetensors(out)
+        for name, operand in expected.items():
+            for part in ("codes", "scales", "outer_scales", "dequant"):
+                difference = first_difference(found[f"{name}.{part}"], getattr(operand, part))
+                assert difference is None, f"{backend}: {name}.{part}: {difference}"
+            assert found[f"{name}.global_scale"] == np.float32(1)
+            integers = np.abs(found[f"{name}.scales"])
+            assert (integers == np.rint(integers)).all() and integers.max(initial=0) <= 15

@@ -104,7 +104,7 @@ def test_word_of_uncertainty(tmp_path):
 
 def test_one_seed_claims_no_uncertainty(tmp_path):
     page = page_of(write_comparison(tmp_path / "books", seeds=1, entropy_rate=None))
-    assert "one seed: no uncertainty known" in page
+    assert "uncertainty unknown (one seed)" in page
     assert "excess" not in figures_of(page)
 
 

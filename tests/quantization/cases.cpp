@@ -65,7 +65,7 @@ std::string describe(const ConstMatrix& in, const QuantizeTask& task) {
   const OperandSpec& spec = task.spec;
   char tau[32];
   std::snprintf(tau, sizeof tau, "%g", static_cast<double>(spec.options.tau));
-  return std::string(spec.format->name) + " outer " + std::string(name_of(spec.outer.each)) + " tau " + tau +
+  return std::string(spec.format->name) + " outer " + std::string(name_of(spec.outer_each())) + " tau " + tau +
          " block " + std::to_string(spec.block_size()) + " hadamard " + std::to_string(spec.hadamard.size) + " " +
          std::string(name_of(spec.rounding)) + " " + words_of(task.place) + " of " + std::string(name_of(in.dtype)) +
          " [" + std::to_string(in.rows) + ", " + std::to_string(in.columns) + "] stride " +

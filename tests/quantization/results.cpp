@@ -97,10 +97,10 @@ T* as(const std::array<void*, kArrays>& addresses, const ArrayShapes& shapes, Ar
 
 ArrayShapes array_shapes(std::int64_t rows, std::int64_t columns, const QuantizeTask& task, const Wanted& wanted) {
   const QuantizedShape shape = quantized_shape(rows, columns, task.spec, task.place.axis);
-  const OuterShape outer = outer_shape(shape, task.spec.outer.each);
+  const OuterShape outer = outer_shape(shape, task.spec.outer_each());
   const BlockFormat& format = *task.spec.format;
   const bool empty = shape.rows == 0 || shape.columns == 0;
-  const bool one = task.spec.outer.each == OuterScale::kTensor;  // which is written for an empty matrix too
+  const bool one = task.spec.outer_each() == OuterScale::kTensor;  // which is written for an empty matrix too
   ArrayShapes all{};
   const auto add = [&](Array array, bool want, const ArrayShape& of) {
     all[static_cast<std::size_t>(array)] = of;
@@ -118,6 +118,8 @@ ArrayShapes array_shapes(std::int64_t rows, std::int64_t columns, const Quantize
       {"outer scales", outer.rows, outer.columns, sizeof(float), kPoison});
   add(Array::kE4m3, wanted.e4m3 && format.exact == ExactValue::kE4m3,
       {"E4M3 values", shape.rows, shape.columns, 1, kPoison});
+  add(Array::kInt8, wanted.int8 && format.exact == ExactValue::kInt8,
+      {"INT8 values", shape.rows, shape.columns, 1, kPoison});
   const bool window = wanted.window && format.has_window();
   add(Array::kAmax, window, {"amax", 1, 1, sizeof(float), 0});
   add(Array::kClipped, window, {"clipped blocks", 1, 1, sizeof(std::uint32_t), 0});
@@ -134,6 +136,7 @@ Quantized results_at(const std::array<void*, kArrays>& addresses, const ArraySha
   out.packed_scales = as<std::uint8_t>(addresses, shapes, Array::kPackedScales);
   out.outer_scales = as<float>(addresses, shapes, Array::kOuterScales);
   out.e4m3 = as<std::uint8_t>(addresses, shapes, Array::kE4m3);
+  out.int8 = as<std::int8_t>(addresses, shapes, Array::kInt8);
   out.amax = as<float>(addresses, shapes, Array::kAmax);
   out.clipped = as<std::uint32_t>(addresses, shapes, Array::kClipped);
   return out;
@@ -161,8 +164,9 @@ ConstQuantized Results::operand() const {
   in.codes = codes().data();
   in.scales = scales().data();
   in.selectors = of<std::uint8_t>(Array::kSelectors).data();
-  const bool one = task.spec.outer.each == OuterScale::kTensor;  // others are in the scales
-  in.outer_scales = one && !outer_scales().empty() ? outer_scales().data() : nullptr;
+  const bool apart = task.spec.format->outer_stays_apart(task.spec.outer_each());  // others are in the scales
+  in.outer = apart ? task.spec.outer_each() : OuterScale::kTensor;
+  in.outer_scales = apart && !outer_scales().empty() ? outer_scales().data() : nullptr;
   return in;
 }
 
@@ -171,7 +175,7 @@ ConstQuantized Results::packed_operand() const {
   in.scales = nullptr;
   in.selectors = nullptr;
   in.packed_scales = of<std::uint8_t>(Array::kPackedScales).data();
-  in.outer = task.spec.outer.each;
+  in.outer = task.spec.outer_each();
   in.outer_scales = outer_scales().data();
   return in;
 }
@@ -217,7 +221,7 @@ Results quantize_by_all_cores(const Backend& backend, const ConstMatrix& in, con
   QuantizeTask writing = results.writing();
   std::vector<float> amax;
   if (writing.outer_amax_unknown()) {
-    const OuterShape outer = outer_shape(results.shape, task.spec.outer.each);
+    const OuterShape outer = outer_shape(results.shape, task.spec.outer_each());
     amax.resize(static_cast<std::size_t>(outer.rows * outer.columns));
     backend.raise_outer_amax(in, task.spec, task.place, {0, in.rows}, amax.data());
     writing.outer_amax = amax.data();

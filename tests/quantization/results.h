@@ -23,10 +23,11 @@ enum class Array : std::uint8_t {
   kPackedScales,
   kOuterScales,
   kE4m3,
+  kInt8,
   kAmax,
   kClipped
 };
-inline constexpr std::size_t kArrays = 9;
+inline constexpr std::size_t kArrays = 10;
 
 // What a call is asked for. What a format does not have is left out by itself.
 struct Wanted {
@@ -36,6 +37,7 @@ struct Wanted {
   bool selectors = true;
   bool packed_scales = true;
   bool outer_scales = true;
+  bool int8 = true;
   // Results for a GPU's FP8 product; CPU backends leave a task that asks for one of them to the reference.
   bool e4m3 = false;
   bool window = false;  // amax and clipped

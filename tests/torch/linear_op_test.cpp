@@ -125,6 +125,7 @@ INSTANTIATE_TEST_SUITE_P(
     Recipes, TrainerAndOperator,
     testing::Values(Case{"ufp4", "*.*.format = e1m2; *.hadamard = 16; *.dy.rounding = sr"},
                     Case{"ufp4_p2", "*.*.format = int4_p2; *.hadamard = 16; *.dy.rounding = sr"},
+                    Case{"ufp4_i4", "*.*.format = int4_i4; *.hadamard = 16; *.dy.rounding = sr; dgrad.*.outer = row"},
                     Case{"nvfp4", "*.*.format = nvfp4; wgrad.hadamard = 16; *.dy.rounding = sr; *.w.rounding = sr"},
                     Case{"dgrad_alone", "dgrad.*.format = e1m2; dgrad.dy.rounding = sr"}, Case{"bf16", ""}),
     [](const auto& of) { return of.param.name; });

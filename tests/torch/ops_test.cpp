@@ -2,9 +2,12 @@
 #include "torch/operand.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/abs.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 
@@ -14,7 +17,9 @@
 #include <vector>
 
 #include "gpu_usable.h"
+#include "message_of.h"
 #include "numerics/reference.h"
+#include "ufp4/error.h"
 #include "ufp4/format.h"
 
 namespace ufp4 {
@@ -27,7 +32,7 @@ struct Case {
   int hadamard;
   Rounding rounding;
   Axis axis;
-  OuterScale outer = OuterScale::kTensor;
+  OuterScale outer = OuterScale::kOwn;
 };
 
 constexpr std::uint64_t kSeed = (std::uint64_t{1} << 63) + 12;
@@ -73,6 +78,10 @@ std::vector<Case> cases() {
     list.push_back({300, 270, "int4_p2", 16, Rounding::kNearest, Axis::kRow, outer});
     list.push_back({300, 270, "int4_p2", 0, Rounding::kStochastic, Axis::kColumn, outer});
   }
+  for (const OuterScale outer : {OuterScale::kRow, OuterScale::k1x128, OuterScale::k1x1024}) {
+    list.push_back({40, 2500, "int4_i4", 16, Rounding::kNearest, Axis::kRow, outer});
+    list.push_back({1300, 70, "int4_i4", 0, Rounding::kStochastic, Axis::kColumn, outer});
+  }
   for (const BlockFormat& format : formats()) {
     if (format.rule == ScaleRule::kAmax) continue;
     const char* name = format.name.data();  // of a literal
@@ -98,6 +107,10 @@ TEST(Ops, GiveTheBitsOfTheReferenceForAnyNumberOfThreads) {
       EXPECT_TRUE(at::equal(unpack(found, spec_of(c), Form::kBf16).values,
                             quantize(Source::matrix(x), request_of(c, Form::kBf16)).values))
           << what;
+      if (find_format(c.format).exact != ExactValue::kInt8) continue;
+      const QuantizedTensor integers = quantize(Source::matrix(x), request_of(c, Form::kInt8));
+      EXPECT_TRUE(at::equal(unpack(found, spec_of(c), Form::kInt8).values, integers.values)) << what;
+      EXPECT_TRUE(at::equal(found.outer_scales, integers.outer_scales)) << what;
     }
     at::set_num_threads(threads);
   }
@@ -216,6 +229,49 @@ TEST(Ops, PackedOperandsAreAsSmallAsTheirFormat) {
     EXPECT_EQ(8.0 * static_cast<double>(found.codes.nbytes() + found.scales.nbytes()) / (128 * 256), bits) << name;
     EXPECT_LE(found.outer_scales.numel(), 1) << name;
   }
+}
+
+// What is kept for the backward pass of a linear: its wgrad operand.
+TEST(Ops, IntegerScalesKeepLessThanThreeTenthsOfBf16) {
+  const at::Tensor x = at::randn({2048, 96}).to(at::kBFloat16);
+  OperandRequest request = request_of({2048, 96, "int4_i4", 16, Rounding::kStochastic, Axis::kColumn}, Form::kPacked);
+  const QuantizedTensor kept = quantize(Source::matrix(x), request);
+  EXPECT_EQ(kept.outer_scales.sizes(), at::IntArrayRef({96, 4}));
+  const std::size_t bytes = kept.codes.nbytes() + kept.scales.nbytes() + kept.outer_scales.nbytes();
+  EXPECT_LE(static_cast<double>(bytes), 0.29 * static_cast<double>(x.nbytes()));
+}
+
+// Level times block scale as integers, at once and by way of packed codes, beside the same second-level scales; with
+// blocks that are not finite.
+TEST(Ops, Int8OperandsAreCodesTimesScales) {
+  for (const Case& c : {Case{130, 1300, "int4_i4", 16, Rounding::kStochastic, Axis::kRow},
+                        Case{1300, 70, "int4_i4", 0, Rounding::kNearest, Axis::kColumn, OuterScale::kRow}}) {
+    at::Tensor x = at::randn({c.rows, c.columns}).to(at::kBFloat16);
+    x.index_put_({at::full({1}, 3, at::kLong), at::full({1}, 40, at::kLong)}, at::full({1}, INFINITY, at::kBFloat16));
+    const QuantizedTensor direct = quantize(Source::matrix(x), request_of(c, Form::kInt8));
+    const QuantizedTensor packed = quantize(Source::matrix(x), request_of(c, Form::kPacked));
+    const QuantizedTensor unpacked = unpack(packed, spec_of(c), Form::kInt8);
+    EXPECT_EQ(direct.values.scalar_type(), at::kChar);
+    EXPECT_TRUE(at::equal(direct.values, unpacked.values));
+    EXPECT_LE(direct.values.abs().max().item<int>(), 120);
+    const auto bits = [](const at::Tensor& t) { return t.contiguous().view(at::kInt); };
+    EXPECT_TRUE(at::equal(bits(direct.outer_scales), bits(packed.outer_scales)));
+    EXPECT_TRUE(at::equal(bits(unpacked.outer_scales), bits(packed.outer_scales)));
+    EXPECT_EQ(direct.outer_scales.isnan().sum().item<int>(), 1);
+    // The dequantized value is the integer times the scale of its segment.
+    const at::Tensor values = quantize(Source::matrix(x), request_of(c, Form::kFp32)).values;
+    const std::int64_t segment = c.outer == OuterScale::kRow ? values.size(1) : 512;
+    const at::Tensor scales =
+        direct.outer_scales.repeat_interleave(segment, 1).narrow(1, 0, values.size(1)).contiguous();
+    const at::Tensor expected = direct.values.to(at::kFloat) * scales;
+    EXPECT_TRUE(at::equal(expected.nan_to_num(7e30), values.nan_to_num(7e30)));
+  }
+  const Case other{40, 32, "int4_p2", 0, Rounding::kNearest, Axis::kRow};
+  const at::Tensor x = at::randn({40, 32});
+  EXPECT_NE(message_of<InputError>([&] {
+              quantize(Source::matrix(x), request_of(other, Form::kInt8));
+            }).find("the values of format 'int4_p2' are no INT8 numbers"),
+            std::string::npos);
 }
 
 TEST(Ops, EmptyMatricesHaveTheirShapes) {

@@ -13,8 +13,10 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 
 #include "message_of.h"
+#include "numerics/hadamard.h"
 #include "numerics/reference.h"
 #include "test_devices.h"
 #include "torch/products.h"
@@ -65,6 +67,16 @@ std::vector<NamedRecipe> recipes() {
                                 {"dgrad.dy.tau", "9/8"},
                                 {"wgrad.x.tau", "1"}})},
       {"p2_tiles", make_recipe({{"*.*.format", "int4_p2"}, {"*.*.outer", "128x128"}})},
+      {"i4_outer", make_recipe({{"*.*.format", "int4_i4"},
+                                {"*.hadamard", "16"},
+                                {"*.dy.rounding", "sr"},
+                                {"fprop.*.outer", "row"},
+                                {"dgrad.dy.outer", "1x128"},
+                                {"dgrad.w.outer", "1x1024"},
+                                {"wgrad.dy.outer", "1x256"}})},
+      {"x_alone", make_recipe({{"fprop.x.format", "e1m2"}, {"wgrad.x.format", "e1m2"}, {"*.hadamard", "16"}})},
+      {"w_alone", make_recipe({{"fprop.w.format", "e2m1"}, {"dgrad.w.format", "e2m1"}, {"*.hadamard", "32"}})},
+      {"dy_alone", make_recipe({{"*.dy.format", "int4_full"}, {"*.dy.rounding", "sr"}, {"*.hadamard", "16"}})},
       {"mixed", make_recipe({{"fprop.*.format", "mxfp4"}, {"dgrad.*.format", "nvfp4"}, {"wgrad.x.format", "hif4"}})},
   };
   for (const BlockFormat& format : formats()) {
@@ -75,13 +87,28 @@ std::vector<NamedRecipe> recipes() {
   return list;
 }
 
+// What stays in BF16 beside a quantized operand, by the transform of numerics.
+at::Tensor transformed(const at::Tensor& dense, const OperandSpec& spec, const RandomContext& context) {
+  const auto size = static_cast<std::int64_t>(spec.hadamard.size);
+  if (size == 0) return dense;
+  const std::int64_t padded = (dense.size(1) + size - 1) / size * size;
+  at::Tensor out = at::zeros({dense.size(0), padded}, at::kFloat);
+  out.narrow(1, 0, dense.size(1)).copy_(dense);
+  const std::span<float> values(out.mutable_data_ptr<float>(), static_cast<std::size_t>(out.numel()));
+  for (std::int64_t i = 0; i < out.numel(); i += size) {
+    apply_hadamard(values.subspan(static_cast<std::size_t>(i), static_cast<std::size_t>(size)), spec.hadamard,
+                   context.seed);
+  }
+  return out.to(at::kBFloat16);
+}
+
 // One operand of a GEMM, rows by contraction axis, as the reference quantizes it: a row-wise quantization of the dense
 // operand, whatever the layout that the layer reads.
 at::Tensor operand(const at::Tensor& matrix, const Recipe& recipe, OperandRole role, const RandomContext& context) {
   at::Tensor dense = matrix.contiguous();
   QuantizeTask task;
   task.spec = recipe[gemm_of(role)].operand[index_of(role)];
-  if (!task.spec.quantized()) return dense;
+  if (!task.spec.quantized()) return recipe[gemm_of(role)].quantized() ? transformed(dense, task.spec, context) : dense;
   task.place = {.seed = context.seed, .step = context.step, .stream = stream_of(kLayer, role)};
   if (!is_weight(role)) {
     (axis_of(role) == Axis::kRow ? task.place.row_offset : task.place.column_offset) = context.token_offset;

@@ -100,17 +100,20 @@ def test_layers_have_shapes_without_memory(ops):
             assert all(t.is_meta for t in found)
 
 
-@pytest.mark.parametrize("format", ["nvfp4", "nvint4", "mxfp4", "mxint4", "four_over_six", "mixfp4", "hif4", "int4_p2"])
+@pytest.mark.parametrize("format", ["nvfp4", "nvint4", "mxfp4", "mxint4", "four_over_six", "mixfp4", "hif4", "int4_p2", "int4_i4"])
 def test_scales_in_bytes_come_back(ops, format):
     x = normal(200, 130)
     codes, scales, outer = ops.quantize(x, format)
-    assert scales.dtype == torch.uint8 and outer.shape == ((0, 0) if format in ("mxfp4", "mxint4", "hif4") else (1, 1))
+    shapes = {"mxfp4": (0, 0), "mxint4": (0, 0), "hif4": (0, 0), "int4_i4": (200, 1)}
+    assert scales.dtype == torch.uint8 and outer.shape == shapes.get(format, (1, 1))
     assert torch.equal(ops.dequantize(codes, scales, format, outer_scales=outer), ops.quantize_dequantize(x, format))
     if format == "nvfp4":  # the bytes are E4M3 numbers
         assert scales.view(torch.float8_e4m3fn).float().max() == 448
         assert torch.equal(outer, (x.float().abs().max() / 2688).view(1, 1))
     if format == "int4_p2":
         assert (scales.view(torch.float8_e4m3fn).float().abs().log2() % 1 == 0).all()
+    if format == "int4_i4":
+        assert scales.view(torch.int8).abs().max() == 15
 
 
 @pytest.mark.parametrize("outer, shape", [("row", (200, 1)), ("1x128", (200, 2)), ("128x128", (2, 2))])
@@ -120,6 +123,21 @@ def test_outer_scales_have_their_shapes(ops, outer, shape):
     assert found.shape == shape
     assert torch.equal(ops.dequantize(codes, scales, "int4_p2", outer_scales=found, outer=outer),
                        ops.quantize_dequantize(x, "int4_p2", outer=outer))
+
+
+@pytest.mark.parametrize("outer, segments", [("row", 1), ("1x128", 11), ("1x256", 6), ("1x512", 3), ("1x1024", 2), ("own", 3)])
+def test_segments_have_their_shapes(ops, outer, segments):
+    x = normal(40, 1300)
+    codes, scales, found = ops.quantize(x, "int4_i4", outer=outer)
+    assert found.shape == (40, segments)
+    shape = ops.quantize(x.to("meta"), "int4_i4", outer=outer)[2]
+    assert shape.shape == found.shape and shape.is_meta
+    assert torch.equal(ops.dequantize(codes, scales, "int4_i4", outer_scales=found, outer=outer),
+                       ops.quantize_dequantize(x, "int4_i4", outer=outer))
+    with pytest.raises(RuntimeError, match="expected Float"):
+        ops.dequantize(codes, scales, "int4_i4", outer_scales=found[:, :0], outer=outer)
+    with pytest.raises(RuntimeError, match="no second-level scale for each tensor; it has row, 1x128, 1x256, 1x512, 1x1024"):
+        ops.quantize(x, "int4_i4", outer="tensor")
 
 
 def test_linear_without_a_recipe_is_torchs_own(ops):

@@ -106,7 +106,7 @@ TEST(Train, ValidationLeavesNoTrace) {
 }
 
 TEST(Train, RecomputationChangesNoBit) {
-  for (const char* recipe : {"bf16", "ufp4", "ufp4_p2"}) {
+  for (const char* recipe : {"bf16", "ufp4", "ufp4_p2", "ufp4_i4"}) {
     for (const char* micro_batch : {"train.micro_batch=4", "train.micro_batch=2"}) {
       const TemporaryFolder folder;
       train(micro_run(recipe, {micro_batch}), folder / "kept", {}, never());
@@ -213,7 +213,7 @@ TEST(Train, WritesWhatDescribesTheRun) {
 }
 
 TEST(Train, TheLossFallsUnderEveryRecipe) {
-  for (const char* recipe : {"bf16", "e2m1", "ufp4", "ufp4_p2", "nvfp4", "mxfp4"}) {
+  for (const char* recipe : {"bf16", "e2m1", "ufp4", "ufp4_p2", "ufp4_i4", "nvfp4", "mxfp4"}) {
     const TemporaryFolder folder;
     train(micro_run(recipe, {"train.steps=60", "train.eval_every=0", "train.checkpoint_every=0"}), folder / "run", {},
           never());
