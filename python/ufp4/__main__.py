@@ -1,4 +1,4 @@
-"""python -m ufp4 <verb>: report, tensorboard."""
+"""python -m ufp4 <verb>: report, tensorboard, import, export."""
 
 import argparse
 import sys
@@ -9,7 +9,16 @@ from ufp4 import InputError, __version__
 EXAMPLES = """examples:
   python -m ufp4 report runs/books
   python -m ufp4 report runs/books --out books.html
+  python -m ufp4 import models/Qwen3-0.6B runs/qwen3
+  python -m ufp4 export runs/books books-hf
   python -m ufp4 tensorboard runs/books && tensorboard --logdir runs/books/tensorboard"""
+
+
+def whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number") from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +34,19 @@ def main(arguments: list[str] | None = None) -> int:
     board = verbs.add_parser("tensorboard", help="event files for TensorBoard from a run or compare folder")
     board.add_argument("folder", metavar="DIR", type=Path, help="the --out folder of ufp4 train or ufp4 compare")
     board.add_argument("--out", metavar="DIR", type=Path, help="where the event files go (DIR/tensorboard)")
+    importing = verbs.add_parser("import", help="a checkpoint from a model folder in Hugging Face's layout")
+    importing.add_argument("folder", metavar="HF_FOLDER", type=Path, help="with config.json, safetensors files and a tokenizer")
+    importing.add_argument("out", metavar="OUT", type=Path, help="the checkpoint to make")
+    importing.add_argument("--context", metavar="N", type=whole_number, help="tokens of a sequence (max_position_embeddings)")
+    exporting = verbs.add_parser("export", help="a folder that transformers loads from a run")
+    exporting.add_argument("run", metavar="RUN", type=Path, help="the --out folder of ufp4 train, or a checkpoint")
+    exporting.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
+    exporting.add_argument("--dtype", default="bf16", help="bf16 or fp32 (bf16)")
+    exporting.add_argument("--shard-size", default="5GB", help="most bytes of a file (5GB)")
+    exporting.add_argument("--format", help="nvfp4, mxfp4 or int4: linears in compressed-tensors' packed layout")
+    exporting.add_argument("--program", help="the program ufp4, which quantizes for --format")
+    codec = verbs.add_parser("codec", help="answers lines of JSON about a tokenizer, for the program ufp4")
+    codec.add_argument("tokenizer", metavar="TOKENIZER.json", type=Path)
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text
@@ -36,6 +58,18 @@ def main(arguments: list[str] | None = None) -> int:
             document = options.path.exists() and not options.path.is_dir()
             beside = options.path.with_suffix(".html") if document else options.path / "report.html"
             print(write_report(options.path, options.out or beside))
+        elif options.verb == "import":
+            from ufp4.models.importing import import_model
+
+            print(import_model(options.folder, options.out, options.context))
+        elif options.verb == "codec":
+            from ufp4.models.tokenizer import serve
+
+            serve(options.tokenizer, sys.stdin, sys.stdout)
+        elif options.verb == "export":
+            from ufp4.models.exporting import export_model
+
+            print(export_model(options.run, options.out, options.dtype, options.shard_size, options.format, options.program))
         else:
             from ufp4.tensorboard_export import write_events
 

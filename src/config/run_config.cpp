@@ -137,6 +137,11 @@ void resolve(RunConfig& config) {
     throw InputError("schedule.warmup and schedule.decay are " + number_text(config.schedule.warmup) + " and " +
                      number_text(config.schedule.decay) + ", expected a sum of at most 1");
   }
+  if (config.model.norm_place == NormPlace::kAfter &&
+      (train.offload_layers > 0 || train.recompute != Recompute::kNone)) {
+    throw InputError(std::string(train.offload_layers > 0 ? "train.offload_layers" : "train.recompute") +
+                     " needs model.norm_place = before: a block whose norms stand after its sublayers keeps all");
+  }
   if (config.optimizer.lr == 0) config.optimizer.lr = default_learning_rate(config.model);
   for (const std::string& name : train.analyze_formats) {
     try {

@@ -88,6 +88,7 @@ struct TrainSettings {
   std::int64_t batch = 8;
   std::int64_t micro_batch = 0;  // 0: train.batch
   std::int64_t seed = 1;
+  std::string init;
   DeviceKind device = DeviceKind::kAuto;
   StashKind stash = StashKind::kPacked;
   AttentionKind attention = AttentionKind::kReproducible;

@@ -58,6 +58,10 @@ std::span<const Key<RunConfig>> run_keys() {
       key<&RunConfig::train, &TrainSettings::seed>(
           "train.seed", {0, kMaxCount},
           "seeds initial weights, the order of the data, stochastic rounding and Hadamard signs"),
+      key<&RunConfig::train, &TrainSettings::init>(
+          "train.init", {},
+          "run, checkpoint or imported model whose weights the run begins with; empty: drawn from train.seed",
+          {.option = "--init", .words = "a folder"}),
       key<&RunConfig::train, &TrainSettings::device>(
           "train.device", {},
           "auto: cuda where there is one whose kernels know the formats of the recipe and the shapes of the model",

@@ -1,45 +1,17 @@
 #include "data/token_store.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <filesystem>
 
 #include "data/dataset.h"
 #include "data/text_reader.h"
 #include "io/checksum.h"
-#include "numerics/near_name.h"
 #include "ufp4/error.h"
 
 namespace ufp4::data {
 namespace {
 
 constexpr std::size_t kTextSource = 0;
-constexpr std::string_view kShardEnding = ".bin";
-
-struct TextKind {
-  std::string_view ending;
-  void (*read)(const std::string& file, const DocumentSink& sink);
-};
-
-constexpr std::array<TextKind, 3> kTextKinds = {{
-    {".txt", [](const std::string& file, const DocumentSink& sink) { read_plain_text(file, sink); }},
-    {".jsonl", [](const std::string& file, const DocumentSink& sink) { read_jsonl(file, sink); }},
-    {".jsonl.zst", [](const std::string& file, const DocumentSink& sink) { read_jsonl_zst(file, sink); }},
-}};
-
-[[noreturn]] void refuse_kind(const std::string& file) {
-  const std::filesystem::path path(file);
-  std::string ending = path.extension().string();
-  if (ending == ".zst") ending = path.stem().extension().string() + ending;
-  constexpr std::array<std::string_view, 4> kEndings = {".txt", ".jsonl", ".jsonl.zst", kShardEnding};
-  const std::string_view near = near_name(ending, kEndings);
-  throw InputError(
-      file + ": " + (ending.empty() ? "a name without an ending" : "unknown kind of file '" + ending + "'") +
-      (near.empty() ? "" : " (did you mean '" + std::string(near) + "'?)") +
-      "; expected .txt, .jsonl, .jsonl.zst, .bin (a token shard) or the word '" + std::string(kBuiltinLanguage) + "'");
-}
-
 template <typename T>
 void widen(const std::byte* from, std::span<std::int32_t> to) {
   for (std::size_t i = 0; i < to.size(); ++i) {
@@ -99,16 +71,9 @@ void TokenStore::agree_on_vocabulary(const std::string& file, std::int32_t vocab
 }
 
 void TokenStore::add_text(const std::string& file) {
-  const auto kind = std::find_if(kTextKinds.begin(), kTextKinds.end(),
-                                 [&file](const TextKind& k) { return file.ends_with(k.ending); });
-  // A folder or a missing file is that first, whatever it is called.
-  if (kind == kTextKinds.end() && std::filesystem::is_regular_file(file)) refuse_kind(file);
-  if (kind == kTextKinds.end()) {
-    const io::MappedFile refused(file);
-    refuse_kind(file);
-  }
+  check_text_kind(file);
   agree_on_vocabulary(file, kByteVocabulary, kEndOfDocument);
-  kind->read(file, [this](std::string_view text) {
+  read_text(file, [this](std::string_view text) {
     documents_.push_back({kTextSource, text_.size(), static_cast<std::int64_t>(text.size())});
     text_.append(text);
   });

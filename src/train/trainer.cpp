@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "data/dataset.h"
+#include "io/checkpoint_folders.h"
 #include "io/checksum.h"
 #include "io/file.h"
 #include "io/held_folder.h"
@@ -133,7 +134,11 @@ class Run {
     if (windows_) frozen_windows_ = windows_->frozen();
     auto state = checkpoints_.load_newest(weights_, training_state(), events.warning,
                                           [this](const RunState& found) { data_.restore(found.data); });
-    if (state) resume(std::move(*state));
+    if (state) {
+      resume(std::move(*state));
+    } else if (!config.train.init.empty()) {
+      begin_from(config.train.init);
+    }
   }
 
   TrainResult go(const std::atomic<bool>& stop) {
@@ -194,6 +199,14 @@ class Run {
     events_.warning(file.string() + (had_metrics ? " has lines of " + std::to_string(lines) : " is gone with those") +
                     " of the " + std::to_string(state_.step) +
                     " steps done; the rest of them is lost, weights and coming losses are not touched");
+  }
+
+  // The weights of another run's checkpoint, or of an imported model.
+  void begin_from(const std::filesystem::path& path) {
+    const std::filesystem::path checkpoint = io::find_checkpoint(path);
+    io::verify_checkpoint(checkpoint);
+    load_tensors(checkpoint / "model.safetensors", weights_);
+    if (events_.info) events_.info("begins with the weights of " + checkpoint.string());
   }
 
   void resume(RunState state) {
