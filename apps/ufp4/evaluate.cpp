@@ -11,6 +11,7 @@
 
 #include "data/documents.h"
 #include "io/safetensors.h"
+#include "io/tokenizer_file.h"
 #include "text_codec.h"
 #include "text_options.h"
 #include "ufp4/error.h"
@@ -85,7 +86,13 @@ void read_documents(const Options& options, const TextModel& model, const std::f
     const auto tokens = [&](std::vector<std::int32_t> found) {
       sink({file, number++, std::move(found), std::nullopt});
     };
-    data::read_documents(file, text, tokens);
+    const auto check = [&](std::uint64_t hash) {
+      const auto tokenizer = model.tokenizer();
+      if (hash == 0 || !tokenizer || io::tokenizer_hash(*tokenizer) == hash) return;
+      throw InputError("'" + file + "': its tokens are of another tokenizer than '" + tokenizer->string() + "'");
+    };
+    const DataSettings& settings = model.config().data;
+    data::read_documents(file, {settings.format, settings.vocab_size, settings.separator}, text, tokens, check);
   }
 }
 

@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string path;
   std::optional<std::string> out;
+  std::optional<std::string> follow;
   std::optional<std::string> python;
 };
 
@@ -31,6 +32,7 @@ void run(const Options& options) {
   }
   std::vector<std::string> arguments{"report"};
   if (options.out) arguments.insert(arguments.end(), {"--out", *options.out});
+  if (options.follow) arguments.insert(arguments.end(), {"--follow", *options.follow});
   arguments.insert(arguments.end(), {"--", options.path});
   run_python(options.python, arguments);
 }
@@ -46,6 +48,8 @@ void add_report(CLI::App& program) {
                    "'ufp4 formats --json' in a file")
       ->required();
   verb->add_option("--out", options->out, "The page to write (DIR/report.html, or FILE.html beside FILE.json)");
+  verb->add_option("--follow", options->follow, "Writes the page again so often until the run is done")
+      ->type_name("SECONDS");
   add_python_option(*verb, options->python);
   verb->footer(
       "Examples:\n"

@@ -150,6 +150,13 @@ void resolve(RunConfig& config) {
       throw InputError(std::string("train.analyze_formats: ") + error.what());
     }
   }
+  for (const std::string& weight : config.data.weights) {
+    const std::optional<Value> value =
+        parse_value({.kind = ValueKind::kReal, .min = 1e-9, .max = 1e9, .choices = {}, .words = {}}, {weight});
+    if (!value || !(std::get<double>(*value) > 0)) {
+      throw InputError("data.weights has '" + weight + "', expected numbers above 0");
+    }
+  }
   if (config.data.train.empty()) throw InputError("data.train is empty, expected at least one file, or 'builtin'");
 }
 

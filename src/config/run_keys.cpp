@@ -15,8 +15,21 @@ std::span<const Key<RunConfig>> run_keys() {
           "data.train", {},
           "files to train on (.txt, .jsonl, .jsonl.zst, .bin), or 'builtin' for the built-in language",
           {.option = "--data"}),
+      key<&RunConfig::data, &DataSettings::weights>(
+          "data.weights", {},
+          "how often each file of data.train is drawn from, relative to the others; empty: they are one text. A TOML "
+          "file may say both: train = [{path = \"a.bin\", weight = 2}, ..]"),
       key<&RunConfig::data, &DataSettings::val>(
           "data.val", {}, "files for validation; empty: a share of the documents of data.train", {.option = "--val"}),
+      key<&RunConfig::data, &DataSettings::format>(
+          "data.format", {},
+          "what .bin files are: token shards of ufp4, or tokens of another program; auto tells all but nanogpt apart",
+          {.words = "auto, ufp4, llm.c, nanogpt or megatron"}),
+      key<&RunConfig::data, &DataSettings::vocab_size>(
+          "data.vocab_size", {0, 1 << 24},
+          "different tokens of .bin files that do not tell (megatron); 0: that of the format"),
+      key<&RunConfig::data, &DataSettings::separator>("data.separator", {-1, 1 << 24},
+                                                      "the token that ends a document there; -1: that of the format"),
       key<&RunConfig::data, &DataSettings::val_fraction>(
           "data.val_fraction", {0, 0.5}, "share of the documents held out where data.val is empty; 0: no validation"),
       key<&RunConfig::data, &DataSettings::val_tokens>(

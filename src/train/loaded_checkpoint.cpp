@@ -4,6 +4,8 @@
 
 #include "data/dataset.h"
 #include "io/checkpoint_folders.h"
+#include "io/tokenizer_file.h"
+#include "train/carried_tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
 #include "ufp4/error.h"
@@ -27,6 +29,7 @@ LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings, std::span<cons
   data.train_files = !settings.data.empty()      ? settings.data
                      : !config_.data.val.empty() ? config_.data.val
                                                  : config_.data.train;
+  data.tokens = {config_.data.format, config_.data.vocab_size, config_.data.separator};
   data.val_fraction = 0;
   data.sequence_length = config_.model.context;
   data.seed = static_cast<std::uint64_t>(config_.train.seed);
@@ -35,6 +38,7 @@ LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings, std::span<cons
     throw InputError("the data has " + std::to_string(dataset->vocab_size()) + " different tokens, the model of '" +
                      folder_.string() + "' knows " + std::to_string(config_.model.vocab_size));
   }
+  check_tokenizer(io::tokenizer_of(folder_), folder_.string(), *dataset, data.train_files.front());
   const at::Tensor tokens = at::empty({settings.sequences, config_.model.context + 1}, at::kInt);
   dataset->next({tokens.mutable_data_ptr<std::int32_t>(), static_cast<std::size_t>(tokens.numel())});
   tokens_ = tokens.to(device_, at::kLong);

@@ -10,6 +10,7 @@
 #include "data/dataset.h"
 #include "data/text_reader.h"
 #include "io/checkpoint_folders.h"
+#include "io/tokenizer_file.h"
 #include "model/sampling.h"
 #include "model/transformer.h"
 #include "train/checkpoint.h"
@@ -101,15 +102,7 @@ bool TextModel::reads_bytes() const {
          std::none_of(files.begin(), files.end(), is_shard);
 }
 
-std::optional<fs::path> TextModel::tokenizer() const {
-  const fs::path& checkpoint = impl_->checkpoint;
-  const fs::path absolute = fs::absolute(checkpoint).lexically_normal();
-  for (const fs::path& folder : {absolute, absolute.parent_path().parent_path()}) {
-    if (folder != absolute && absolute.parent_path().filename() != "checkpoints") continue;
-    if (fs::is_regular_file(folder / "tokenizer.json")) return folder / "tokenizer.json";
-  }
-  return std::nullopt;
-}
+std::optional<fs::path> TextModel::tokenizer() const { return io::tokenizer_of(impl_->checkpoint); }
 
 std::vector<float> TextModel::losses(std::span<const std::int32_t> tokens, std::int64_t stride) const try {
   impl_->check(tokens);
