@@ -1,13 +1,15 @@
 // The BF16 product of every instruction set of this machine, by one thread and by two, with the contracted axis last
-// and first in memory.
+// and first in memory; and the INT8 product with one segment a row and with segments of 512.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <bit>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "cpu/int8_product.h"
 #include "cpu/product.h"
 
 namespace {
@@ -68,6 +70,55 @@ void register_case(const ProductKernel& kernel, const Shape& shape, ProductOpera
   }
 }
 
+struct Int8Memory {
+  std::vector<std::int8_t> a, b;
+  std::vector<float> scales, c;
+
+  explicit Int8Memory(const Shape& shape)
+      : a(static_cast<std::size_t>(shape.m * shape.k)),
+        b(static_cast<std::size_t>(shape.n * shape.k)),
+        scales(static_cast<std::size_t>(std::max(shape.m, shape.n) * (shape.k / 128 + 1)), 0.01F),
+        c(static_cast<std::size_t>(shape.m * shape.n)) {
+    std::mt19937 random(1);
+    std::uniform_int_distribution<int> integer(-120, 120);
+    for (auto* operand : {&a, &b}) {
+      for (std::int8_t& value : *operand) value = static_cast<std::int8_t>(integer(random));
+    }
+  }
+};
+
+void register_int8(const ufp4::cpu::Int8ProductKernel& kernel, const Shape& shape, std::int64_t segment) {
+  const std::string name = std::string("INT8/") + kernel.name + "/" + std::to_string(shape.m) + "x" +
+                           std::to_string(shape.n) + "x" + std::to_string(shape.k) + "/" +
+                           (segment == 0 ? "row" : std::to_string(segment));
+  const auto memory = std::make_shared<Int8Memory>(shape);
+  ufp4::Int8Product product;
+  product.m = shape.m;
+  product.n = shape.n;
+  product.k = shape.k;
+  product.segment = segment;
+  product.result = ufp4::Int8Result::kF32;
+  const std::int64_t segments = segments_of(product, shape.k);
+  product.a = {memory->a.data(), shape.k, memory->scales.data(), segments, 1};
+  product.b = {memory->b.data(), shape.k, memory->scales.data(), segments, 1};
+  product.out = memory->c.data();
+  product.out_row_stride = shape.n;
+  const auto run = [kernel, product, memory](benchmark::State& state) {
+    const ProductTiles tiles = ufp4::cpu::split_int8_product(product.m, product.n);
+    for (auto _ : state) {
+      for (std::int64_t tile = state.thread_index(); tile < tiles.count(); tile += state.threads()) {
+        kernel.multiply(product, tiles[tile]);
+      }
+    }
+    const double operations = 2.0 * static_cast<double>(product.m * product.n) * static_cast<double>(product.k);
+    state.counters["OP/s"] = benchmark::Counter(operations * static_cast<double>(state.iterations()) / state.threads(),
+                                                benchmark::Counter::kIsRate);
+  };
+  for (const int threads : {1, 2}) {
+    benchmark::RegisterBenchmark(name.c_str(), run)->Threads(threads)->UseRealTime()->Unit(benchmark::kMillisecond);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -76,6 +127,12 @@ int main(int argc, char** argv) {
     for (const Shape& shape : {Shape{1024, 512, 2048}, Shape{2048, 512, 4096}, Shape{344, 128, 512}}) {
       register_case(kernel, shape, ProductOperand::Contracted::kColumns);
       register_case(kernel, shape, ProductOperand::Contracted::kRows);
+    }
+  }
+  for (const ufp4::cpu::Int8ProductKernel& kernel : ufp4::cpu::int8_product_kernels()) {
+    if (!kernel.available) continue;
+    for (const Shape& shape : {Shape{1024, 512, 2048}, Shape{2048, 512, 4096}, Shape{352, 128, 512}}) {
+      for (const std::int64_t segment : {0, 512}) register_int8(kernel, shape, segment);
     }
   }
   benchmark::Initialize(&argc, argv);

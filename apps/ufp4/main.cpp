@@ -30,6 +30,9 @@ constexpr std::array kVerbs = std::to_array<AddVerb>({
 #ifdef UFP4_TORCH
     ufp4::app::add_train,
     ufp4::app::add_compare,
+    ufp4::app::add_plan,
+    ufp4::app::add_generate,
+    ufp4::app::add_evaluate,
 #endif
     ufp4::app::add_analyze,
     ufp4::app::add_quantize,
@@ -39,6 +42,9 @@ constexpr std::array kVerbs = std::to_array<AddVerb>({
     ufp4::app::add_bench,
 #endif
     ufp4::app::add_report,
+    ufp4::app::add_tokenize,
+    ufp4::app::add_import,
+    ufp4::app::add_export,
 });
 
 enum ExitCode : int { kDone = 0, kFailed = 1, kWrongUsage = 2 };

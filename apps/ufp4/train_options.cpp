@@ -2,10 +2,12 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "config/describe.h"
 #include "config/run_keys.h"
+#include "io/checkpoint_folders.h"
 
 namespace ufp4::app {
 
@@ -23,6 +25,13 @@ std::string models_text() {
   return text + " or a TOML file";
 }
 
+// The settings of its model.
+std::vector<Assignment> model_of_checkpoint(const std::string& path) {
+  std::vector<Assignment> list = read_toml(io::find_checkpoint(path) / "config.toml");
+  std::erase_if(list, [](const Assignment& a) { return !a.key.starts_with("model."); });
+  return list;
+}
+
 }  // namespace
 
 void TrainOptions::add_to(CLI::App& verb) {
@@ -34,6 +43,10 @@ void TrainOptions::add_to(CLI::App& verb) {
   verb.add_option("--steps", steps, "Optimizer steps" + default_of("train.steps"))->type_name("N")->take_last();
   verb.add_option("--out", out, "Folder of the results; one that was interrupted continues")
       ->required()
+      ->type_name("DIR")
+      ->take_last();
+  verb.add_option("--init", init,
+                  "Begins with the weights of a run, a checkpoint or an imported model, which is --model's default")
       ->type_name("DIR")
       ->take_last();
   verb.add_option("--config", config, "TOML file of settings")->type_name("FILE")->take_last();
@@ -58,6 +71,11 @@ void TrainOptions::add_to(CLI::App& verb) {
 std::vector<Assignment> TrainOptions::assignments() const {
   std::vector<Assignment> list;
   if (!config.empty()) list = read_toml(config);
+  const auto names_model = [](const Assignment& a) { return a.key == "model.base" || a.key == "model.name"; };
+  if (!init.empty() && model.empty() && std::none_of(list.begin(), list.end(), names_model)) {
+    const std::vector<Assignment> of_init = model_of_checkpoint(init);
+    list.insert(list.begin(), of_init.begin(), of_init.end());
+  }
   if (!model.empty()) list = without_named(std::move(list), "model");
   if (!recipe.empty() || names_recipes) list = without_named(std::move(list), "recipe");
   const auto add = [&](const char* key, const char* option, const std::vector<std::string>& value) {
@@ -68,6 +86,7 @@ std::vector<Assignment> TrainOptions::assignments() const {
     if (!files.empty()) list.push_back({key, files, option, true});
   };
   add("model.base", "--model", {model});
+  add("train.init", "--init", {init});
   if (!recipe.empty()) {
     const RecipeChoice choice = parse_recipe_choice(recipe, "--recipe");
     list.insert(list.end(), choice.assignments.begin(), choice.assignments.end());

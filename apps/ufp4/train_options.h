@@ -11,7 +11,7 @@ namespace ufp4::app {
 
 // Options that stand for settings. The later wins: --config, then the named options, then --set.
 struct TrainOptions {
-  std::string config, model, device, out;
+  std::string config, model, device, init, out;
   std::string recipe;          // for a verb that has the option
   bool names_recipes = false;  // of a verb that names recipes by itself
   std::vector<std::string> data, val, set;

@@ -12,8 +12,14 @@ void add_analyze(CLI::App& program);
 void add_info(CLI::App& program);
 void add_bench(CLI::App& program);
 void add_report(CLI::App& program);
+void add_import(CLI::App& program);
+void add_tokenize(CLI::App& program);
+void add_export(CLI::App& program);
 // Only in a build with UFP4_TORCH.
 void add_train(CLI::App& program);
 void add_compare(CLI::App& program);
+void add_plan(CLI::App& program);
+void add_generate(CLI::App& program);
+void add_evaluate(CLI::App& program);
 
 }  // namespace ufp4::app

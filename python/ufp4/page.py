@@ -43,9 +43,11 @@ def write_page(text: str, out: Path) -> Path:
     return out
 
 
-def page(title: str, facts: list[tuple[str, str]], notes: list[str], sections: Markup, details: Markup = Markup()) -> str:
+def page(title: str, facts: list[tuple[str, str]], notes: list[str], sections: Markup, details: Markup = Markup(),
+         refresh: int = 0) -> str:
+    """With `refresh`, the browser reads it anew after so many seconds."""
     return _TEMPLATES.get_template("page.html").render(
-        title=title, facts=facts, notes=notes, sections=sections, details=details, plotly=Markup(get_plotlyjs()),
+        title=title, facts=facts, notes=notes, sections=sections, details=details, refresh=refresh, plotly=Markup(get_plotlyjs()),
         foot=f"Made by ufp4 {__version__} with plotly {plotly.__version__}. The page needs no network.",
     )
 

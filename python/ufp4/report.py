@@ -1,5 +1,7 @@
 """`python -m ufp4 report`: one self-contained HTML page from a run folder or a compare folder."""
 
+import sys
+import time
 from pathlib import Path
 from statistics import mean, median
 
@@ -14,10 +16,10 @@ from ufp4.runs import Experiment, Run, load
 from ufp4.statistics import BASELINE, paired_percent, rows_of_runs, sem, verdict
 
 
-def write_report(path: Path, out: Path) -> Path:
+def write_report(path: Path, out: Path, refresh: int = 0) -> Path:
     """Writes the page of a folder, or of a JSON document, and returns its path. Throws InputError for what cannot be read."""
     try:
-        return _write(path, out)
+        return _write(path, out, refresh)
     except InputError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
@@ -25,23 +27,44 @@ def write_report(path: Path, out: Path) -> Path:
         raise InputError(f"{path}: what it holds cannot be drawn together: {type(error).__name__}: {shown(str(error))}") from error
 
 
-def _write(path: Path, out: Path) -> Path:
+def follow(path: Path, out: Path, seconds: int, wait=time.sleep) -> Path:
+    """Writes the page again and again while the run goes on; the last one renews itself no more."""
+    if not path.is_dir():
+        raise InputError(f"--follow: '{path}' is no folder of a run")
+    begun = False
+    while not any((path / name).exists() for name in ("result.json", "compare.json")):
+        try:
+            write_report(path, out, seconds)
+            if not begun:
+                print(f"{out} renews itself each {seconds} s until the run is done", file=sys.stderr, flush=True)
+            begun = True
+        except InputError:
+            if begun:
+                raise
+            if not (path / "config.toml").exists() and not (path / "runs").exists():
+                raise
+            # A run that has no finished step yet.
+        wait(seconds)
+    return write_report(path, out)
+
+
+def _write(path: Path, out: Path, refresh: int) -> Path:
     if path.exists() and not path.is_dir():
         return write_document_report(path, out)
     experiment = load(path)
     if not any(run.steps for run in experiment.runs):
         where = experiment.runs[0].folder if len(experiment.runs) == 1 else path / "runs"
         raise InputError(f"{where}: no finished step in metrics.jsonl, there is nothing to report yet")
-    return write_page(render(experiment), out)
+    return write_page(render(experiment, refresh), out)
 
 
-def render(experiment: Experiment) -> str:
+def render(experiment: Experiment, refresh: int = 0) -> str:
     recipes = list(dict.fromkeys(run.recipe for run in experiment.runs))
     palette = figures.colours(recipes)
     summary = section("Summary", "Training loss is the mean over the last tenth of the steps. ± is one standard error across seeds; differences are "
                       "paired by seed.", _summary(experiment, recipes, palette))
     return page(experiment.folder.resolve().name, _lead(experiment, recipes), experiment.notes,
-                summary + _sections(experiment, palette), _details(experiment))
+                summary + _sections(experiment, palette), _details(experiment), refresh)
 
 
 # ---- text --------------------------------------------------------------------------------------------------------

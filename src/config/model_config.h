@@ -1,6 +1,7 @@
 // The shape of a transformer, from a TOML file or by name.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -11,6 +12,38 @@
 #include "config/key.h"
 
 namespace ufp4 {
+
+// How the angles of the rotary positions are stretched for contexts beyond the one they were trained with.
+enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3, kYarn };
+// Where a block's two norms stand: before its sublayers, or before what they add to the residual stream.
+enum class NormPlace : std::uint8_t { kBefore, kAfter };
+// What one RMSNorm of qk_norm is taken over: a head, or all heads of a token.
+enum class QkNormWidth : std::uint8_t { kHead, kAll };
+
+template <>
+struct Names<RopeScaling> {
+  static constexpr std::array<std::string_view, 4> list{"none", "linear", "llama3", "yarn"};
+};
+template <>
+struct Names<NormPlace> {
+  static constexpr std::array<std::string_view, 2> list{"before", "after"};
+};
+template <>
+struct Names<QkNormWidth> {
+  static constexpr std::array<std::string_view, 2> list{"head", "all"};
+};
+
+// The settings that a kind of scaling takes; others are not looked at.
+struct RopeSettings {
+  RopeScaling scaling = RopeScaling::kNone;
+  double factor = 1;                  // of the context
+  std::int64_t original_context = 0;  // tokens that the angles were made for (llama3, yarn)
+  double low_factor = 1;              // llama3: wavelengths beyond original_context / low_factor are stretched in full
+  double high_factor = 4;             // those below original_context / high_factor are not
+  double beta_fast = 32;              // yarn: turns in the original context from which on nothing is stretched
+  double beta_slow = 1;               // and up to which all is
+  double attention_factor = 0;        // yarn: of cosines and sines; 0: 0.1 ln(factor) + 1
+};
 
 struct ModelConfig {
   std::string name = "custom";
@@ -24,10 +57,16 @@ struct ModelConfig {
   std::int64_t context = 0;   // tokens a sequence is trained with
   double rope_theta = 10000;
   double norm_epsilon = 1e-5;
-  bool qk_norm = false;         // RMSNorm of every query and key head
+  std::int64_t given_head_size = 0;  // 0: d_model / heads
+  bool qk_norm = false;              // RMSNorm of queries and keys
+  QkNormWidth qk_norm_width = QkNormWidth::kHead;
+  NormPlace norm_place = NormPlace::kBefore;
+  bool qkv_bias = false;        // a bias of queries, keys and values
   bool tie_embeddings = false;  // the LM head is the embedding
+  RopeSettings rope;
 
-  std::int64_t head_size() const { return d_model / heads; }
+  std::int64_t head_size() const { return given_head_size > 0 ? given_head_size : d_model / heads; }
+  std::int64_t attention_size() const { return heads * head_size(); }              // what attention makes of a token
   std::int64_t kv_head_count() const { return kv_heads == 0 ? heads : kv_heads; }  // of keys, and as many of values
   std::int64_t qkv_heads() const { return heads + 2 * kv_head_count(); }
   std::int64_t qkv_size() const { return qkv_heads() * head_size(); }  // what linear_qkv makes of a token

@@ -137,12 +137,24 @@ void resolve(RunConfig& config) {
     throw InputError("schedule.warmup and schedule.decay are " + number_text(config.schedule.warmup) + " and " +
                      number_text(config.schedule.decay) + ", expected a sum of at most 1");
   }
+  if (config.model.norm_place == NormPlace::kAfter &&
+      (train.offload_layers > 0 || train.recompute != Recompute::kNone)) {
+    throw InputError(std::string(train.offload_layers > 0 ? "train.offload_layers" : "train.recompute") +
+                     " needs model.norm_place = before: a block whose norms stand after its sublayers keeps all");
+  }
   if (config.optimizer.lr == 0) config.optimizer.lr = default_learning_rate(config.model);
   for (const std::string& name : train.analyze_formats) {
     try {
       find_format(name);
     } catch (const InputError& error) {
       throw InputError(std::string("train.analyze_formats: ") + error.what());
+    }
+  }
+  for (const std::string& weight : config.data.weights) {
+    const std::optional<Value> value =
+        parse_value({.kind = ValueKind::kReal, .min = 1e-9, .max = 1e9, .choices = {}, .words = {}}, {weight});
+    if (!value || !(std::get<double>(*value) > 0)) {
+      throw InputError("data.weights has '" + weight + "', expected numbers above 0");
     }
   }
   if (config.data.train.empty()) throw InputError("data.train is empty, expected at least one file, or 'builtin'");

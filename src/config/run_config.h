@@ -61,7 +61,11 @@ struct Names<Recompute> {
 
 struct DataSettings {
   std::vector<std::string> train{"builtin"};
+  std::vector<std::string> weights;
   std::vector<std::string> val;
+  std::string format = "auto";
+  std::int64_t vocab_size = 0;
+  std::int64_t separator = -1;
   double val_fraction = 0.01;
   std::int64_t val_tokens = 32768;
 };
@@ -88,6 +92,7 @@ struct TrainSettings {
   std::int64_t batch = 8;
   std::int64_t micro_batch = 0;  // 0: train.batch
   std::int64_t seed = 1;
+  std::string init;
   DeviceKind device = DeviceKind::kAuto;
   StashKind stash = StashKind::kPacked;
   AttentionKind attention = AttentionKind::kReproducible;

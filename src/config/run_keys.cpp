@@ -15,8 +15,21 @@ std::span<const Key<RunConfig>> run_keys() {
           "data.train", {},
           "files to train on (.txt, .jsonl, .jsonl.zst, .bin), or 'builtin' for the built-in language",
           {.option = "--data"}),
+      key<&RunConfig::data, &DataSettings::weights>(
+          "data.weights", {},
+          "how often each file of data.train is drawn from, relative to the others; empty: they are one text. A TOML "
+          "file may say both: train = [{path = \"a.bin\", weight = 2}, ..]"),
       key<&RunConfig::data, &DataSettings::val>(
           "data.val", {}, "files for validation; empty: a share of the documents of data.train", {.option = "--val"}),
+      key<&RunConfig::data, &DataSettings::format>(
+          "data.format", {},
+          "what .bin files are: token shards of ufp4, or tokens of another program; auto tells all but nanogpt apart",
+          {.words = "auto, ufp4, llm.c, nanogpt or megatron"}),
+      key<&RunConfig::data, &DataSettings::vocab_size>(
+          "data.vocab_size", {0, 1 << 24},
+          "different tokens of .bin files that do not tell (megatron); 0: that of the format"),
+      key<&RunConfig::data, &DataSettings::separator>("data.separator", {-1, 1 << 24},
+                                                      "the token that ends a document there; -1: that of the format"),
       key<&RunConfig::data, &DataSettings::val_fraction>(
           "data.val_fraction", {0, 0.5}, "share of the documents held out where data.val is empty; 0: no validation"),
       key<&RunConfig::data, &DataSettings::val_tokens>(
@@ -58,6 +71,10 @@ std::span<const Key<RunConfig>> run_keys() {
       key<&RunConfig::train, &TrainSettings::seed>(
           "train.seed", {0, kMaxCount},
           "seeds initial weights, the order of the data, stochastic rounding and Hadamard signs"),
+      key<&RunConfig::train, &TrainSettings::init>(
+          "train.init", {},
+          "run, checkpoint or imported model whose weights the run begins with; empty: drawn from train.seed",
+          {.option = "--init", .words = "a folder"}),
       key<&RunConfig::train, &TrainSettings::device>(
           "train.device", {},
           "auto: cuda where there is one whose kernels know the formats of the recipe and the shapes of the model",

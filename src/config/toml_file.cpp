@@ -37,6 +37,28 @@ std::string scalar_text(const toml::node& node, const std::string& key, const st
                    "' is neither a string, a number, a boolean nor an array of them");
 }
 
+// train = [{path = "a.bin", weight = 2}, ..] of [data], as its two lists: data.train and data.weights.
+void add_sources(const toml::array& sources, const std::string& key, const std::string& where,
+                 std::vector<Assignment>& out) {
+  Assignment paths{key, {}, where, true};
+  Assignment weights{"data.weights", {}, where, true};
+  for (const toml::node& item : sources) {
+    const toml::table* const source = item.as_table();
+    const toml::node* const path = source != nullptr ? source->get("path") : nullptr;
+    if (path == nullptr || !path->is_string()) {
+      throw InputError(where + ": an item of '" + key + "' is no {path = \"..\", weight = ..} as others are");
+    }
+    const toml::node* const weight = source->get("weight");
+    if (source->size() > (weight != nullptr ? 2U : 1U)) {
+      throw InputError(where + ": a source of '" + key + "' has other keys than 'path' and 'weight'");
+    }
+    paths.value.push_back(scalar_text(*path, key, where));
+    weights.value.push_back(weight != nullptr ? scalar_text(*weight, key, where) : "1");
+  }
+  out.push_back(std::move(paths));
+  out.push_back(std::move(weights));
+}
+
 void flatten(const toml::table& table, const std::string& prefix, std::string_view source,
              std::vector<Assignment>& out) {
   for (const auto& [name, node] : table) {
@@ -51,6 +73,11 @@ void flatten(const toml::table& table, const std::string& prefix, std::string_vi
       continue;
     }
     Assignment assignment{key, {}, where, false};
+    const toml::array* const sources = key == "data.train" ? node.as_array() : nullptr;
+    if (sources != nullptr && !sources->empty() && sources->front().is_table()) {
+      add_sources(*sources, key, where, out);
+      continue;
+    }
     if (const toml::array* array = node.as_array()) {
       assignment.array = true;
       for (const toml::node& item : *array) assignment.value.push_back(scalar_text(item, key, where));

@@ -20,8 +20,8 @@ struct Int8Launch {
   bool whole = false;  // sums are expected to have one piece
   int columns = 128;   // of a tile: 128, of whole sums 256, otherwise 192
   Int8Share share = Int8Share::kNothing;
-  bool in_turn = true;  // whether the two warpgroups that multiply convert and store one after the other
-  int band = 16;        // rows of tiles, or of pairs of them, that are worked on from the first column to the last
+  bool in_turn = false;  // whether the two warpgroups that multiply convert and store one after the other
+  int band = 16;         // rows of tiles, or of pairs of them, that are worked on from the first column to the last
 
   bool operator==(const Int8Launch&) const = default;
 };

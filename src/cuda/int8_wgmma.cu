@@ -13,6 +13,11 @@
 #include "cuda/kernels.h"
 #include "ufp4/error.h"
 
+// On other architectures the kernel is empty, and what it is made of has no use.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#pragma nv_diag_suppress declared_but_not_referenced
+#endif
+
 namespace ufp4::cuda {
 namespace {
 

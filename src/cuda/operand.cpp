@@ -192,21 +192,30 @@ void set_window(Operand& p, const OperandSpec& spec) {
 Choice choice_of(const ElementFormat& element, float base_divisor, float base_factor) {
   const bool uniform = levels_of(element) == Levels::kUniform;
   Choice c{};
-  c.uniform = uniform;
+  c.map = uniform ? LevelMap{0xFFFFFFFFu, std::bit_cast<std::uint32_t>(2 * element.levels[1])} : kFloatMap;
   c.largest = element.largest();
   c.base_divisor = base_divisor;
   c.base = divisor_of(base_divisor);
   c.base_factor = base_factor;
-  c.far_from = uniform ? kInfinity : 2;
-  c.near = std::bit_cast<std::uint32_t>(uniform ? 2 * element.levels[1] : 1.0F);
   c.highest = both_halves(element.level_count - 1);
   return c;
+}
+
+// In steps of its scale, numerics' error of a block and one that is found in another order, by t and the level alone,
+// differ by this share of the error and of 1. With u = 2^-24 and L the largest level: numerics rounds a value three
+// times and the scale that t follows from five times, and |t| <= 17/16 L, so the differences of an element differ by at
+// most r = 10 L u. The sum of n squares e then differs by 2 r sqrt(n e) + n r^2, which is below r sqrt(n) (1 + e) but
+// for its last term, and by the rounding of 2 n squares and sums, below (2 n + 16) u e. The rest is for numbers that
+// fall below those of FP32 (see open_outer).
+float doubt_of(float largest, int block) {
+  const auto n = static_cast<float>(block);
+  return (10 * largest * std::sqrt(n) + 2 * n + 32) * 0x1p-24F;
 }
 
 void set_rule(Operand& p, const OperandSpec& spec) {
   const BlockFormat& format = *spec.format;
   p.divided = format.rule == ScaleRule::kTensorE4m3Int;
-  p.largest_exponent = std::ilogb(format.element.largest());
+  p.largest_exponent = static_cast<std::uint32_t>(std::ilogb(format.element.largest())) << 23;
   p.least_divisor = format.rule == ScaleRule::kExponentFloor ? 0x1p-126F : 0x1p-127F;
   if (p.policy == Policy::kWindow) set_window(p, spec);
   if (p.policy != Policy::kBetter) return;
@@ -216,6 +225,7 @@ void set_rule(Operand& p, const OperandSpec& spec) {
   p.choices[0] = choice_of(format.element, format.element.largest(), 1);
   p.choices[1] = same ? choice_of(other.element, format.element.largest(), format.element.largest() / other.largest)
                       : choice_of(other.element, other.element.largest(), 1);
+  p.doubt = doubt_of(std::max(p.choices[0].largest, p.choices[1].largest), spec.block_size());
 }
 
 void set_random(Operand& p, const Place& place, const DevicePlace& device) {

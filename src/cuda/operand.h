@@ -97,9 +97,11 @@ constexpr bool is_power(Policy policy) { return policy == Policy::kPowerUniform 
 template <Policy kPolicy>
 inline constexpr bool kSignedScale = levels_of(kPolicy) == Levels::kIntegers;
 
-// Whether values may lie beyond the last level, on both sides alike: their indices are clipped.
-template <Policy kPolicy>
-inline constexpr bool kBounded = is_relative(kPolicy) || is_power(kPolicy) || kPolicy == Policy::kTwoLevel;
+// Whether values may be rounded beyond the last level, on both sides alike: their indices are clipped. An E4M3 scale is
+// at most one part in 16 too small, which is not half a step more than any of the eight levels.
+template <Policy kPolicy, bool kStochastic>
+inline constexpr bool kBounded = (is_relative(kPolicy) && kStochastic) ||
+                                 is_power(kPolicy) || kPolicy == Policy::kTwoLevel;
 
 // Whether nothing is quantized.
 constexpr bool only_measures(Policy policy) { return policy == Policy::kMeasure || policy == Policy::kMeasureSigned; }
@@ -157,15 +159,22 @@ struct Divisor {
 };
 Divisor divisor_of(float x);
 
+// How levels of kUniform and kFloat are mapped to indices. The steps of e2m1 are 1/2 below 2, then 2^(e-1) in
+// [2^e, 2^(e+1)): near zero the index is t * 2 / near with near = 1, and from 2 on the power of two of t takes the
+// place of near. Uniform levels have near = 2d everywhere.
+struct LevelMap {
+  std::uint32_t uniform;  // all ones, or 0
+  std::uint32_t near;     // the bits of a power of two
+};
+inline constexpr LevelMap kFloatMap{0, 0x3F800000u};
+
 // One of the two ways of kBetter.
 struct Choice {
-  bool uniform;           // levels of kUniform, else of kFloat
+  LevelMap map;
   float largest;          // L of its elements
   float base_divisor;     // amax / this is brought to E4M3 ..
   Divisor base;           // (of base_divisor)
   float base_factor;      // .. times this
-  float far_from;         // see LevelMap
-  std::uint32_t near;     // likewise
   std::uint32_t highest;  // the largest index, as clip_indices takes it
 };
 
@@ -219,9 +228,12 @@ struct Operand {
   bool divided;
 
   // kPower..: from the exponent of amax.
-  int largest_exponent;  // of L
-  float least_divisor;   // what values are divided by at least
-  Choice choices[2];     // kBetter
+  std::uint32_t largest_exponent;  // of L, where FP32 numbers have it
+  float least_divisor;             // what values are divided by at least
+
+  // kBetter. Errors found in any order are within `doubt`, of themselves and one step more, of those of numerics.
+  Choice choices[2];
+  float doubt;
 
   // Random bits.
   std::uint32_t round_keys[20];             // of the ten Philox rounds, two a round

@@ -58,6 +58,12 @@ __device__ inline void keep(T& x) {
   }
 }
 
+// The values are taken from the words here, so that the next ones can come to the same registers.
+__device__ inline void take(float (&v)[kRun]) {
+#pragma unroll
+  for (float& x : v) asm volatile("" : "+f"(x));
+}
+
 // A thread keeps its column of runs and goes down the rows. A block is 2^width_log2 runs wide.
 template <DType kType, Policy kPolicy, bool kStochastic, Span kSpan, Output kOutput>
 __global__ void __launch_bounds__(kRowThreads, row_resident(kType))
@@ -97,6 +103,7 @@ __global__ void __launch_bounds__(kRowThreads, row_resident(kType))
   for (unsigned i = 0; i < warp_count; ++i) {
     float v[kRun];
     unpack<kType>(next, v);
+    take(v);
     from += advance;
     keep(from);
     if (i + 1 < own_count) next = load_run<kType>(from, vectors != 0, valid);

@@ -78,15 +78,6 @@ inline constexpr std::uint32_t kStochasticBase = kOutput == Output::kE4m3 ? kF16
 template <Output kOutput>
 inline constexpr float kStochasticUnit = kOutput == Output::kE4m3 ? 0x1p66F : 1.0F;
 
-// How float levels are mapped to indices. The steps of e2m1 are 1/2 below 2, then 2^(e-1) in [2^e, 2^(e+1)): near zero
-// the index is t * 2 / near with near = 1, and beyond far_from = 2 the power of two of t takes the place of near.
-// Uniform levels of kEither have near = 2d and are nowhere far.
-struct LevelMap {
-  float far_from;
-  std::uint32_t near;  // the bits of a power of two
-};
-inline constexpr LevelMap kFloatMap{2.0F, 0x3F800000u};
-
 // Whether the lower halves of the words hold the indices.
 template <Policy kPolicy, bool kStochastic>
 inline constexpr bool kLowHalf = !kStochastic || kPolicy == Policy::kTable;
@@ -107,19 +98,14 @@ inline constexpr bool kLowHalf = !kStochastic || kPolicy == Policy::kTable;
 template <Levels kLevels, bool kStochastic>
 __device__ inline float round_to_index(float signed_t, float anchor, float index_factor, const LevelMap& map) {
   constexpr std::uint32_t kTwice = kStochastic ? 0xFF7FFFFFu : 0x7F800000u;  // less the bits of 2^e: those of 2 / 2^e
-  const std::uint32_t bits = __float_as_uint(signed_t);
-  if constexpr (kLevels == Levels::kFloat) {
-    // Far: x = t * 2^(1-e) + s * 2^e. The bits of 2 / 2^e are the complement of those of 2^e, and at most those of 2.
-    // The offset is t with all bits of 2^e but those of 2 and 4 taken away: s * 2^e if far, else next to nothing.
-    const std::uint32_t factor = min(~bits & 0x7F800000u, 0x40000000u) + (kTwice - 0x7F800000u);
-    const float offset = __uint_as_float(bits & 0xC0800000u);
+  if constexpr (kLevels == Levels::kFloat || kLevels == Levels::kEither) {
+    // Far: x = t * 2^(1-e) + s * 2^e. The bits of 2 / 2^e are the complement of those of 2^e, and at most 2 / near. The
+    // offset is t with all bits of 2^e but those of 2 and 4 taken away: s * 2^e if far, else next to nothing.
+    const std::uint32_t bits = __float_as_uint(signed_t);
+    const std::uint32_t complement = (~bits | map.uniform) & 0x7F800000u;
+    const std::uint32_t factor = min(complement, 0x7F800000u - map.near) + (kTwice - 0x7F800000u);
+    const float offset = __uint_as_float(bits & ~map.uniform & 0xC0800000u);
     return __fmaf_rn(signed_t, __uint_as_float(factor), kStochastic ? anchor - offset : anchor + offset);
-  } else if constexpr (kLevels == Levels::kEither) {
-    const bool far = fabsf(signed_t) >= map.far_from;
-    const std::uint32_t power = bits & 0xFF800000u;  // s * +-2^e
-    const std::uint32_t magnitude = far ? power & 0x7FFFFFFFu : map.near;
-    const float offset = far ? __uint_as_float(power) : 0.0F;
-    return __fmaf_rn(signed_t, __uint_as_float(kTwice - magnitude), kStochastic ? anchor - offset : anchor + offset);
   } else {
     return __fmaf_rn(signed_t, index_factor, anchor);
   }
@@ -137,9 +123,9 @@ __device__ inline float round_to_level(float signed_t, float power, float random
   }
 }
 
-// Of float levels: 2^max(e, 0), t in [2^e, 2^(e + 1)).
-__device__ inline float power_of_level(float t) {
-  return __uint_as_float(max(__float_as_uint(t) & 0x7F800000u, 0x3F800000u));
+// The power of two that is twice the step at t: near or, of float levels, 2^e if that is more, t in [2^e, 2^(e + 1)).
+__device__ inline float power_of_level(float t, const LevelMap& map) {
+  return __uint_as_float(max(__float_as_uint(t) & ~map.uniform & 0x7F800000u, map.near));
 }
 
 // kTable: the index in two's complement by comparison, as the reference does it.
@@ -169,7 +155,8 @@ __device__ inline std::uint32_t table_index(float t, const Operand& p, std::uint
 
 // Whether rounding gives the levels of a run in place of their indices.
 template <Policy kPolicy, Output kOutput>
-inline constexpr bool gives_levels = levels_of(kPolicy) == Levels::kFloat&& kOutput == Output::kBf16;
+inline constexpr bool gives_levels =
+    (levels_of(kPolicy) == Levels::kFloat || levels_of(kPolicy) == Levels::kEither) && kOutput == Output::kBf16;
 
 // All ones in the lower half if t0 has its sign bit set, in the upper if t1 has.
 __device__ inline std::uint32_t sign_masks(float t0, float t1) {
@@ -210,7 +197,7 @@ __device__ inline std::uint32_t pack_nibbles(const std::uint32_t (&x)[kRun], std
   for (int i = 3; i >= 0; --i) {
     std::uint32_t pair = pair_of<kLow>(x, kFirst + i, kFirst + i + 4);
     if constexpr (kClipped<kPolicy> && !kStochastic) pair = clip_pair<kOutput>(pair);
-    if constexpr (kBounded<kPolicy>) pair = clip_indices<kBase>(pair, highest);
+    if constexpr (kBounded<kPolicy, kStochastic>) pair = clip_indices<kBase>(pair, highest);
     sum = sum * 16 + pair;
   }
   return (sum - kBase * 0x11111111u) ^ 0x88888888u;  // of k + 8, which never carry, to those of k
@@ -237,36 +224,54 @@ __device__ inline float hidden_negative(float x) {
 
 // Whether rounding gives codes at once, in the first two words of RunIndices::x.
 template <Policy kPolicy, bool kStochastic, Output kOutput>
-inline constexpr bool gives_codes = levels_of(kPolicy) == Levels::kFloat && !kStochastic &&
-                                    !gives_levels<kPolicy, kOutput>;
+inline constexpr bool gives_codes =
+    !kStochastic &&
+    (kPolicy == Policy::kTwoLevel ? kOutput == Output::kPacked
+                                  : (levels_of(kPolicy) == Levels::kFloat || levels_of(kPolicy) == Levels::kEither) &&
+                                        !gives_levels<kPolicy, kOutput>);
 
-// The nearest codes of v[kFirst..kFirst + 8) with float levels, by magnitude and sign. The index before rounding, piece
+// Eight codes by magnitude and sign: the magnitudes in the lower halves of x, and the signs of v[kFirst..kFirst + 8),
+// turned where `turned` has its bits. There is no negative zero.
+template <bool kClip, int kFirst>
+__device__ inline std::uint32_t signed_nibbles(const std::uint32_t (&x)[8], const float (&v)[kRun],
+                                               std::uint32_t turned, std::uint32_t highest) {
+  std::uint32_t magnitudes = 0;
+  std::uint32_t signs = turned & 0x88888888u;
+#pragma unroll
+  for (int i = 3; i >= 0; --i) {
+    std::uint32_t pair = __byte_perm(x[i], x[i + 4], 0x5410);
+    if constexpr (kClip) pair = __vminu2(pair, highest);
+    magnitudes = magnitudes * 16 + pair;
+    signs ^= sign_masks(v[kFirst + i], v[kFirst + i + 4]) & 0x00080008u << (4 * i);
+  }
+  return magnitudes | (signs & (magnitudes + 0x77777777u));
+}
+
+// All ones if x has its sign bit set.
+__device__ inline std::uint32_t sign_mask(float x) { return static_cast<std::uint32_t>(__float_as_int(x) >> 31); }
+
+// The nearest codes of v[kFirst..kFirst + 8) by magnitude and sign. With float levels the index before rounding, piece
 // by piece 2t, t + 2 and t / 2 + 4, is the least of the three; each is rounded within its sum with the anchor, ties to
-// even, and the least of the sums is the anchor with the index. Where t is an exact product it is made within the sums.
+// even, and the least of the sums is the anchor with the index. With uniform levels it is t / d alone, and the others
+// are infinite. Where t is an exact product it is made within the sums.
 template <Policy kPolicy, int kFirst>
-__device__ inline std::uint32_t nearest_float_codes(const float (&v)[kRun], float inverse, const Operand& p) {
+__device__ inline std::uint32_t nearest_codes(const float (&v)[kRun], float inverse, const Operand& p,
+                                              const LevelMap& map) {
   constexpr float kAnchor = 0x1.8p23F;
   const float size = fabsf(inverse);
+  const float first = __uint_as_float(0x7F800000u - map.near);
+  const float second = __uint_as_float(__float_as_uint(kAnchor + 2) | (map.uniform & 0x7F800000u));
+  const float third = __uint_as_float(__float_as_uint(kAnchor + 4) | (map.uniform & 0x7F800000u));
   std::uint32_t x[8];
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const float magnitude = fabsf(v[kFirst + i]);
     const float t = is_power(kPolicy) ? magnitude : __fmul_rn(magnitude, size);
     const float by = is_power(kPolicy) ? size : 1.0F;
-    x[i] = min(min(__float_as_uint(__fmaf_rn(t, by * 2, kAnchor)), __float_as_uint(__fmaf_rn(t, by, kAnchor + 2))),
-               __float_as_uint(__fmaf_rn(t, by * 0.5F, kAnchor + 4)));
+    x[i] = min(min(__float_as_uint(__fmaf_rn(t, by * first, kAnchor)), __float_as_uint(__fmaf_rn(t, by, second))),
+               __float_as_uint(__fmaf_rn(t, by * 0.5F, third)));
   }
-  std::uint32_t codes = 0;
-#pragma unroll
-  for (int i = 3; i >= 0; --i) {
-    std::uint32_t pair = __byte_perm(x[i], x[i + 4], 0x5410);
-    if constexpr (kBounded<kPolicy>) pair = __vminu2(pair, p.highest);
-    codes = codes * 16 + (pair | (sign_masks(v[kFirst + i], v[kFirst + i + 4]) & 0x00080008u));
-  }
-  if (inverse < 0) codes ^= 0x88888888u;
-  const std::uint32_t not_zero = ((codes & 0x77777777u) + 0x77777777u) & 0x88888888u;
-  codes &= not_zero | 0x77777777u;
-  return p.sign_magnitude ? codes : to_twos_complement(codes);
+  return signed_nibbles<kBounded<kPolicy, false>, kFirst>(x, v, sign_mask(inverse), p.highest);
 }
 
 // The indices of v[kFirst..kFirst + 8), or the levels; w: the random bits of the group.
@@ -280,7 +285,7 @@ __device__ inline void round_each(const float (&v)[kRun], float inverse, const O
   constexpr std::uint32_t kAnchor = kValues ? 0x42C8u : kStochasticBase<kOutput> + 8;  // 0x42C8: 100 as a BF16 number
   const auto round = [&](float signed_t, float anchor) {
     if constexpr (kValues) {
-      return __float_as_uint(round_to_level<kStochastic>(signed_t, power_of_level(signed_t), anchor));
+      return __float_as_uint(round_to_level<kStochastic>(signed_t, power_of_level(signed_t, map), anchor));
     }
     constexpr float kFactor = kStochastic ? -(1 - 0x1p-24F) * kStochasticUnit<kOutput> : 1.0F;
     const float factor = kLevels == Levels::kUniform ? p.index_factor : kFactor;
@@ -311,7 +316,7 @@ template <Policy kPolicy, bool kStochastic, Output kOutput, int kFirst>
 __device__ inline void round8(const float (&v)[kRun], float inverse, const Operand& p, const LevelMap& map,
                               const uint4& w, std::uint32_t (&x)[kRun]) {
   if constexpr (gives_codes<kPolicy, kStochastic, kOutput>) {
-    x[kFirst / 8] = nearest_float_codes<kPolicy, kFirst>(v, inverse, p);
+    x[kFirst / 8] = nearest_codes<kPolicy, kFirst>(v, inverse, p, map);
   } else {
     round_each<kPolicy, kStochastic, kOutput, kFirst>(v, inverse, p, map, w, x);
   }
@@ -321,7 +326,8 @@ __device__ inline void round8(const float (&v)[kRun], float inverse, const Opera
 template <Policy kPolicy, bool kStochastic, Output kOutput>
 __device__ inline uint2 codes_of(const RunIndices& run, const Operand& p) {
   if constexpr (gives_codes<kPolicy, kStochastic, kOutput>) {
-    return {run.x[0], run.x[1]};
+    if (p.sign_magnitude) return {run.x[0], run.x[1]};
+    return {to_twos_complement(run.x[0]), to_twos_complement(run.x[1])};
   } else {
     std::uint32_t highest = p.highest;
     if constexpr (kPolicy == Policy::kBetter) highest = p.choices[run.selector == 0 ? 0 : 1].highest;

@@ -164,7 +164,9 @@ __device__ inline Outer open_outer(const Operand& p, float amax) {
     if (p.outer_divisor == 0) return outer;
     outer.scale = outer_scale(p.outer_divisor, p.least_amax, amax);
     const float g = encoding_scale(p, amax);
-    const bool ordinary = g > 0x1p-60F && g < 0x1p60F && p.outer_exact;
+    // kBetter: squares of what rounding changes neither reach infinity nor lose more than `doubt` allows.
+    constexpr bool kSquares = kPolicy == Policy::kBetter;
+    const bool ordinary = g > (kSquares ? 0x1p-50F : 0x1p-60F) && g < (kSquares ? 0x1p56F : 0x1p60F) && p.outer_exact;
     outer.inverse = __fdiv_rn(1.0F, g);
     float relative = g;
     if constexpr (kPolicy != Policy::kBetter) {
@@ -394,9 +396,10 @@ __device__ inline Scale byte_scale(float (&v)[kRun], const Extremes& e, const Op
 }
 
 // kPower..: the scale and what values are multiplied by, of any block that is finite. Not inlined: it is rare.
-static __device__ __noinline__ Scale unusual_power_scale(float amax, int largest_exponent, float least_divisor) {
+static __device__ __noinline__ Scale unusual_power_scale(float amax, std::uint32_t largest_exponent,
+                                                         float least_divisor) {
   const int field = static_cast<int>(__float_as_uint(amax) >> 23) - 127;
-  const int exponent = min(max(field - largest_exponent, -127), 127);
+  const int exponent = min(max(field - (static_cast<int>(largest_exponent) >> 23), -127), 127);
   const float scale =
       __uint_as_float(exponent == -127 ? 0x00400000u : static_cast<std::uint32_t>(exponent + 127) << 23);
   return {scale, __fdiv_rn(1.0F, fmaxf(scale, least_divisor))};
@@ -409,7 +412,7 @@ __device__ inline Scale power_scale(float (&v)[kRun], const Extremes& e, const O
   const float amax = e.amax * fabsf(factor);
   if (amax > 0x1p-80F && amax < 0x1p80F) {
     const std::uint32_t power = __float_as_uint(amax) & 0x7F800000u;
-    const float scale = __uint_as_float(power - (static_cast<std::uint32_t>(p.largest_exponent) << 23));
+    const float scale = __uint_as_float(power - p.largest_exponent);
     return {scale, power_reciprocal(scale) * factor};
   }
   const bool finite = is_finite(e);

@@ -148,9 +148,6 @@ __device__ inline std::uint32_t e4m3x4(std::uint32_t low, std::uint32_t high) {
 #endif
 }
 
-// All ones if x has its sign bit set.
-__device__ inline std::uint32_t sign_mask(float x) { return static_cast<std::uint32_t>(__float_as_int(x) >> 31); }
-
 // Index * scale of a run as E4M3 bytes. The indices are pairs of F16 numbers 1032 + k, so that k * |scale| is
 // (1032 + k) * |scale| - 1032 * |scale|; a scale of NaN makes NaN of it. The sign comes last: that of 0 * scale too.
 template <bool kStochastic>
@@ -201,15 +198,15 @@ __device__ inline void values_of(const RunIndices& run, float scale, const Opera
   constexpr bool kUniform = levels_of(kPolicy) == Levels::kUniform;
   float step = kUniform ? p.step * scale : scale;  // rounded as level * scale is
   const float one = step;
+  float highest = kValues ? p.largest : static_cast<float>(p.level_count - 1);
+  if constexpr (kPolicy == Policy::kBetter) highest = p.choices[run.selector].largest;
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {
     if constexpr (kPolicy == Policy::kTwoLevel) {
       if (i % 4 == 0) step = one * part_power(run.selector, i / 4);
     }
     float level = kValues ? __uint_as_float(run.x[i]) : index_value<kPolicy, kStochastic>(run.x[i]);
-    if constexpr (kBounded<kPolicy>) {
-      level = clip(level, kValues ? p.largest : static_cast<float>(p.level_count - 1));
-    }
+    if constexpr (kBounded<kPolicy, kStochastic>) level = clip(level, highest);
     v[i] = level * step;
     if constexpr (kPolicy == Policy::kInteger) v[i] = __fadd_rn(v[i], 0.0F);  // an integer: no negative zero
   }
@@ -349,12 +346,7 @@ __device__ inline void store_run(const Operand& p, std::uint32_t row, std::uint3
     if (write) reinterpret_cast<uint4*>(p.e4m3)[at] = bytes;
   } else {
     float v[kRun];
-    if constexpr (kPolicy == Policy::kBetter) {
-      const uint2 codes = codes_of<kPolicy, kStochastic, kOutput>(result, p);
-      look_up<true>(codes, result.scale, running.lane_value, p.has_selectors ? result.selector : 0, v);
-    } else {
-      values_of<kPolicy, kStochastic, kOutput>(result, result.scale, p, v);
-    }
+    values_of<kPolicy, kStochastic, kOutput>(result, result.scale, p, v);
     if constexpr (kPolicy == Policy::kWindow || kPolicy == Policy::kInteger || is_relative(kPolicy)) {
 #pragma unroll
       for (int i = 0; i < kRun; ++i) v[i] *= running.outer.scale;

@@ -39,6 +39,16 @@ __device__ inline float block_max(float x, int lanes) {
   return x;
 }
 
+// The sum of `x` over the lanes of a block, in any order.
+__device__ inline float block_sum(float x, int lanes) {
+#pragma unroll
+  for (int distance = 1; distance < kBlockSizes.back() / kRun; distance *= 2) {
+    if (distance >= lanes) break;
+    x += __shfl_xor_sync(kFullWarp, x, distance);
+  }
+  return x;
+}
+
 // One stride of the butterflies inside a run.
 template <int kStride>
 __device__ inline void butterfly(float (&v)[kRun]) {

@@ -8,6 +8,7 @@
 
 #include "data/file_dataset.h"
 #include "data/language_dataset.h"
+#include "data/mixture_dataset.h"
 #include "data/requests.h"
 #include "ufp4/error.h"
 
@@ -46,6 +47,19 @@ void check_distinct(const DataConfig& config) {
   }
 }
 
+void check_weights(const DataConfig& config) {
+  if (config.weights.empty()) return;
+  if (config.weights.size() != config.train_files.size()) {
+    throw InputError("data: " + std::to_string(config.weights.size()) +
+                     " weights (data.weights), expected one for each of the " +
+                     std::to_string(config.train_files.size()) + " files to train on");
+  }
+  for (const double weight : config.weights) {
+    if (std::isfinite(weight) && weight > 0) continue;
+    throw InputError("data: a weight of " + std::to_string(weight) + " (data.weights), expected numbers above 0");
+  }
+}
+
 bool names_builtin(const std::vector<std::string>& files) {
   return std::find(files.begin(), files.end(), kBuiltinLanguage) != files.end();
 }
@@ -65,6 +79,8 @@ std::unique_ptr<Dataset> Dataset::open(const DataConfig& config) {
     return std::make_unique<data::LanguageDataset>(config);
   }
   check_distinct(config);
+  check_weights(config);
+  if (!config.weights.empty()) return std::make_unique<data::MixtureDataset>(config);
   return std::make_unique<data::FileDataset>(config);
 }
 

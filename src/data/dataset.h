@@ -4,7 +4,7 @@
 //   *.txt         plain UTF-8 text, a file is a document
 //   *.jsonl       one JSON object a line, its "text" is a document
 //   *.jsonl.zst   the same, zstd-compressed (one or more frames, windows up to 2^27 bytes)
-//   *.bin         token shards with a vocabulary of their own (data/token_shard.h)
+//   *.bin         tokens with a vocabulary of their own, of several formats (data/token_file.h)
 //   builtin       the built-in language (data/language.h): unlimited, of exactly known entropy; stands alone
 // Text becomes bytes as tokens: 0..255, and 256 ends a document. Sources of different vocabularies do not mix.
 //
@@ -26,7 +26,17 @@
 #include <string_view>
 #include <vector>
 
+#include "data/token_file.h"
+
 namespace ufp4 {
+
+using data::TokenFileSettings;
+
+// What is known of the tokenizer that made the tokens; a hash of zero: nothing.
+struct DataTokenizer {
+  std::uint64_t hash = 0;  // ShardHeader::tokenizer
+  std::string file;        // of the data, which says so
+};
 
 inline constexpr std::string_view kBuiltinLanguage = "builtin";
 inline constexpr std::int32_t kByteVocabulary = 257;
@@ -34,10 +44,14 @@ inline constexpr std::int32_t kEndOfDocument = 256;
 
 struct DataConfig {
   std::vector<std::string> train_files;  // paths, or the one entry "builtin"
-  std::vector<std::string> val_files;    // held-out files; empty: see val_fraction. With "builtin": empty or "builtin"
+  // One for each of the training files: how often each is drawn from (data/mixture_dataset.h). Empty: they are one
+  // text.
+  std::vector<double> weights;
+  std::vector<std::string> val_files;  // held-out files; empty: see val_fraction. With "builtin": empty or "builtin"
   // Where there are no val_files: the share of the documents held out (at least one; of a single document its tail).
   // 0: no validation. Which documents does not depend on the seed. The built-in language needs no split.
   double val_fraction = 0.01;
+  TokenFileSettings tokens;          // how files of tokens are read
   std::int64_t sequence_length = 0;  // T: predicted tokens a sequence; a sequence has T + 1 tokens
   std::uint64_t seed = 0;            // of the order of training, and of the text of the built-in language
   // At most so many predicted tokens of validation (at least one sequence), spread evenly over the held-out text;
@@ -58,6 +72,8 @@ class Dataset {
 
   virtual std::int64_t sequence_length() const = 0;  // T
   virtual std::int32_t vocab_size() const = 0;       // token ids are below it
+
+  virtual DataTokenizer tokenizer() const { return {}; }
 
   // The built-in language only: the least mean loss in nats a token that any model can reach in expectation on
   // sequences of this length, exactly. (Sequences begin at the start of a document, so the past is never hidden.)

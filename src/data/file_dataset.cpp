@@ -36,7 +36,7 @@ void require_one(std::int64_t windows, const char* what, std::int64_t tokens, st
 FileDataset::FileDataset(const DataConfig& config)
     : sequence_length_(config.sequence_length),
       seed_(config.seed),
-      train_(config.train_files, config.memory_limit),
+      train_(config.train_files, config.memory_limit, config.tokens),
       pieces_(train_.documents()),
       row_(train_, {}),
       val_row_(train_, {}) {
@@ -91,11 +91,15 @@ std::vector<Piece> FileDataset::split(double val_fraction) {
 void FileDataset::open_validation(const DataConfig& config, std::vector<Piece> held_out) {
   const TokenStore* store = &train_;
   if (!config.val_files.empty()) {
-    val_files_ = std::make_unique<TokenStore>(config.val_files, config.memory_limit);
+    val_files_ = std::make_unique<TokenStore>(config.val_files, config.memory_limit, config.tokens);
     if (val_files_->vocab_size() != train_.vocab_size() || val_files_->separator() != train_.separator()) {
       throw InputError("data: the validation files have a vocabulary of " + std::to_string(val_files_->vocab_size()) +
                        " with separator " + std::to_string(val_files_->separator()) + ", the training files one of " +
                        std::to_string(train_.vocab_size()) + " with separator " + std::to_string(train_.separator()));
+    }
+    if (train_.tokenizer() != 0 && val_files_->tokenizer() != 0 && train_.tokenizer() != val_files_->tokenizer()) {
+      throw InputError(val_files_->tokenized_file() + ": its tokens are of another tokenizer than those of " +
+                       train_.tokenized_file());
     }
     store = val_files_.get();
     held_out = store->documents();

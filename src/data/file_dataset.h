@@ -17,6 +17,8 @@ class FileDataset final : public Dataset {
 
   std::int64_t sequence_length() const override { return sequence_length_; }
   std::int32_t vocab_size() const override { return train_.vocab_size(); }
+  std::int32_t separator() const { return train_.separator(); }
+  DataTokenizer tokenizer() const override { return {train_.tokenizer(), train_.tokenized_file()}; }
   std::optional<double> entropy_rate() const override { return std::nullopt; }
   std::optional<std::int64_t> train_tokens() const override { return sequences_ * sequence_length_; }
   std::int64_t train_documents() const override { return static_cast<std::int64_t>(pieces_.size()); }

@@ -17,7 +17,8 @@ enum class Purpose : std::uint32_t {
   kSplit = 2,
   kTrainText = 3,
   kValText = 4,
-  kWords = 5
+  kWords = 5,
+  kSource = 6
 };
 
 // 64 random bits of (seed, purpose, index, draw). The key is set apart from that of stochastic rounding, which uses the

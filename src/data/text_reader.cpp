@@ -1,10 +1,13 @@
 #include "data/text_reader.h"
 
 #include <algorithm>
+#include <array>
 
+#include "data/dataset.h"
 #include "data/jsonl_line.h"
 #include "io/file.h"
 #include "io/foreign_file.h"
+#include "numerics/near_name.h"
 #include "ufp4/error.h"
 
 namespace ufp4::data {
@@ -103,6 +106,51 @@ void read_jsonl_zst(const std::filesystem::path& path, const DocumentSink& sink,
   JsonLines lines(path.string(), sink, max_line_bytes);
   decompress_zstd(path.string(), file.text(), [&lines](std::string_view piece) { lines.add(piece); });
   lines.finish();
+}
+
+namespace {
+
+struct TextKind {
+  std::string_view ending;
+  void (*read)(const std::string& file, const DocumentSink& sink);
+};
+
+constexpr std::array<TextKind, 3> kTextKinds = {{
+    {".txt", [](const std::string& file, const DocumentSink& sink) { read_plain_text(file, sink); }},
+    {".jsonl", [](const std::string& file, const DocumentSink& sink) { read_jsonl(file, sink); }},
+    {".jsonl.zst", [](const std::string& file, const DocumentSink& sink) { read_jsonl_zst(file, sink); }},
+}};
+
+[[noreturn]] void refuse_kind(const std::string& file) {
+  const std::filesystem::path path(file);
+  std::string ending = path.extension().string();
+  if (ending == ".zst") ending = path.stem().extension().string() + ending;
+  constexpr std::array<std::string_view, 4> kEndings = {".txt", ".jsonl", ".jsonl.zst", kShardEnding};
+  const std::string_view near = near_name(ending, kEndings);
+  throw InputError(
+      file + ": " + (ending.empty() ? "a name without an ending" : "unknown kind of file '" + ending + "'") +
+      (near.empty() ? "" : " (did you mean '" + std::string(near) + "'?)") +
+      "; expected .txt, .jsonl, .jsonl.zst, .bin (a token shard) or the word '" + std::string(kBuiltinLanguage) + "'");
+}
+
+const TextKind* find_kind(const std::string& file) {
+  const auto* const kind = std::find_if(kTextKinds.begin(), kTextKinds.end(),
+                                        [&file](const TextKind& k) { return file.ends_with(k.ending); });
+  return kind == kTextKinds.end() ? nullptr : kind;
+}
+
+}  // namespace
+
+void check_text_kind(const std::string& file) {
+  if (find_kind(file) != nullptr) return;
+  // A folder or a missing file is that first, whatever it is called.
+  if (!std::filesystem::is_regular_file(file)) const io::MappedFile refused(file);
+  refuse_kind(file);
+}
+
+void read_text(const std::string& file, const DocumentSink& sink) {
+  check_text_kind(file);
+  find_kind(file)->read(file, sink);
 }
 
 }  // namespace ufp4::data

@@ -32,6 +32,13 @@ void read_jsonl(const std::filesystem::path& path, const DocumentSink& sink,
 void read_jsonl_zst(const std::filesystem::path& path, const DocumentSink& sink,
                     std::size_t max_line_bytes = kMaxLineBytes);
 
+inline constexpr std::string_view kShardEnding = ".bin";
+
+// A file of one of the kinds above, by the ending of its name. check_text_kind throws InputError for another kind, and
+// what is wrong with a name that is no file.
+void check_text_kind(const std::string& file);
+void read_text(const std::string& file, const DocumentSink& sink);
+
 // Decompresses zstd frames piece by piece. `name` is for messages.
 void decompress_zstd(const std::string& name, std::string_view compressed,
                      const std::function<void(std::string_view)>& sink);

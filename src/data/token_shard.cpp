@@ -58,6 +58,7 @@ void write_token_shard(const std::filesystem::path& path, ShardHeader header, st
   store(bytes, 16, header.vocab_size);
   store(bytes, 20, header.separator);
   store(bytes, 24, header.tokens);
+  store(bytes, 32, header.tokenizer);
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] >= header.vocab_size) {
       throw InputError(path.string() + ": token " + std::to_string(i) + " is " + std::to_string(tokens[i]) +
@@ -95,9 +96,7 @@ TokenShard::TokenShard(const std::filesystem::path& path) : file_(path) {
   header_.separator = load<std::uint32_t>(bytes, 20);
   header_.tokens = load<std::uint64_t>(bytes, 24);
   check(name, header_);
-  if (load<std::uint64_t>(bytes, 32) != 0) {
-    throw InputError(name + ": bytes 32 to 39 of the header are reserved and must be zero");
-  }
+  header_.tokenizer = load<std::uint64_t>(bytes, 32);
   const std::uint64_t body = bytes.size() - kShardHeaderBytes;
   // Divide, for the product may overflow.
   if (body % header_.token_bytes != 0 || body / header_.token_bytes != header_.tokens) {

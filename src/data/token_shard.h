@@ -8,7 +8,7 @@
 //   16      4     vocabulary size V, 2 .. 65536 for 2 bytes, to 2^31 - 1 for 4; token ids are below V
 //   20      4     separator: the token id that ends a document, below V
 //   24      8     number of tokens, at least 1
-//   32      8     zero
+//   32      8     first 8 bytes of the XXH3-128 of the tokenizer.json that made the tokens; zero: not known
 // A document is the tokens up to a separator; the last one need not be ended. Separators that follow one another
 // enclose no document.
 #pragma once
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <utility>
 
 #include "io/file.h"
 
@@ -29,6 +30,7 @@ struct ShardHeader {
   std::uint32_t vocab_size = 0;
   std::uint32_t separator = 0;
   std::uint64_t tokens = 0;
+  std::uint64_t tokenizer = 0;
 };
 
 // Replaces `path` by a shard of these tokens, separators among them; `header.tokens` is taken from `tokens`.
@@ -42,6 +44,7 @@ class TokenShard {
 
   const ShardHeader& header() const { return header_; }
   const io::MappedFile& file() const { return file_; }
+  io::MappedFile take_file() && { return std::move(file_); }
   std::span<const std::byte> tokens() const { return file_.bytes().subspan(kShardHeaderBytes); }
 
  private:

@@ -1,45 +1,17 @@
 #include "data/token_store.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <filesystem>
 
 #include "data/dataset.h"
 #include "data/text_reader.h"
 #include "io/checksum.h"
-#include "numerics/near_name.h"
 #include "ufp4/error.h"
 
 namespace ufp4::data {
 namespace {
 
 constexpr std::size_t kTextSource = 0;
-constexpr std::string_view kShardEnding = ".bin";
-
-struct TextKind {
-  std::string_view ending;
-  void (*read)(const std::string& file, const DocumentSink& sink);
-};
-
-constexpr std::array<TextKind, 3> kTextKinds = {{
-    {".txt", [](const std::string& file, const DocumentSink& sink) { read_plain_text(file, sink); }},
-    {".jsonl", [](const std::string& file, const DocumentSink& sink) { read_jsonl(file, sink); }},
-    {".jsonl.zst", [](const std::string& file, const DocumentSink& sink) { read_jsonl_zst(file, sink); }},
-}};
-
-[[noreturn]] void refuse_kind(const std::string& file) {
-  const std::filesystem::path path(file);
-  std::string ending = path.extension().string();
-  if (ending == ".zst") ending = path.stem().extension().string() + ending;
-  constexpr std::array<std::string_view, 4> kEndings = {".txt", ".jsonl", ".jsonl.zst", kShardEnding};
-  const std::string_view near = near_name(ending, kEndings);
-  throw InputError(
-      file + ": " + (ending.empty() ? "a name without an ending" : "unknown kind of file '" + ending + "'") +
-      (near.empty() ? "" : " (did you mean '" + std::string(near) + "'?)") +
-      "; expected .txt, .jsonl, .jsonl.zst, .bin (a token shard) or the word '" + std::string(kBuiltinLanguage) + "'");
-}
-
 template <typename T>
 void widen(const std::byte* from, std::span<std::int32_t> to) {
   for (std::size_t i = 0; i < to.size(); ++i) {
@@ -51,34 +23,34 @@ void widen(const std::byte* from, std::span<std::int32_t> to) {
 
 // Calls document(first, length) for each, and checks every token.
 template <typename T, typename F>
-void scan_shard(const TokenShard& shard, const F& document) {
-  const ShardHeader& header = shard.header();
-  const std::byte* bytes = shard.tokens().data();
-  std::int64_t first = 0;
-  const auto count = static_cast<std::int64_t>(header.tokens);
-  for (std::int64_t i = 0; i < count; ++i) {
+void scan(const TokenFile& file, const TokenRange& range, const F& document) {
+  const std::byte* bytes = file.tokens.data();
+  std::int64_t first = range.first;
+  const std::int64_t end = range.first + range.length;
+  for (std::int64_t i = range.first; i < end; ++i) {
     T token;
     std::memcpy(&token, bytes + static_cast<std::size_t>(i) * sizeof(T), sizeof(T));
-    if (token >= header.vocab_size) {
-      throw InputError(shard.file().path().string() + ": token " + std::to_string(i) + " (at byte " +
-                       std::to_string(kShardHeaderBytes + static_cast<std::size_t>(i) * sizeof(T)) + ") is " +
-                       std::to_string(token) + ", beyond the vocabulary of " + std::to_string(header.vocab_size));
+    if (token >= file.vocab_size) {
+      const auto before = static_cast<std::size_t>(file.tokens.data() - file.file.bytes().data());
+      throw InputError(file.file.path().string() + ": token " + std::to_string(i) + " (at byte " +
+                       std::to_string(before + static_cast<std::size_t>(i) * sizeof(T)) + ") is " +
+                       std::to_string(token) + ", beyond the vocabulary of " + std::to_string(file.vocab_size));
     }
-    if (token == header.separator) {
+    if (token == file.separator) {
       if (i > first) document(first, i - first);
       first = i + 1;
     }
   }
-  if (count > first) document(first, count - first);
+  if (end > first) document(first, end - first);
 }
 
 }  // namespace
 
-TokenStore::TokenStore(std::span<const std::string> files, std::int64_t memory_limit)
+TokenStore::TokenStore(std::span<const std::string> files, std::int64_t memory_limit, const TokenFileSettings& settings)
     : text_(memory_limit), sources_(1, Source{{}, 1}) {
   for (const std::string& file : files) {
     if (file.ends_with(kShardEnding)) {
-      add_shard(file);
+      add_tokens(file, settings);
     } else {
       add_text(file);
     }
@@ -86,7 +58,8 @@ TokenStore::TokenStore(std::span<const std::string> files, std::int64_t memory_l
   sources_[kTextSource].bytes = text_.finish();
 }
 
-void TokenStore::agree_on_vocabulary(const std::string& file, std::int32_t vocab_size, std::int32_t separator) {
+void TokenStore::agree_on_vocabulary(const std::string& file, std::int32_t vocab_size, std::int32_t separator,
+                                     std::uint64_t tokenizer) {
   if (first_file_.empty()) {
     first_file_ = file;
     vocab_size_ = vocab_size;
@@ -96,39 +69,41 @@ void TokenStore::agree_on_vocabulary(const std::string& file, std::int32_t vocab
                      std::to_string(separator) + " does not go with that of " + first_file_ + ": " +
                      std::to_string(vocab_size_) + " with separator " + std::to_string(separator_));
   }
+  if (tokenizer == 0) return;
+  if (tokenized_file_.empty()) {
+    tokenized_file_ = file;
+    tokenizer_ = tokenizer;
+  } else if (tokenizer != tokenizer_) {
+    throw InputError(file + ": its tokens are of another tokenizer than those of " + tokenized_file_);
+  }
 }
 
 void TokenStore::add_text(const std::string& file) {
-  const auto kind = std::find_if(kTextKinds.begin(), kTextKinds.end(),
-                                 [&file](const TextKind& k) { return file.ends_with(k.ending); });
-  // A folder or a missing file is that first, whatever it is called.
-  if (kind == kTextKinds.end() && std::filesystem::is_regular_file(file)) refuse_kind(file);
-  if (kind == kTextKinds.end()) {
-    const io::MappedFile refused(file);
-    refuse_kind(file);
-  }
-  agree_on_vocabulary(file, kByteVocabulary, kEndOfDocument);
-  kind->read(file, [this](std::string_view text) {
+  check_text_kind(file);
+  agree_on_vocabulary(file, kByteVocabulary, kEndOfDocument, 0);
+  read_text(file, [this](std::string_view text) {
     documents_.push_back({kTextSource, text_.size(), static_cast<std::int64_t>(text.size())});
     text_.append(text);
   });
 }
 
-void TokenStore::add_shard(const std::string& file) {
-  shards_.push_back(std::make_unique<TokenShard>(file));
-  const TokenShard& shard = *shards_.back();
-  const ShardHeader& header = shard.header();
-  agree_on_vocabulary(file, static_cast<std::int32_t>(header.vocab_size), static_cast<std::int32_t>(header.separator));
+void TokenStore::add_tokens(const std::string& file, const TokenFileSettings& settings) {
+  token_files_.push_back(std::make_unique<TokenFile>(open_token_file(file, settings)));
+  const TokenFile& tokens = *token_files_.back();
+  agree_on_vocabulary(file, static_cast<std::int32_t>(tokens.vocab_size), static_cast<std::int32_t>(tokens.separator),
+                      tokens.tokenizer);
   const std::size_t source = sources_.size();
   const std::size_t before = documents_.size();
-  sources_.push_back({shard.tokens(), header.token_bytes});
+  sources_.push_back({tokens.tokens, tokens.token_bytes});
   const auto add = [this, source](std::int64_t first, std::int64_t length) {
     documents_.push_back({source, first, length});
   };
-  if (header.token_bytes == 2) {
-    scan_shard<std::uint16_t>(shard, add);
-  } else {
-    scan_shard<std::uint32_t>(shard, add);
+  for (const TokenRange& range : tokens.ranges) {
+    switch (tokens.token_bytes) {
+      case 1: scan<std::uint8_t>(tokens, range, add); break;
+      case 2: scan<std::uint16_t>(tokens, range, add); break;
+      default: scan<std::uint32_t>(tokens, range, add); break;
+    }
   }
   if (documents_.size() == before) throw InputError(file + ": the shard holds separators only");
 }
@@ -145,7 +120,7 @@ void TokenStore::copy(const Piece& piece, std::int64_t first, std::span<std::int
 }
 
 void TokenStore::check_unchanged() const {
-  for (const auto& shard : shards_) shard->file().check_unchanged();
+  for (const auto& tokens : token_files_) tokens->file.check_unchanged();
 }
 
 std::string TokenStore::checksum() const {

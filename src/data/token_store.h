@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "data/byte_store.h"
-#include "data/token_shard.h"
+#include "data/token_file.h"
 
 namespace ufp4::data {
 
@@ -25,10 +25,13 @@ struct Piece {
 class TokenStore {
  public:
   // Throws InputError for the first thing that is wrong with a file, or if their vocabularies or separators differ.
-  TokenStore(std::span<const std::string> files, std::int64_t memory_limit);
+  TokenStore(std::span<const std::string> files, std::int64_t memory_limit, const TokenFileSettings& settings = {});
 
   std::int32_t vocab_size() const { return vocab_size_; }
   std::int32_t separator() const { return separator_; }
+  // ShardHeader::tokenizer of the shards, and a file with it; zero if none of them tells.
+  std::uint64_t tokenizer() const { return tokenizer_; }
+  const std::string& tokenized_file() const { return tokenized_file_; }
   const std::vector<Piece>& documents() const { return documents_; }
 
   // Tokens `first` on of a piece.
@@ -46,17 +49,20 @@ class TokenStore {
     std::uint32_t token_bytes;
   };
 
-  void agree_on_vocabulary(const std::string& file, std::int32_t vocab_size, std::int32_t separator);
+  void agree_on_vocabulary(const std::string& file, std::int32_t vocab_size, std::int32_t separator,
+                           std::uint64_t tokenizer);
   void add_text(const std::string& file);
-  void add_shard(const std::string& file);
+  void add_tokens(const std::string& file, const TokenFileSettings& settings);
 
   ByteStore text_;
-  std::vector<std::unique_ptr<TokenShard>> shards_;
+  std::vector<std::unique_ptr<TokenFile>> token_files_;
   std::vector<Source> sources_;
   std::vector<Piece> documents_;
   std::string first_file_;  // the one that set the vocabulary
   std::int32_t vocab_size_ = 0;
   std::int32_t separator_ = 0;
+  std::uint64_t tokenizer_ = 0;
+  std::string tokenized_file_;  // the one that set the tokenizer
 };
 
 // Pieces one after the other, each followed by the separator.

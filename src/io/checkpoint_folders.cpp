@@ -39,6 +39,16 @@ std::string text_of(const FileFacts& facts) {
   return std::to_string(facts.bytes) + " bytes of xxh128 " + show_name(facts.xxh128);
 }
 
+// Of a comparison: that one of its runs is meant, with an example; else nothing.
+std::string hint_at_runs(const fs::path& path) {
+  std::vector<fs::path> runs;
+  if (fs::is_directory(path / "runs")) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(path / "runs")) runs.push_back(entry.path());
+  }
+  if (runs.empty()) return {};
+  return "; name one of the runs in it, such as '" + std::min_element(runs.begin(), runs.end())->string() + "'";
+}
+
 }  // namespace
 
 fs::path checkpoint_path(const fs::path& checkpoints, std::int64_t step) {
@@ -65,6 +75,17 @@ std::vector<fs::path> stray_checkpoints(const fs::path& checkpoints) {
   }
   std::sort(list.begin(), list.end());
   return list;
+}
+
+fs::path find_checkpoint(const fs::path& path) {
+  if (fs::exists(path / "model.safetensors")) return path;
+  if (fs::is_directory(path / "checkpoints")) {
+    const std::vector<std::int64_t> steps = checkpoint_steps(path / "checkpoints");
+    if (!steps.empty()) return checkpoint_path(path / "checkpoints", steps.back());
+  }
+  throw InputError("'" + path.string() +
+                   "' is no checkpoint (no model.safetensors in it) and no run folder with one (no checkpoints/)" +
+                   hint_at_runs(path));
 }
 
 std::string checkpoint_manifest(const fs::path& checkpoint) {

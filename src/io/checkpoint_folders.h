@@ -24,6 +24,9 @@ std::vector<std::int64_t> checkpoint_steps(const std::filesystem::path& checkpoi
 // What begins like the name of a checkpoint and is none: another number of digits, a file, a link.
 std::vector<std::filesystem::path> stray_checkpoints(const std::filesystem::path& checkpoints);
 
+// The checkpoint at `path`, or the newest of the run at `path`. Throws InputError if there is none.
+std::filesystem::path find_checkpoint(const std::filesystem::path& path);
+
 // The text of the manifest for the files of a checkpoint: size and checksum of each.
 std::string checkpoint_manifest(const std::filesystem::path& checkpoint);
 

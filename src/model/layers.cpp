@@ -49,6 +49,18 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
   }
 };
 
+class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& h) {
+    ctx->save_for_backward({h});
+    return swiglu_forward(h);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
+    return {swiglu_backward(gradients[0].contiguous(), ctx->get_saved_variables()[0])};
+  }
+};
+
 }  // namespace
 
 at::Tensor embed(const at::Tensor& weight, const at::Tensor& tokens) {
@@ -58,5 +70,7 @@ at::Tensor embed(const at::Tensor& weight, const at::Tensor& tokens) {
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, const at::Tensor& branch) {
   return RmsNormFunction::apply(x, weight, epsilon, branch.defined() ? std::optional(branch) : std::nullopt);
 }
+
+at::Tensor swiglu(const at::Tensor& h) { return SwigluFunction::apply(h); }
 
 }  // namespace ufp4

@@ -15,4 +15,7 @@ at::Tensor embed(const at::Tensor& weight, const at::Tensor& tokens);
 // `branch` defined, of x + branch.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, const at::Tensor& branch = {});
 
+// silu(gate) * up of h [.., 2 f] = (gate, up), BF16: [.., f].
+at::Tensor swiglu(const at::Tensor& h);
+
 }  // namespace ufp4

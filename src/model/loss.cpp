@@ -76,6 +76,19 @@ at::Tensor head_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight
   return compute(hidden, weight, targets, chunk, false).loss;
 }
 
+at::Tensor head_token_losses(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
+                             std::int64_t chunk) {
+  const c10::NoGradGuard no_grad;
+  const at::Tensor bf16_weight = weight.to(at::kBFloat16);
+  const at::Tensor losses = at::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
+  for (std::int64_t first = 0; first < hidden.size(0); first += chunk) {
+    const std::int64_t length = std::min(chunk, hidden.size(0) - first);
+    const at::Tensor logits = matmul_transposed(hidden.narrow(0, first, length), bf16_weight);
+    losses.narrow(0, first, length).copy_(cross_entropy(logits, targets.narrow(0, first, length), false, 1.0));
+  }
+  return losses;
+}
+
 std::int64_t default_loss_chunk(std::int64_t vocabulary, const at::Device& device) {
   const std::int64_t logits = device.is_cpu() ? std::int64_t{1} << 21 : std::int64_t{1} << 26;
   return std::max<std::int64_t>(1024, logits / vocabulary);

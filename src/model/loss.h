@@ -13,6 +13,10 @@ namespace ufp4 {
 at::Tensor head_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
                               std::int64_t chunk);
 
+// -log softmax(hidden weight^T)[target] of each token, in nats, FP32 [n]; nothing is kept for a gradient.
+at::Tensor head_token_losses(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
+                             std::int64_t chunk);
+
 // Tokens a chunk, for a vocabulary: logits that stay in the caches of a CPU, or that fill a GPU.
 std::int64_t default_loss_chunk(std::int64_t vocabulary, const at::Device& device);
 

@@ -53,6 +53,13 @@ std::string missing_layers(const ModelConfig& model) {
     return refuse("model.d_model", model.d_model, multiple(limits.width_multiple));
   }
   if (model.ffn % limits.width_multiple != 0) return refuse("model.ffn", model.ffn, multiple(limits.width_multiple));
+  if (model.attention_size() % limits.width_multiple != 0) {
+    return refuse("model.heads * model.head_size", model.attention_size(), multiple(limits.width_multiple));
+  }
+  if (model.qk_norm && model.qk_norm_width == QkNormWidth::kAll && model.attention_size() > limits.largest_norm) {
+    return refuse("model.heads * model.head_size", model.attention_size(),
+                  "up to " + std::to_string(limits.largest_norm) + " with model.qk_norm_width = all");
+  }
   if (model.d_model > limits.largest_norm) {
     return refuse("model.d_model", model.d_model, "up to " + std::to_string(limits.largest_norm));
   }

@@ -2,56 +2,34 @@
 
 #include <ATen/ops/empty.h>
 
-#include <algorithm>
-
 #include "data/dataset.h"
 #include "io/checkpoint_folders.h"
+#include "io/tokenizer_file.h"
+#include "train/carried_tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
-namespace {
-
-namespace fs = std::filesystem;
-
-// Of a comparison: that one of its runs is meant, with an example; else nothing.
-std::string hint_at_runs(const fs::path& path) {
-  std::vector<fs::path> runs;
-  if (fs::is_directory(path / "runs")) {
-    for (const fs::directory_entry& entry : fs::directory_iterator(path / "runs")) runs.push_back(entry.path());
-  }
-  if (runs.empty()) return {};
-  return "; name one of the runs in it, such as '" + std::min_element(runs.begin(), runs.end())->string() + "'";
-}
-
-// The checkpoint at `path`, or the newest of the run at `path`.
-fs::path checkpoint_folder(const fs::path& path) {
-  if (fs::exists(path / "model.safetensors")) return path;
-  if (fs::is_directory(path / "checkpoints")) {
-    const std::vector<std::int64_t> steps = io::checkpoint_steps(path / "checkpoints");
-    if (!steps.empty()) return io::checkpoint_path(path / "checkpoints", steps.back());
-  }
-  throw InputError("'" + path.string() +
-                   "' is no checkpoint (no model.safetensors in it) and no run folder with one (no checkpoints/)" +
-                   hint_at_runs(path));
-}
-
-}  // namespace
 
 LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings, std::span<const Recipe> recipes)
-    : device_(at::kCPU), folder_(checkpoint_folder(settings.checkpoint)) {
+    : device_(at::kCPU), folder_(io::find_checkpoint(settings.checkpoint)) {
   io::verify_checkpoint(folder_);
   config_ = make_run_config(read_toml(folder_ / "config.toml"));
   const DeviceChoice choice = choose_device(settings.device, "--device", config_.model, recipes);
   device_ = choice.device;
   if (settings.log) settings.log(choice.note.empty() ? "on " + choice.name() : choice.note);
-  step_ = read_state(folder_).step;
+  const RunState state = read_state(folder_);
+  step_ = state.step;
+  if (settings.data.empty() && state.data_fingerprint.empty()) {
+    throw InputError("'" + folder_.string() + "' is an imported model, which has no data of its own: give --data");
+  }
 
   DataConfig data;
   data.train_files = !settings.data.empty()      ? settings.data
                      : !config_.data.val.empty() ? config_.data.val
                                                  : config_.data.train;
+  data.tokens = {config_.data.format, config_.data.vocab_size, config_.data.separator};
   data.val_fraction = 0;
   data.sequence_length = config_.model.context;
   data.seed = static_cast<std::uint64_t>(config_.train.seed);
@@ -60,6 +38,7 @@ LoadedCheckpoint::LoadedCheckpoint(const BatchSettings& settings, std::span<cons
     throw InputError("the data has " + std::to_string(dataset->vocab_size()) + " different tokens, the model of '" +
                      folder_.string() + "' knows " + std::to_string(config_.model.vocab_size));
   }
+  check_tokenizer(io::tokenizer_of(folder_), folder_.string(), *dataset, data.train_files.front());
   const at::Tensor tokens = at::empty({settings.sequences, config_.model.context + 1}, at::kInt);
   dataset->next({tokens.mutable_data_ptr<std::int32_t>(), static_cast<std::size_t>(tokens.numel())});
   tokens_ = tokens.to(device_, at::kLong);

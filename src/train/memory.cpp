@@ -83,6 +83,7 @@ MemoryEstimate estimate_memory(const RunConfig& config, const c10::Device& devic
   // 4 bits and an FP32 scale for 16 elements; or BF16.
   const double stash = !quantized(Gemm::kWgrad) ? 2 : config.train.stash == StashKind::kPacked ? 0.75 : 0;
   MemoryEstimate estimate;
+  estimate.stash_bytes = stash;
   estimate.state = parameters * (3 * 4 + operands);
   estimate.gradients = parameters * 4;
   const std::int64_t tokens = config.train.micro_batch * config.model.context;

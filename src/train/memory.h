@@ -14,6 +14,7 @@ struct MemoryEstimate {
   double state = 0;        // FP32 weights and two moments, and the operands of the weights that are kept for a step
   double gradients = 0;    // FP32
   double activations = 0;  // of one micro-batch
+  double stash_bytes = 0;  // within them, of an element of a linear's input
   double host = 0;         // page-locked memory of the host for train.offload_layers
   // On the device at most at a time: the only micro-batch of a step has its activations before its gradients.
   double total = 0;

@@ -38,30 +38,42 @@ at::Tensor reference_loss(const ModelConfig& config, const std::map<std::string,
   const std::int64_t heads = config.heads;
   const std::int64_t kv_heads = config.kv_head_count();
   const at::Tensor& embedding = parameter("embedding");
-  const at::Tensor table = rotary_table(length, config.head_size(), config.rope_theta, embedding.device());
+  const at::Tensor table = rotary_table(length, config.head_size(), config.rope_theta, embedding.device(), config.rope);
   at::Tensor stream = at::embedding(embedding, tokens.narrow(1, 0, length));  // [B, T, D]
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const std::string prefix = "layers." + std::to_string(i) + ".";
-    const at::Tensor x = norm(stream, parameter(prefix + "attention_norm"), config.norm_epsilon);
-    const at::Tensor qkv = at::linear(x, parameter(prefix + "linear_qkv"))
+    // A norm of a block stands before its sublayer, or before what that adds.
+    const auto normed = [&](const at::Tensor& x, const char* name, NormPlace place) {
+      return config.norm_place == place ? norm(x, parameter(prefix + name), config.norm_epsilon) : x;
+    };
+    const at::Tensor x = normed(stream, "attention_norm", NormPlace::kBefore);
+    const std::optional<at::Tensor> bias =
+        config.qkv_bias ? std::optional(parameter(prefix + "qkv_bias")) : std::nullopt;
+    const at::Tensor qkv = at::linear(x, parameter(prefix + "linear_qkv"), bias)
                                .view({x.size(0), length, config.qkv_heads(), config.head_size()});
     at::Tensor q = qkv.narrow(2, 0, heads);
     at::Tensor k = qkv.narrow(2, heads, kv_heads);
     at::Tensor v = qkv.narrow(2, heads + kv_heads, kv_heads);
     if (config.qk_norm) {
-      q = norm(q, parameter(prefix + "q_norm"), config.norm_epsilon);
-      k = norm(k, parameter(prefix + "k_norm"), config.norm_epsilon);
+      const auto qk_norm = [&](const at::Tensor& part, const char* name) {
+        const at::Tensor& weight = parameter(prefix + name);
+        if (config.qk_norm_width == QkNormWidth::kHead) return norm(part, weight, config.norm_epsilon);
+        return norm(part.flatten(2, 3), weight, config.norm_epsilon).view(part.sizes());
+      };
+      q = qk_norm(q, "q_norm");
+      k = qk_norm(k, "k_norm");
     }
     const std::int64_t group = heads / kv_heads;
     q = turned(q, table).transpose(1, 2);
     k = turned(k, table).repeat_interleave(group, 2).transpose(1, 2);
     v = v.repeat_interleave(group, 2).transpose(1, 2);
     const at::Tensor attended = at::scaled_dot_product_attention(q, k, v, std::nullopt, 0.0, true);
-    stream = stream + at::linear(attended.transpose(1, 2).reshape(x.sizes()), parameter(prefix + "linear_proj"));
-    const at::Tensor y = norm(stream, parameter(prefix + "ffn_norm"), config.norm_epsilon);
+    const at::Tensor projected = at::linear(attended.transpose(1, 2).flatten(2, 3), parameter(prefix + "linear_proj"));
+    stream = stream + normed(projected, "attention_norm", NormPlace::kAfter);
+    const at::Tensor y = normed(stream, "ffn_norm", NormPlace::kBefore);
     const at::Tensor h = at::linear(y, parameter(prefix + "linear_fc1"));
     const at::Tensor activated = at::silu(h.narrow(-1, 0, config.ffn)) * h.narrow(-1, config.ffn, config.ffn);
-    stream = stream + at::linear(activated, parameter(prefix + "linear_fc2"));
+    stream = stream + normed(at::linear(activated, parameter(prefix + "linear_fc2")), "ffn_norm", NormPlace::kAfter);
   }
   const at::Tensor hidden = norm(stream, parameter("final_norm"), config.norm_epsilon);
   const at::Tensor logits = at::linear(hidden, config.tie_embeddings ? embedding : parameter("lm_head"));

@@ -9,6 +9,7 @@
 #include "io/file.h"
 #include "io/held_folder.h"
 #include "io/json.h"
+#include "io/tokenizer_file.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
@@ -21,8 +22,9 @@ constexpr const char* kConfig = "config.toml";
 constexpr const char* kRun = "run.json";
 constexpr const char* kResult = "result.json";
 constexpr const char* kCheckpoints = "checkpoints";
-constexpr std::array<std::string_view, 7> kFiles{kConfig, kRun,        "metrics.jsonl", "analysis.jsonl",
-                                                 kResult, "train.log", io::kLockName};
+constexpr std::array<std::string_view, 9> kFiles{
+    kConfig,     kRun,          "metrics.jsonl",    "analysis.jsonl",        kResult,
+    "train.log", io::kLockName, io::kTokenizerName, io::kTokenizerConfigName};
 
 template <class T>
 Json or_null(const std::optional<T>& value) {

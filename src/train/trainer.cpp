@@ -11,13 +11,16 @@
 #include <thread>
 
 #include "data/dataset.h"
+#include "io/checkpoint_folders.h"
 #include "io/checksum.h"
 #include "io/file.h"
 #include "io/held_folder.h"
+#include "io/tokenizer_file.h"
 #include "model/transformer.h"
 #include "torch/phase.h"
 #include "torch/products.h"
 #include "torch/window.h"
+#include "train/carried_tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
 #include "train/memory.h"
@@ -28,6 +31,7 @@
 #include "train/schedule.h"
 #include "train/torch_error.h"
 #include "train/training_step.h"
+#include "train/watch.h"
 #include "ufp4/backend.h"
 #include "ufp4/error.h"
 
@@ -50,7 +54,9 @@ void check_vocabulary(RunConfig& config, const Dataset& data) {
 DataConfig data_config(const RunConfig& config) {
   DataConfig data;
   data.train_files = config.data.train;
+  for (const std::string& weight : config.data.weights) data.weights.push_back(std::stod(weight));
   data.val_files = config.data.val;
+  data.tokens = {config.data.format, config.data.vocab_size, config.data.separator};
   data.val_fraction = config.data.val_fraction;
   data.val_tokens = config.data.val_tokens;
   data.sequence_length = config.model.context;
@@ -133,7 +139,11 @@ class Run {
     if (windows_) frozen_windows_ = windows_->frozen();
     auto state = checkpoints_.load_newest(weights_, training_state(), events.warning,
                                           [this](const RunState& found) { data_.restore(found.data); });
-    if (state) resume(std::move(*state));
+    if (state) {
+      resume(std::move(*state));
+    } else if (!config.train.init.empty()) {
+      begin_from(config.train.init);
+    }
   }
 
   TrainResult go(const std::atomic<bool>& stop) {
@@ -147,6 +157,7 @@ class Run {
       metrics_->write(step);
       if (events_.step) events_.step(step);
       guard_against_divergence(step);
+      if (!step.skipped) warn(loss_watch_.see(step.step, step.loss));
       if (due(config_.train.eval_every)) validate();
       if (due(config_.train.checkpoint_every) || stop) save();
     }
@@ -194,6 +205,14 @@ class Run {
     events_.warning(file.string() + (had_metrics ? " has lines of " + std::to_string(lines) : " is gone with those") +
                     " of the " + std::to_string(state_.step) +
                     " steps done; the rest of them is lost, weights and coming losses are not touched");
+  }
+
+  // The weights of another run's checkpoint, or of an imported model.
+  void begin_from(const std::filesystem::path& path) {
+    const std::filesystem::path checkpoint = io::find_checkpoint(path);
+    io::verify_checkpoint(checkpoint);
+    load_tensors(checkpoint / "model.safetensors", weights_);
+    if (events_.info) events_.info("begins with the weights of " + checkpoint.string());
   }
 
   void resume(RunState state) {
@@ -256,8 +275,21 @@ class Run {
     OperandAnalysis::Settings settings = operand_settings(config_.train.analyze_formats, config_.train.analyze_tokens);
     analysis_.emplace(folder_ / "analysis.jsonl", state_.step);
     analysis_->write(expected_bins_line(state_.step, settings.schemes, config_.recipe));
-    operands_.emplace(config_.recipe, model_.linears(), std::move(settings),
-                      [this](const OperandReport& report) { analysis_->write(operand_line(state_.step, report)); });
+    operands_.emplace(config_.recipe, model_.linears(), std::move(settings), [this](const OperandReport& report) {
+      analysis_->write(operand_line(state_.step, report));
+      watch_operand(report);
+    });
+  }
+
+  void warn(const std::optional<std::string>& message) const {
+    if (message && events_.warning) events_.warning(*message);
+  }
+
+  // In the recipe's own format.
+  void watch_operand(const OperandReport& report) {
+    if (!report.quantized) return;
+    const std::string name = report.linear + " " + std::string(report.gemm) + "." + std::string(report.operand);
+    warn(sqnr_watch_.see(state_.step, name, report.figures.schemes.front().figures.sqnr_db()));
   }
 
   void guard_against_divergence(const StepMetrics& step) const {
@@ -344,6 +376,8 @@ class Run {
   std::optional<MetricsWriter> metrics_;
   std::optional<JsonLines> analysis_;
   std::optional<OperandAnalysis> operands_;
+  LossWatch loss_watch_;
+  SqnrWatch sqnr_watch_;
   std::int64_t saved_step_ = -1;
 };
 
@@ -376,6 +410,9 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   const std::unique_ptr<Dataset> data = Dataset::open(data_config(config));
   check_vocabulary(config, *data);
   check_memory(config, device);
+  std::optional<std::filesystem::path> init_tokenizer;
+  if (!config.train.init.empty()) init_tokenizer = io::tokenizer_of(io::find_checkpoint(config.train.init));
+  check_tokenizer(init_tokenizer, config.train.init, *data, config.data.train.front());
   const DataIdentity identity = identity_of(*data);
   // Nothing there changes before all is known to be right; once the folder is held no other process changes it.
   check_run_folder(folder, config, identity);
@@ -421,7 +458,13 @@ TrainResult train(RunConfig config, const std::filesystem::path& folder, const T
   if (const auto warning = warning_of_cut_blocks(config); warning && events.warning) events.warning(*warning);
   begin_peak_memory(device);
   Run run(config, device, products, facts.peak_tflops, *data, folder, events);
+  const std::optional<std::filesystem::path> tokenizer = find_tokenizer(*data, init_tokenizer);
+  if (!tokenizer && data->tokenizer().hash != 0 && events.warning) {
+    events.warning("no tokenizer.json beside " + data->tokenizer().file +
+                   " is the one that made its tokens: the run carries none, and reads no text later");
+  }
   write_run_folder(folder, config, facts);
+  if (tokenizer) carry_tokenizer(*tokenizer, folder);
   TrainResult result = run.go(stop);
   if (result.finished) write_result(folder, result);
   return result;

@@ -189,15 +189,16 @@ TEST_P(Property, NonFiniteValuesStayInTheirBlocks) {
   for (const BlockFormat& format : one_level_formats()) {
     for (const int hadamard : {0, 16, 64}) {
       for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
-        Matrix m(3, 128);
-        for (int i = 0; i < 3 * 128; ++i) m.set(i / 128, i % 128, static_cast<float>(i % 7) - 3);
+        constexpr int kColumns = 256;
+        Matrix m(3, kColumns);
+        for (int i = 0; i < 3 * kColumns; ++i) m.set(i / kColumns, i % kColumns, static_cast<float>(i % 7) - 3);
         const QuantizeTask task = task_of(format, Rounding::kNearest, hadamard);
         const Results clean = quantize(backend(), m.view(), task);
         m.set(1, 70, bad);
         const Results found = quantize(backend(), m.view(), task);
-        const std::int64_t unit = std::max(16, hadamard);
+        const std::int64_t unit = std::max(format.block, hadamard);
         for (std::int64_t r = 0; r < 3; ++r) {
-          for (std::int64_t c = 0; c < 128; ++c) {
+          for (std::int64_t c = 0; c < kColumns; ++c) {
             if (r == 1 && c / unit == 70 / unit) {
               ASSERT_TRUE(std::isnan(found.value(r, c))) << format.name << " " << c;
               ASSERT_EQ(found.code(r, c), 0u);
@@ -215,12 +216,13 @@ TEST_P(Property, NonFiniteValuesStayInTheirBlocks) {
 
 TEST_P(Property, BlocksBelowTheBoundaryAreZero) {
   for (const BlockFormat& format : one_level_formats()) {
-    Matrix m(1, 64);
-    for (std::int64_t c = 0; c < 16; ++c) {
+    const std::int64_t block = format.block;
+    Matrix m(1, 4 * block);
+    for (std::int64_t c = 0; c < block; ++c) {
       m.set(0, c, std::nextafter(0x1p-120F, 0.0F));
-      m.set(0, 16 + c, -0x1p-120F);
-      m.set(0, 32 + c, c == 3 ? 0x1p-149F : -0.0F);
-      m.set(0, 48 + c, std::numeric_limits<float>::max());
+      m.set(0, block + c, -0x1p-120F);
+      m.set(0, 2 * block + c, c == 3 ? 0x1p-149F : -0.0F);
+      m.set(0, 3 * block + c, std::numeric_limits<float>::max());
     }
     const Results found = quantize(backend(), m.view(), task_of(format));
     EXPECT_EQ(std::bit_cast<std::uint32_t>(found.scale(0, 0)), 0u) << format.name;
@@ -228,8 +230,8 @@ TEST_P(Property, BlocksBelowTheBoundaryAreZero) {
     EXPECT_EQ(std::bit_cast<std::uint32_t>(found.scale(0, 2)), 0u) << format.name;
     EXPECT_TRUE(std::isfinite(found.scale(0, 3))) << format.name;
     EXPECT_EQ(found.code(0, 0), 0u) << format.name;
-    EXPECT_NEAR(found.value(0, 16) * 0x1p120F, -1, 1e-6) << format.name;
-    EXPECT_EQ(found.code(0, 35), 0u) << format.name;
+    EXPECT_NEAR(found.value(0, block) * 0x1p120F, -1, 1e-6) << format.name;
+    EXPECT_EQ(found.code(0, 2 * block + 3), 0u) << format.name;
   }
 }
 

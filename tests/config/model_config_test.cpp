@@ -33,9 +33,38 @@ TEST(ModelConfig, EntriesReadBackToTheSame) {
   set(config, "kv_heads", "2");
   set(config, "qk_norm", "true");
   set(config, "norm_epsilon", "1e-6");
+  set(config, "head_size", "80");
+  set(config, "qk_norm_width", "all");
+  set(config, "norm_place", "after");
+  set(config, "qkv_bias", "true");
+  set(config, "rope_scaling", "llama3");
+  set(config, "rope_factor", "8");
+  set(config, "rope_original_context", "8192");
   ModelConfig copy;
   for (const auto& [key, value] : entries(config)) set(copy, key, value);
   EXPECT_EQ(entries(copy), entries(config));
+}
+
+TEST(ModelConfig, KeysThatGoTogetherAreChecked) {
+  const auto refused = [](std::initializer_list<std::pair<const char*, const char*>> changes) {
+    ModelConfig config = load_model_config("tiny");
+    for (const auto& [key, value] : changes) set(config, key, value);
+    return message_of<InputError>([&] { validate(config); });
+  };
+  EXPECT_NE(refused({{"head_size", "33"}}).find("'head_size' is 33, expected an even number"), std::string::npos);
+  EXPECT_NE(refused({{"rope_scaling", "llama3"}}).find("'rope_original_context' is 0"), std::string::npos);
+  EXPECT_NE(refused({{"rope_scaling", "llama3"}, {"rope_original_context", "64"}, {"rope_low_factor", "4"}})
+                .find("'rope_low_factor' is 4, expected less than rope_high_factor, 4"),
+            std::string::npos);
+  EXPECT_NE(refused({{"rope_scaling", "yarn"}, {"rope_original_context", "64"}, {"rope_beta_slow", "32"}})
+                .find("'rope_beta_slow' is 32, expected less than rope_beta_fast, 32"),
+            std::string::npos);
+  ModelConfig wide = load_model_config("tiny");
+  set(wide, "heads", "3");  // no divisor of d_model
+  EXPECT_THROW(validate(wide), InputError);
+  set(wide, "head_size", "64");
+  validate(wide);
+  EXPECT_EQ(wide.attention_size(), 192);
 }
 
 TEST(ModelConfig, ErrorsNameFileKeyAndNearKey) {

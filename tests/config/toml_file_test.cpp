@@ -96,5 +96,19 @@ TEST(TomlFile, OnlyARegularFileOfAPageOrSoIsRead) {
   EXPECT_EQ(read_toml(folder.path() / "good.toml").front().key, "a.b");
 }
 
+TEST(TomlFile, SourcesWithWeightsAreTwoLists) {
+  const auto list = parse_toml("[data]\ntrain = [{path = \"a,b.bin\", weight = 2.5}, {path = \"c.bin\"}]", "m.toml");
+  ASSERT_EQ(list.size(), 2U);
+  EXPECT_EQ(list[0].key, "data.train");
+  EXPECT_EQ(list[0].value, (std::vector<std::string>{"a,b.bin", "c.bin"}));
+  EXPECT_EQ(list[1].key, "data.weights");
+  EXPECT_EQ(list[1].value, (std::vector<std::string>{"2.5", "1"}));
+  const auto refused = [](const char* text) { return message_of<InputError>([&] { parse_toml(text, "m.toml"); }); };
+  EXPECT_NE(refused("[data]\ntrain = [{path = \"a\"}, \"b\"]").find("m.toml:2: an item of 'data.train'"),
+            std::string::npos);
+  EXPECT_NE(refused("[data]\ntrain = [{path = \"a\", share = 1}]").find("other keys than"), std::string::npos);
+  EXPECT_NE(refused("[data]\nval = [{path = \"a\"}]").find("neither a string"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace ufp4

@@ -3,16 +3,14 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <limits>
+#include <array>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
-#include <thread>
 
 #include "cuda/quantize.h"
 #include "numerics/scale_rules.h"
+#include "quantization/cases.h"
 
 namespace ufp4::testing {
 namespace {
@@ -23,12 +21,6 @@ constexpr std::uint8_t kPoison = 0xA5;
 void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
 }
-
-struct DeviceResults {
-  DeviceBytes codes, scales, dequantized, exact, packed_scales, selectors, outer_scales, outer_amax;
-  DeviceBytes seen;  // amax and clipped
-  DeviceBytes rows, moved;
-};
 
 template <typename T>
 std::vector<std::uint8_t> bytes_of(const std::vector<T>& values) {
@@ -44,115 +36,71 @@ const Backend& backend_for(const BlockFormat& format) {
   return listed ? default_backend() : find_backend("scalar");
 }
 
-// Level * scale goes there, in the type that has it exactly.
-void write_exact(Quantized& out, const BlockFormat& format, void* to) {
-  if (format.exact == ExactValue::kE4m3) out.e4m3 = static_cast<std::uint8_t*>(to);
-  if (format.exact == ExactValue::kInt8) out.int8 = static_cast<std::int8_t*>(to);
+// As many as there are second-level scales, all what the request gives.
+std::vector<float> given_amax(const Matrix& in, const Request& request) {
+  const OperandSpec& spec = request.task.spec;
+  if (!spec.format->has_outer_scale()) return {};
+  const QuantizedShape shape = quantized_shape(in.rows, in.columns, spec, request.task.place.axis);
+  const OuterShape outer = outer_shape(shape, spec.outer_each());
+  return std::vector<float>(static_cast<std::size_t>(outer.rows * outer.columns), request.amax.value_or(0));
 }
 
-// How long the arrays of an operand are.
-struct Sizes {
-  QuantizedShape shape;
-  std::size_t elements, blocks, selectors, packed, outer;
+Wanted wanted_by(Choice choice, const BlockFormat& format, std::optional<DType> dequantized) {
+  if (choice == Choice::kAll) return {.values = dequantized, .e4m3 = true, .window = true};
+  const bool packed = choice == Choice::kPacked;
+  const bool bytes = format.scale != ScaleEncoding::kFp32;
+  const bool exact = choice == Choice::kExact;
+  return {.codes = packed,
+          .scales = packed && !bytes,
+          .values = choice == Choice::kValues ? dequantized : std::nullopt,
+          .selectors = false,
+          .packed_scales = packed && bytes,
+          .int8 = exact,
+          .e4m3 = exact,
+          .window = true};
+}
 
-  Sizes(const HostMatrix& in, const Request& request)
-      : shape(quantized_shape(in.rows, in.columns, request.spec, request.place.axis)) {
-    const BlockFormat& format = *request.spec.format;
-    const auto size = [](std::int64_t x) { return static_cast<std::size_t>(x); };
-    elements = size(shape.rows * shape.columns);
-    blocks = elements / size(request.spec.block_size());
-    selectors = format.selector_block == 0 ? 0 : elements / size(format.selector_block);
-    packed = blocks * size(format.packed_scale_bytes());
-    const OuterShape outer_of = outer_shape(shape, request.spec.outer_each());
-    outer = size(outer_of.rows * outer_of.columns);
+// A request in device memory.
+struct OnDevice {
+  Results results;
+  std::vector<std::unique_ptr<DeviceBytes>> arrays;
+  DeviceBytes amax, rows, moved;
+
+  OnDevice(const Matrix& in, const Request& request, const Wanted& wanted)
+      : results(in.view(), request.task, wanted),
+        amax(bytes_of(given_amax(in, request))),
+        rows(bytes_of(request.rows)),
+        moved(bytes_of(numbers_of(request))) {
+    for (const std::vector<std::uint8_t>& bytes : results.bytes) arrays.push_back(std::make_unique<DeviceBytes>(bytes));
+  }
+
+  DeviceTask task(const Request& request) const {
+    DeviceTask task;
+    task.task = request.task;
+    std::array<void*, kArrays> addresses{};
+    for (std::size_t i = 0; i < kArrays; ++i) addresses[i] = arrays[i]->data();
+    task.task.out = results_at(addresses, results.arrays, results.wanted);
+    if (amax.size() != 0) task.task.outer_amax = amax.as<float>();
+    if (rows.size() != 0) task.task.place.row_numbers = rows.as<std::uint32_t>();
+    if (request.moved) {
+      const auto* numbers = moved.as<std::uint32_t>();
+      task.place = {numbers, numbers + 1, numbers + 2};
+    }
+    return task;
+  }
+
+  Outcome fetch() const {
+    Outcome outcome{results, amax.fetch_as<float>()};
+    for (std::size_t i = 0; i < kArrays; ++i) outcome.results.bytes[i] = arrays[i]->fetch();
+    return outcome;
+  }
+
+ private:
+  static std::vector<std::uint32_t> numbers_of(const Request& request) {
+    const Request::Moved moved = request.moved.value_or(Request::Moved{});
+    return {moved.step, moved.layer, moved.first_row};
   }
 };
-
-// Small and fast: a step of splitmix64.
-std::uint64_t mix(std::uint64_t x) {
-  x += 0x9E3779B97F4A7C15u;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
-
-// Near enough to a normal variate: the sum of four uniform ones.
-float normal(std::uint64_t bits) {
-  float sum = 0;
-  for (int i = 0; i < 4; ++i) sum += static_cast<float>((bits >> (16 * i)) & 0xFFFFu) * 0x1p-16F - 0.5F;
-  return sum * 1.7320508F + static_cast<float>(bits & 0xFFu) * 0x1p-20F;
-}
-
-float hostile_value(std::uint64_t patch, std::uint64_t bits) {
-  const float x = normal(bits);
-  const auto k = static_cast<int>(bits >> 58);  // 0..63
-  switch (patch % 16) {
-    case 0: return std::ldexp(x, static_cast<int>(patch >> 58) - 32);
-    case 1: return k == 0 ? 14.0F : static_cast<float>(k % 29 - 14) * 0.5F;  // ties of grids up to 7
-    case 2: return k == 0 ? 6.0F : static_cast<float>(k % 49 - 24) * 0.25F;  // ties of e2m1
-    case 3: return k == 0 ? -7.0F : static_cast<float>(k % 29 - 14) * 0.5F;
-    case 4: return std::ldexp(x, -120);
-    case 5: return std::ldexp(x, -135);
-    case 6: return k % 2 == 0 ? 0.0F : -0.0F;
-    case 7: return k == 1 ? std::numeric_limits<float>::infinity() : x;
-    case 8: return k == 2 ? std::numeric_limits<float>::quiet_NaN() : x;
-    case 9: return x * 1e38F;
-    case 10: return k < 2 ? x : 0.0F;
-    case 11: return std::ldexp(x, k - 32);
-    default: return x;
-  }
-}
-
-void store(HostMatrix& m, std::int64_t index, float value) {
-  if (m.dtype == DType::kF32) {
-    std::memcpy(m.bytes.data() + 4 * index, &value, 4);
-  } else {
-    const std::uint16_t half = m.dtype == DType::kBF16 ? float_to_bf16(value) : float_to_f16(value);
-    std::memcpy(m.bytes.data() + 2 * index, &half, 2);
-  }
-}
-
-// f(first, count) for parts of `rows`, by all cores; parts are multiples of 128 rows.
-template <typename F>
-void in_slabs(std::int64_t rows, F f) {
-  const auto threads = static_cast<std::int64_t>(std::max(1u, std::thread::hardware_concurrency()));
-  const std::int64_t slab = std::max<std::int64_t>(128, (rows / threads + 127) / 128 * 128);
-  std::vector<std::jthread> workers;
-  for (std::int64_t first = 0; first < rows; first += slab) {
-    workers.emplace_back([=] { f(first, std::min(slab, rows - first)); });
-  }
-}
-
-template <typename Value>
-HostMatrix make_matrix(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t padding, std::int64_t shift,
-                       Value value) {
-  HostMatrix m{dtype, rows, columns, columns + padding, shift, {}};
-  m.bytes.assign(static_cast<std::size_t>(shift + rows * m.row_stride) * size_of(dtype), 0xFF);  // NaN between the rows
-  in_slabs(rows, [&](std::int64_t first, std::int64_t count) {
-    for (std::int64_t r = first; r < first + count; ++r) {
-      for (std::int64_t c = 0; c < columns; ++c) store(m, shift + r * m.row_stride + c, value(r, c));
-    }
-  });
-  return m;
-}
-
-std::string first_difference(const char* what, const std::vector<std::uint8_t>& gpu,
-                             const std::vector<std::uint8_t>& cpu, std::int64_t per_row, std::size_t width) {
-  if (gpu == cpu || gpu.empty()) return {};
-  for (std::size_t i = 0; i < cpu.size(); i += width) {
-    std::uint32_t a = 0;
-    std::uint32_t b = 0;
-    std::memcpy(&a, gpu.data() + i, width);
-    std::memcpy(&b, cpu.data() + i, width);
-    if (a == b) continue;
-    const auto at = static_cast<std::int64_t>(i / width);
-    char text[160];
-    std::snprintf(text, sizeof text, "%s differ first at [%lld, %lld]: GPU %x, CPU %x", what,
-                  static_cast<long long>(at / per_row), static_cast<long long>(at % per_row), a, b);
-    return text;
-  }
-  return std::string(what) + " differ in length";
-}
 
 }  // namespace
 
@@ -178,57 +126,8 @@ std::vector<std::uint8_t> DeviceBytes::fetch() const {
   return bytes;
 }
 
-ConstMatrix HostMatrix::view(const void* data) const {
-  const auto* first = static_cast<const std::uint8_t*>(data) + shift * static_cast<std::int64_t>(size_of(dtype));
-  return {first, dtype, rows, columns, row_stride};
-}
-
-HostMatrix hostile_matrix(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t padding,
-                          std::int64_t shift, std::uint64_t seed) {
-  return make_matrix(dtype, rows, columns, padding, shift, [seed](std::int64_t r, std::int64_t c) {
-    const auto row = static_cast<std::uint64_t>(r);
-    const auto column = static_cast<std::uint64_t>(c);
-    return hostile_value(mix(seed + (row / 16 << 32) + column / 16), mix(seed ^ (row << 32) ^ column));
-  });
-}
-
-HostMatrix normal_matrix(DType dtype, std::int64_t rows, std::int64_t columns, std::uint64_t seed) {
-  return make_matrix(dtype, rows, columns, 0, 0, [seed](std::int64_t r, std::int64_t c) {
-    return normal(mix(seed ^ (static_cast<std::uint64_t>(r) << 32) ^ static_cast<std::uint64_t>(c)));
-  });
-}
-
-HostMatrix transposed(const HostMatrix& in) {
-  HostMatrix turned{in.dtype, in.columns, in.rows, in.rows, 0, {}};
-  const auto element = static_cast<std::int64_t>(size_of(in.dtype));
-  turned.bytes.resize(static_cast<std::size_t>(in.rows * in.columns * element));
-  const auto* from = static_cast<const std::uint8_t*>(in.view().data);
-  in_slabs(in.columns, [&](std::int64_t first, std::int64_t count) {
-    for (std::int64_t r = 0; r < in.rows; ++r) {
-      for (std::int64_t c = first; c < first + count; ++c) {
-        std::memcpy(turned.bytes.data() + (c * in.rows + r) * element, from + (r * in.row_stride + c) * element,
-                    size_of(in.dtype));
-      }
-    }
-  });
-  return turned;
-}
-
-Results quantize_on_cpu(const HostMatrix& in, const Request& request, std::optional<DType> dequantized) {
-  const OperandSpec& spec = request.spec;
-  const BlockFormat& format = *spec.format;
-  const Backend& backend = backend_for(format);
-  const Sizes sizes(in, request);
-  Results out;
-  out.codes.resize(sizes.elements / 2);
-  out.scales.resize(sizes.blocks * 4);
-  out.dequantized.resize(dequantized ? sizes.elements * size_of(*dequantized) : 0);
-  out.exact.resize(format.exact != ExactValue::kNone ? sizes.elements : 0);
-  out.packed_scales.resize(sizes.packed);
-  out.selectors.resize(sizes.selectors);
-  out.outer_scales.resize(sizes.outer * 4);
-
-  QuantizeTask task{spec, request.place, {}, nullptr};
+Outcome quantize_on_cpu(const Matrix& in, const Request& request, std::optional<DType> dequantized) {
+  QuantizeTask task = request.task;
   Place& place = task.place;
   if (request.moved) {
     place.step = request.moved->step;
@@ -236,152 +135,53 @@ Results quantize_on_cpu(const HostMatrix& in, const Request& request, std::optio
     (place.axis == Axis::kRow ? place.row_offset : place.column_offset) += request.moved->first_row;
   }
   if (!request.rows.empty()) place.row_numbers = request.rows.data();
-  task.out.codes = out.codes.data();
-  task.out.scales = reinterpret_cast<float*>(out.scales.data());
-  if (dequantized) {
-    task.out.dequantized = out.dequantized.data();
-    task.out.dequantized_dtype = *dequantized;
-  }
-  if (!out.exact.empty()) write_exact(task.out, format, out.exact.data());
-  task.out.packed_scales = out.packed_scales.data();
-  if (!out.selectors.empty()) task.out.selectors = out.selectors.data();
-  task.out.outer_scales = reinterpret_cast<float*>(out.outer_scales.data());
-
-  std::mutex mutex;  // of what the slabs raise
-  const ConstMatrix whole = in.view();
-  std::vector<float> amax(format.has_outer_scale() ? sizes.outer : 0, request.amax.value_or(0));
+  const Backend& backend = backend_for(*task.spec.format);
+  std::vector<float> amax = given_amax(in, request);
   if (!amax.empty() && !request.amax) {
-    in_slabs(in.rows, [&](std::int64_t first, std::int64_t count) {
+    std::mutex mutex;  // of amax
+    in_slabs(in.rows, [&](std::int64_t first, std::int64_t last) {
       std::vector<float> own(amax.size());
-      backend.raise_outer_amax(whole, spec, place, {first, first + count}, own.data());
+      backend.raise_outer_amax(in.view(), task.spec, place, {first, last}, own.data());
       const std::lock_guard lock(mutex);
-      std::transform(own.begin(), own.end(), amax.begin(), amax.begin(),
-                     [](float a, float b) { return reference::raised(a, b); });
+      std::transform(own.begin(), own.end(), amax.begin(), amax.begin(), reference::raised);
     });
   }
-  if (!amax.empty()) {
-    task.outer_amax = amax.data();
-    out.outer_amax = bytes_of(amax);
-  }
-  in_slabs(in.rows, [&](std::int64_t first, std::int64_t count) {
-    QuantizeTask own = task;
-    float seen = 0;
-    std::uint32_t clipped = 0;
-    if (format.has_window()) {
-      own.out.amax = &seen;
-      own.out.clipped = &clipped;
-    }
-    backend.quantize_rows(whole, {&own, 1}, {first, first + count});
-    const std::lock_guard lock(mutex);
-    out.amax = std::max(out.amax, seen);
-    out.clipped += clipped;
-  });
-  return out;
+  if (!amax.empty()) task.outer_amax = amax.data();
+  Results results =
+      quantize_by_all_cores(backend, in.view(), task, {.values = dequantized, .e4m3 = true, .window = true});
+  results.task = request.task;  // which points to nothing here
+  return {std::move(results), std::move(amax)};
 }
 
-std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<Request>& requests,
-                                     std::optional<DType> dequantized, const std::vector<Wanted>& wanted) {
+std::vector<Outcome> quantize_on_gpu(const Matrix& in, const std::vector<Request>& requests,
+                                     std::optional<DType> dequantized, const std::vector<Choice>& choices) {
   const DeviceBytes input(in.bytes);
-  std::vector<std::unique_ptr<DeviceResults>> device;
+  std::vector<std::unique_ptr<OnDevice>> device;
   std::vector<DeviceTask> tasks;
   std::vector<cuda::AmaxTask> amax_tasks;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const Request& request = requests[i];
-    const BlockFormat& format = *request.spec.format;
-    const Sizes sizes(in, request);
-    const bool all = wanted.empty() || wanted[i] == Wanted::kAll;
-    const auto want = [&](Wanted result) { return all || wanted[i] == result; };
-    const bool bytes = format.scale != ScaleEncoding::kFp32;
-    const bool packed = want(Wanted::kPacked);
-    const bool values = dequantized && want(Wanted::kValues);
-    const bool exact = format.exact != ExactValue::kNone && want(Wanted::kExact);
-    const std::vector<float> amax(format.has_outer_scale() ? sizes.outer : 0, request.amax.value_or(0));
-    const Request::Moved moved = request.moved.value_or(Request::Moved{});
-    device.emplace_back(new DeviceResults{
-        DeviceBytes(packed ? sizes.elements / 2 : 0), DeviceBytes(packed && (all || !bytes) ? sizes.blocks * 4 : 0),
-        DeviceBytes(values ? sizes.elements * size_of(*dequantized) : 0), DeviceBytes(exact ? sizes.elements : 0),
-        DeviceBytes(packed && (all || bytes) ? sizes.packed : 0), DeviceBytes(all ? sizes.selectors : 0),
-        DeviceBytes(sizes.outer * 4), DeviceBytes(bytes_of(amax)), DeviceBytes(std::vector<std::uint8_t>(8)),
-        DeviceBytes(bytes_of(request.rows)),
-        DeviceBytes(bytes_of(std::vector<std::uint32_t>{moved.step, moved.layer, moved.first_row}))});
-    const DeviceResults& d = *device.back();
-    DeviceTask& task = tasks.emplace_back();
-    task.task.spec = request.spec;
-    task.task.place = request.place;
-    if (!request.rows.empty()) task.task.place.row_numbers = d.rows.as<std::uint32_t>();
-    if (request.moved) {
-      const auto* numbers = d.moved.as<std::uint32_t>();
-      task.place = {numbers, numbers + 1, numbers + 2};
-    }
-    Quantized& out = task.task.out;
-    if (packed) out.codes = d.codes.as<std::uint8_t>();
-    if (d.scales.size() != 0) out.scales = d.scales.as<float>();
-    if (values) out.dequantized = d.dequantized.data();
-    out.dequantized_dtype = dequantized.value_or(DType::kBF16);
-    if (exact) write_exact(out, format, d.exact.data());
-    if (d.packed_scales.size() != 0) out.packed_scales = d.packed_scales.as<std::uint8_t>();
-    if (d.selectors.size() != 0) out.selectors = d.selectors.as<std::uint8_t>();
-    out.outer_scales = d.outer_scales.as<float>();
-    if (format.has_window()) {
-      out.amax = d.seen.as<float>();
-      out.clipped = d.seen.as<std::uint32_t>() + 1;
-    }
-    if (!format.has_outer_scale()) continue;
-    task.task.outer_amax = d.outer_amax.as<float>();
-    if (!request.amax) amax_tasks.push_back({request.spec, request.place, d.outer_amax.as<float>()});
+    const BlockFormat& format = *request.task.spec.format;
+    const Choice choice = choices.empty() ? Choice::kAll : choices[i];
+    const OnDevice& own =
+        *device.emplace_back(std::make_unique<OnDevice>(in, request, wanted_by(choice, format, dequantized)));
+    tasks.push_back(own.task(request));
+    if (!format.has_outer_scale() || request.amax) continue;
+    amax_tasks.push_back({request.task.spec, request.task.place, own.amax.as<float>()});
   }
   cuda::raise_outer_amax(in.view(input.data()), amax_tasks, nullptr);
   cuda::quantize(in.view(input.data()), tasks, nullptr);
   check(cudaDeviceSynchronize());
-  std::vector<Results> results;
-  for (const auto& d : device) {
-    Results& r = results.emplace_back(Results{d->codes.fetch(), d->scales.fetch(), d->dequantized.fetch(),
-                                              d->exact.fetch(), d->packed_scales.fetch(), d->selectors.fetch(),
-                                              d->outer_scales.fetch(), d->outer_amax.fetch()});
-    r.amax = d->seen.fetch_as<float>()[0];
-    r.clipped = d->seen.fetch_as<std::uint32_t>()[1];
-  }
-  return results;
+  std::vector<Outcome> outcomes;
+  for (const auto& own : device) outcomes.push_back(own->fetch());
+  return outcomes;
 }
 
-std::string describe(const HostMatrix& in, const Request& request) {
-  const OperandSpec& spec = request.spec;
-  const Place& place = request.place;
-  return std::string(name_of(in.dtype)) + " [" + std::to_string(in.rows) + ", " + std::to_string(in.columns) +
-         "] stride " + std::to_string(in.row_stride) + " shift " + std::to_string(in.shift) + ", " +
-         std::string(spec.format->name) + " " + std::string(name_of(place.axis)) + "s " +
-         std::string(name_of(spec.rounding)) + " block " + std::to_string(spec.block_size()) + " hadamard " +
-         std::to_string(spec.hadamard.size) + " outer " + std::string(name_of(spec.outer_each())) + " offsets " +
-         std::to_string(place.row_offset) + ", " + std::to_string(place.column_offset);
-}
-
-std::string difference(const Results& gpu, const Results& cpu, const HostMatrix& in, const Request& request) {
-  const Sizes sizes(in, request);
-  const QuantizedShape& shape = sizes.shape;
-  const BlockFormat& format = *request.spec.format;
-  const OuterShape outer = outer_shape(shape, request.spec.outer_each());
-  const std::int64_t selectors = format.selector_block == 0 ? 1 : shape.columns / format.selector_block;
-  const std::size_t value_bytes = cpu.dequantized.empty() ? 1 : cpu.dequantized.size() / sizes.elements;
-  for (const std::string& text :
-       {first_difference("amax", gpu.outer_amax, cpu.outer_amax, outer.columns, 4),
-        first_difference("scales", gpu.scales, cpu.scales, shape.scales_per_row, 4),
-        first_difference("codes", gpu.codes, cpu.codes, shape.codes_per_row(), 1),
-        first_difference("values", gpu.dequantized, cpu.dequantized, shape.columns, value_bytes),
-        first_difference("exact values", gpu.exact, cpu.exact, shape.columns, 1),
-        first_difference("packed scales", gpu.packed_scales, cpu.packed_scales,
-                         shape.scales_per_row * format.packed_scale_bytes(), 1),
-        first_difference("selectors", gpu.selectors, cpu.selectors, selectors, 1),
-        first_difference("second-level scales", gpu.outer_scales, cpu.outer_scales, outer.columns, 4)}) {
-    if (!text.empty()) return describe(in, request) + ": " + text;
-  }
-  if (gpu.amax != cpu.amax) {
-    return describe(in, request) + ": amax " + std::to_string(gpu.amax) + ", CPU " + std::to_string(cpu.amax);
-  }
-  if (gpu.clipped != cpu.clipped) {
-    return describe(in, request) + ": " + std::to_string(gpu.clipped) + " blocks clipped, CPU " +
-           std::to_string(cpu.clipped);
-  }
-  return {};
+std::string difference(const Outcome& gpu, const Outcome& cpu, const Matrix& in, const Request& request) {
+  std::string text =
+      first_difference("amax", std::span<const float>(gpu.outer_amax), std::span<const float>(cpu.outer_amax));
+  if (text.empty()) text = first_difference(gpu.results, cpu.results);
+  return text.empty() ? text : describe(in.view(), request.task) + ": " + text;
 }
 
 }  // namespace ufp4::testing

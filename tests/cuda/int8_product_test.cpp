@@ -393,6 +393,7 @@ TEST(Int8Launch, TilesFillTheDevice) {
   const Int8Launch wide = int8_launch({.m = 12288, .n = 2048, .k = 16384, .segment = 512}, 132);
   EXPECT_EQ(wide.columns, 192) << describe(wide);
   const Int8Launch row = int8_launch({.m = 16384, .n = 6144, .k = 2048}, 132);
+  EXPECT_FALSE(row.in_turn) << describe(row);
   EXPECT_EQ(row.columns, 256) << describe(row);
   EXPECT_EQ(row.share, Int8Share::kB) << describe(row);
 }

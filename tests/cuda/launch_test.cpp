@@ -138,7 +138,9 @@ TEST(CudaOperands, OfOnePolicyAndRoundingShareARead) {
     return pairs.tiles[0].row.has_value();
   };
   EXPECT_TRUE(pair("e1m2", "int4", Rounding::kNearest));
-  EXPECT_TRUE(pair("nvfp4", "mxfp4", Rounding::kNearest));
+  EXPECT_TRUE(pair("e2m1", "e2m1_max4", Rounding::kNearest));
+  EXPECT_TRUE(pair("four_over_six", "mixfp4", Rounding::kNearest));
+  EXPECT_FALSE(pair("nvfp4", "mxfp4", Rounding::kNearest));
   EXPECT_FALSE(pair("e1m2", "e1m2", Rounding::kStochastic));
   EXPECT_FALSE(pair("e1m2", "nvfp4", Rounding::kNearest));
 }

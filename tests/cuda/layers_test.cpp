@@ -18,6 +18,8 @@ namespace {
 
 using cuda::Bf16;
 using testing::DeviceBytes;
+using testing::make_matrix;
+using testing::Values;
 
 class CudaLayers : public ::testing::Test {
  protected:
@@ -33,11 +35,11 @@ struct Shape {
 constexpr std::array kShapes{Shape{1, 8}, Shape{37, 72}, Shape{130, 64}, Shape{300, 640}, Shape{129, 2056}};
 
 DeviceBytes normal_bf16(std::int64_t rows, std::int64_t columns, std::uint64_t seed) {
-  return DeviceBytes(testing::normal_matrix(DType::kBF16, rows, columns, seed).bytes);
+  return DeviceBytes(make_matrix(rows, columns, DType::kBF16, Values::kNormal, seed).bytes);
 }
 
 DeviceBytes normal_f32(std::int64_t count, std::uint64_t seed) {
-  return DeviceBytes(testing::normal_matrix(DType::kF32, 1, count, seed).bytes);
+  return DeviceBytes(make_matrix(1, count, DType::kF32, Values::kNormal, seed).bytes);
 }
 
 std::vector<double> values(const DeviceBytes& bf16) {
@@ -219,7 +221,7 @@ struct RotaryData {
     for (std::size_t i = 0; i < 3; ++i) {
       const std::int64_t heads = c.heads[i];
       layer.columns += heads * c.size;
-      parts.emplace_back(testing::normal_matrix(DType::kBF16, layer.rows, heads * c.size, 20 + i).bytes);
+      parts.emplace_back(make_matrix(layer.rows, heads * c.size, DType::kBF16, Values::kNormal, 20 + i).bytes);
       const std::int64_t token_stride = c.heads_first ? c.size : heads * c.size;
       layer.parts[i] = {parts.back().as<Bf16>(),
                         c.tokens * token_stride,

@@ -10,14 +10,22 @@
 
 #include "cuda/device_case.h"
 #include "cuda/quantize.h"
+#include "quantization/cases.h"
 #include "ufp4/error.h"
 
 namespace ufp4 {
 namespace {
 
-using testing::HostMatrix;
+using testing::Array;
+using testing::Choice;
+using testing::kAxes;
+using testing::kRoundings;
+using testing::kTypes;
+using testing::make_matrix;
+using testing::Matrix;
+using testing::Outcome;
 using testing::Request;
-using testing::Wanted;
+using testing::Values;
 
 class CudaQuantize : public ::testing::Test {
  protected:
@@ -26,10 +34,6 @@ class CudaQuantize : public ::testing::Test {
     if (!status.usable) GTEST_SKIP() << status.sentence;
   }
 };
-
-constexpr std::array kTypes{DType::kF32, DType::kBF16, DType::kF16};
-constexpr std::array kRoundings{Rounding::kNearest, Rounding::kStochastic};
-constexpr std::array kAxes{Axis::kRow, Axis::kColumn};
 
 // Grids that no table of the library has: they take the path of any grid.
 const BlockFormat kThirds{"thirds",
@@ -86,28 +90,28 @@ std::vector<const BlockFormat*> all_formats() {
 }
 
 Request make_request(const BlockFormat& format, Axis axis, Rounding rounding, int hadamard, int block = 0) {
-  Request request{{&format, block, rounding, make_hadamard(hadamard, 7)}, {axis, 0x123456789ABCDEFu, 5, 11}};
-  if (format.selector_block != 0) request.spec.block = 0;  // there is one size
+  Request request{testing::task_of(format, rounding, hadamard, axis, testing::has_block(format, block) ? block : 0)};
+  request.task.place.seed = 0x123456789ABCDEFu;
   return request;
 }
 
 // What calls ask for of every request, or of the first and the others.
-constexpr std::array<std::array<Wanted, 2>, 6> kChoices{{{Wanted::kAll, Wanted::kAll},
-                                                         {Wanted::kPacked, Wanted::kPacked},
-                                                         {Wanted::kValues, Wanted::kValues},
-                                                         {Wanted::kValues, Wanted::kPacked},
-                                                         {Wanted::kExact, Wanted::kExact},
-                                                         {Wanted::kExact, Wanted::kPacked}}};
+constexpr std::array<std::array<Choice, 2>, 6> kChoices{{{Choice::kAll, Choice::kAll},
+                                                         {Choice::kPacked, Choice::kPacked},
+                                                         {Choice::kValues, Choice::kValues},
+                                                         {Choice::kValues, Choice::kPacked},
+                                                         {Choice::kExact, Choice::kExact},
+                                                         {Choice::kExact, Choice::kPacked}}};
 
-void expect_equal(const HostMatrix& in, const std::vector<Request>& requests, DType dequantized = DType::kBF16) {
-  std::vector<testing::Results> cpu;
+void expect_equal(const Matrix& in, const std::vector<Request>& requests, DType dequantized = DType::kBF16) {
+  std::vector<Outcome> cpu;
   cpu.reserve(requests.size());
   for (const Request& request : requests) cpu.push_back(testing::quantize_on_cpu(in, request, dequantized));
   for (const auto& [first, others] : kChoices) {
-    if (first == Wanted::kExact && requests[0].spec.format->exact == ExactValue::kNone) continue;
-    std::vector<Wanted> wanted(requests.size(), others);
+    if (first == Choice::kExact && requests[0].task.spec.format->exact == ExactValue::kNone) continue;
+    std::vector<Choice> wanted(requests.size(), others);
     wanted[0] = first;
-    const std::vector<testing::Results> gpu = testing::quantize_on_gpu(in, requests, dequantized, wanted);
+    const std::vector<Outcome> gpu = testing::quantize_on_gpu(in, requests, dequantized, wanted);
     for (std::size_t i = 0; i < requests.size(); ++i) {
       EXPECT_EQ("", difference(gpu[i], cpu[i], in, requests[i]))
           << "wanted " << static_cast<int>(first) << " and " << static_cast<int>(others);
@@ -147,7 +151,7 @@ TEST_P(CudaQuantizeOf, EveryVariantOnShapesThatFitNothing) {
       for (const int block : kBlockSizes) {
         const Shape& s = kShapes[++seed % kShapes.size()];
         const DType type = kTypes[seed / kShapes.size() % kTypes.size()];
-        const HostMatrix in = testing::hostile_matrix(type, s.rows, s.columns, s.padding, s.shift, seed);
+        const Matrix in = make_matrix(s.rows, s.columns, type, Values::kPatches, seed, {s.padding, s.shift});
         for (const Axis axis : kAxes) {
           expect_equal(in, {make_request(format, axis, rounding, hadamard, block)},
                        seed % 2 == 0 ? DType::kBF16 : DType::kF32);
@@ -165,10 +169,10 @@ TEST_P(CudaQuantizeOf, BothAxesFromOneRead) {
   for (const DType type : kTypes) {
     for (const Rounding rounding : kRoundings) {
       for (const int hadamard : {0, 16, 64}) {
-        const HostMatrix in = testing::hostile_matrix(type, 270, 200, 8, 0, ++seed);
+        const Matrix in = make_matrix(270, 200, type, Values::kPatches, ++seed, {8, 0});
         const Request row = make_request(format, Axis::kRow, rounding, hadamard);
         Request column = make_request(format, Axis::kColumn, rounding, 16, 32);
-        column.place.stream = 77;
+        column.task.place.stream = 77;
         expect_equal(in, {row, column});
         expect_equal(in, {column, row, make_request(format, Axis::kColumn, rounding, 0)}, DType::kF32);
         if (HasFailure()) return;
@@ -180,12 +184,13 @@ TEST_P(CudaQuantizeOf, BothAxesFromOneRead) {
 INSTANTIATE_TEST_SUITE_P(Formats, CudaQuantizeOf, ::testing::ValuesIn(all_format_names()),
                          [](const auto& name) { return name.param; });
 
-// Two formats whose kernels share a policy.
+// Two formats whose kernels share a policy, and two that only seem to.
 TEST_F(CudaQuantize, FormatsThatShareARead) {
   for (const Rounding rounding : kRoundings) {
-    const HostMatrix in = testing::hostile_matrix(DType::kBF16, 270, 200, 8, 0, 3);
-    for (const auto& [one, other] : {std::pair{"e1m2", "int4"}, std::pair{"nvfp4", "mxfp4"},
-                                     std::pair{"nvint4", "mxint4"}, std::pair{"four_over_six", "mixfp4"}}) {
+    const Matrix in = make_matrix(270, 200, DType::kBF16, Values::kPatches, 3, {8, 0});
+    for (const auto& [one, other] :
+         {std::pair{"e1m2", "int4"}, std::pair{"e2m1", "e2m1_max4"}, std::pair{"four_over_six", "mixfp4"},
+          std::pair{"nvfp4", "mxfp4"}, std::pair{"nvint4", "mxint4"}}) {
       expect_equal(in, {make_request(find_format(one), Axis::kRow, rounding, 16),
                         make_request(find_format(other), Axis::kColumn, rounding, 16)});
     }
@@ -201,14 +206,14 @@ TEST_F(CudaQuantize, AnyNumberOfTiles) {
   for (const Shape& s :
        {Shape{100, 40, 24}, Shape{129, 193, 5}, Shape{700, 900, 24}, Shape{1300, 2100, 8}, Shape{3400, 3100, 24}}) {
     for (const DType type : {DType::kBF16, DType::kF32}) {
-      const HostMatrix in = testing::hostile_matrix(type, s.rows, s.columns, 4, 0, 9);
+      const Matrix in = make_matrix(s.rows, s.columns, type, Values::kPatches, 9, {4, 0});
       for (const char* format : {"e1m2", "nvfp4", "mixfp4", "hif4"}) {
         for (const Rounding rounding : kRoundings) {
           Request row = make_request(find_format(format), Axis::kRow, rounding, 16);
-          row.place.row_offset = 40;
-          row.place.column_offset = s.column_offset;
+          row.task.place.row_offset = 40;
+          row.task.place.column_offset = s.column_offset;
           Request column = row;
-          column.place.axis = Axis::kColumn;
+          column.task.place.axis = Axis::kColumn;
           expect_equal(in, {row, column});
           if (HasFailure()) return;
         }
@@ -227,11 +232,12 @@ TEST_F(CudaQuantize, SecondLevelScalesOfParts) {
         for (const int hadamard : {0, 16, 128}) {
           const DType type = kTypes[++seed % kTypes.size()];
           const bool segments = format->own_outer != OuterScale::kTensor;
-          const HostMatrix in = testing::hostile_matrix(type, segments ? 1100 : 300, segments ? 1300 : 200, 8, 0, seed);
+          const Matrix in =
+              make_matrix(segments ? 1100 : 300, segments ? 1300 : 200, type, Values::kPatches, seed, {8, 0});
           Request row = make_request(*format, Axis::kRow, rounding, hadamard, seed % 5 == 0 ? 32 : 16);
-          row.spec.outer.each = each;
+          row.task.spec.outer.each = each;
           Request column = row;
-          column.place.axis = Axis::kColumn;
+          column.task.place.axis = Axis::kColumn;
           expect_equal(in, {row, column}, seed % 2 == 0 ? DType::kBF16 : DType::kF32);
           if (HasFailure()) return;
         }
@@ -250,14 +256,14 @@ TEST_F(CudaQuantize, SecondLevelScalesThatAreGiven) {
       for (const int hadamard : {0, 16, 64}) {
         for (const float amax : {14.0F, 3.5F, 0.04F, 1e6F, 0.0F, 0x1p-112F, 3e38F, 1e-30F}) {
           const DType type = kTypes[++seed % kTypes.size()];
-          const HostMatrix in = testing::hostile_matrix(type, 150, 200, 8, 0, seed);
+          const Matrix in = make_matrix(150, 200, type, Values::kPatches, seed, {8, 0});
           Request row = make_request(find_format(format), Axis::kRow, rounding, hadamard, seed % 5 == 0 ? 32 : 16);
           row.amax = amax;
-          if (window) row.spec.options.tau = seed % 3 == 0 ? 1.0F : seed % 3 == 1 ? 1.125F : 0.0F;
-          row.place.row_offset = static_cast<std::uint32_t>(seed);
+          if (window) row.task.spec.options.tau = seed % 3 == 0 ? 1.0F : seed % 3 == 1 ? 1.125F : 0.0F;
+          row.task.place.row_offset = static_cast<std::uint32_t>(seed);
           Request column = row;
-          column.place.axis = Axis::kColumn;
-          column.spec.hadamard = make_hadamard(16, 3);
+          column.task.place.axis = Axis::kColumn;
+          column.task.spec.hadamard = make_hadamard(16, 3);
           column.amax = 0.5F * amax;
           expect_equal(in, {row, column}, seed % 2 == 0 ? DType::kBF16 : DType::kF32);
           expect_equal(in, {column});
@@ -274,13 +280,13 @@ TEST_F(CudaQuantize, NumbersThatTheDeviceReads) {
   for (const char* format : {"e1m2", "int4_p2", "mxfp4"}) {
     for (const Axis axis : kAxes) {
       for (const std::uint32_t first_row : {0u, 64u, 3u}) {
-        const HostMatrix in = testing::hostile_matrix(DType::kBF16, 200, 150, 0, 0, first_row);
+        const Matrix in = make_matrix(200, 150, DType::kBF16, Values::kPatches, first_row);
         Request request = make_request(find_format(format), axis, Rounding::kStochastic, 16);
-        request.place.row_offset = 100;
-        request.place.column_offset = 16;
+        request.task.place.row_offset = 100;
+        request.task.place.column_offset = 16;
         request.moved = Request::Moved{77, 3, first_row};
         Request other = request;
-        other.place.axis = Axis::kRow;
+        other.task.place.axis = Axis::kRow;
         expect_equal(in, {request});
         expect_equal(in, {request, other});
       }
@@ -289,7 +295,7 @@ TEST_F(CudaQuantize, NumbersThatTheDeviceReads) {
 }
 
 TEST_F(CudaQuantize, RowsThatWereGathered) {
-  const HostMatrix in = testing::hostile_matrix(DType::kBF16, 150, 200, 0, 0, 4);
+  const Matrix in = make_matrix(150, 200, DType::kBF16, Values::kPatches, 4);
   for (const char* format : {"e1m2", "nvfp4", "four_over_six"}) {
     Request row = make_request(find_format(format), Axis::kRow, Rounding::kStochastic, 16);
     for (std::uint32_t i = 0; i < 150; ++i) row.rows.push_back(i * 2654435761u);
@@ -308,40 +314,43 @@ TEST_F(CudaQuantize, DequantizesWhatItWrote) {
       const bool none = each == OuterScale::kTensor && !format->has_outer_scale();
       if (!none && !format->outer_scales.has(each)) continue;
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
-        const HostMatrix in = testing::hostile_matrix(DType::kBF16, kRows, kColumns, 0, 0, 5);
+        const Matrix in = make_matrix(kRows, kColumns, DType::kBF16, Values::kPatches, 5);
         Request request = make_request(*format, Axis::kRow, Rounding::kNearest, 16);
-        request.spec.outer.each = each;
-        const testing::Results cpu = testing::quantize_on_cpu(in, request, dtype);
-        const testing::DeviceBytes codes(cpu.codes);
-        const testing::DeviceBytes scales(cpu.scales);
-        const testing::DeviceBytes packed_scales(cpu.packed_scales);
-        const testing::DeviceBytes selectors(cpu.selectors);
-        const testing::DeviceBytes outer(cpu.outer_scales);
+        request.task.spec.outer.each = each;
+        const Outcome cpu = testing::quantize_on_cpu(in, request, dtype);
+        const auto of = [&](Array array) -> const std::vector<std::uint8_t>& {
+          return cpu.results.bytes[static_cast<std::size_t>(array)];
+        };
+        const testing::DeviceBytes codes(of(Array::kCodes));
+        const testing::DeviceBytes scales(of(Array::kScales));
+        const testing::DeviceBytes packed_scales(of(Array::kPackedScales));
+        const testing::DeviceBytes selectors(of(Array::kSelectors));
+        const testing::DeviceBytes outer(of(Array::kOuterScales));
         ConstQuantized packed{format, 0, kRows, kColumns, codes.as<std::uint8_t>()};
         packed.packed_scales = packed_scales.as<std::uint8_t>();
         packed.outer = each;
         packed.outer_scales = outer.as<float>();
         ConstQuantized decoded{format, 0, kRows, kColumns, codes.as<std::uint8_t>(), scales.as<float>()};
-        if (!cpu.selectors.empty()) decoded.selectors = selectors.as<std::uint8_t>();
+        if (selectors.size() != 0) decoded.selectors = selectors.as<std::uint8_t>();
         if (format->outer_stays_apart(each)) {
           decoded.outer = each;
           decoded.outer_scales = outer.as<float>();
         }
         for (const ConstQuantized& form : {packed, decoded}) {
-          const testing::DeviceBytes values(cpu.dequantized.size());
+          const testing::DeviceBytes values(of(Array::kValues).size());
           cuda::dequantize(form, values.data(), dtype, nullptr);
-          EXPECT_TRUE(values.fetch() == cpu.dequantized)
+          EXPECT_TRUE(values.fetch() == of(Array::kValues))
               << format->name << " " << name_of(each) << " " << name_of(dtype) << (form.scales ? "" : " packed");
         }
         if (format->exact == ExactValue::kInt8) {
-          const testing::DeviceBytes int8(cpu.exact.size());
+          const testing::DeviceBytes int8(of(Array::kInt8).size());
           cuda::dequantize_int8(packed, int8.as<std::int8_t>(), nullptr);
-          EXPECT_TRUE(int8.fetch() == cpu.exact) << format->name << " " << name_of(each);
+          EXPECT_TRUE(int8.fetch() == of(Array::kInt8)) << format->name << " " << name_of(each);
         }
         if (format->exact != ExactValue::kE4m3) continue;
-        const testing::DeviceBytes e4m3(cpu.exact.size());
+        const testing::DeviceBytes e4m3(of(Array::kE4m3).size());
         cuda::dequantize_e4m3(packed, e4m3.as<std::uint8_t>(), nullptr);
-        EXPECT_TRUE(e4m3.fetch() == cpu.exact) << format->name << " " << name_of(each);
+        EXPECT_TRUE(e4m3.fetch() == of(Array::kE4m3)) << format->name << " " << name_of(each);
       }
     }
   }
@@ -351,10 +360,10 @@ TEST_F(CudaQuantize, ShardsTakeTheRandomBitsOfTheWhole) {
   for (const Axis axis : kAxes) {
     for (const std::uint32_t offset : {0u, 8u, 1u, 2u, 5u, 7u, 0xFFFFFFF4u}) {
       for (const char* format : {"e1m2", "mixfp4"}) {
-        const HostMatrix in = testing::hostile_matrix(DType::kBF16, 48, 80, 0, 0, offset);
+        const Matrix in = make_matrix(48, 80, DType::kBF16, Values::kPatches, offset);
         Request request = make_request(find_format(format), axis, Rounding::kStochastic, 16);
-        request.place.column_offset = offset;
-        request.place.row_offset = 3 * offset;
+        request.task.place.column_offset = offset;
+        request.task.place.row_offset = 3 * offset;
         expect_equal(in, {request});
       }
     }
@@ -378,7 +387,7 @@ class CudaHundredMillion : public CudaQuantize, public ::testing::WithParamInter
 };
 
 TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
-  static const HostMatrix in = testing::normal_matrix(DType::kBF16, kRows, kColumns, 42);
+  static const Matrix in = make_matrix(kRows, kColumns, DType::kBF16, Values::kNormal, 42);
   const BlockFormat& format = find_format(GetParam());
   const bool window = format.has_window();
   for (const Rounding rounding : kRoundings) {
@@ -386,26 +395,97 @@ TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
       Request row = make_request(format, Axis::kRow, rounding, hadamard);
       if (window) row.amax = 2.5F;  // a few blocks are beyond its window
       Request column = row;
-      column.place.axis = Axis::kColumn;
-      const testing::Results row_on_cpu = quantize_on_cpu(in, row, {});
-      const testing::Results column_on_cpu = quantize_on_cpu(in, column, {});
-      const Wanted rows = format.exact != ExactValue::kNone ? Wanted::kExact : Wanted::kPacked;
-      const Wanted columns = rounding == Rounding::kStochastic ? rows : Wanted::kPacked;
+      column.task.place.axis = Axis::kColumn;
+      const Outcome row_on_cpu = quantize_on_cpu(in, row, {});
+      const Outcome column_on_cpu = quantize_on_cpu(in, column, {});
+      const Choice rows = format.exact != ExactValue::kNone ? Choice::kExact : Choice::kPacked;
+      const Choice columns = rounding == Rounding::kStochastic ? rows : Choice::kPacked;
       EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, {}, {rows})[0], row_on_cpu, in, row));
-      const std::vector<testing::Results> both = quantize_on_gpu(in, {row, column}, {}, {rows, columns});
+      const std::vector<Outcome> both = quantize_on_gpu(in, {row, column}, {}, {rows, columns});
       EXPECT_EQ("", difference(both[0], row_on_cpu, in, row));
       EXPECT_EQ("", difference(both[1], column_on_cpu, in, column));
       EXPECT_EQ("", difference(quantize_on_gpu(in, {column}, {}, {columns})[0], column_on_cpu, in, column));
       if (window) continue;
       // In BF16, as the emulated products take them: with the stash, both, and rows alone.
-      const testing::Results row_values = quantize_on_cpu(in, row, DType::kBF16);
-      const testing::Results column_values = quantize_on_cpu(in, column, DType::kBF16);
-      for (const Wanted stash : {Wanted::kPacked, Wanted::kValues}) {
-        const auto made = quantize_on_gpu(in, {row, column}, DType::kBF16, {Wanted::kValues, stash});
+      const Outcome row_values = quantize_on_cpu(in, row, DType::kBF16);
+      const Outcome column_values = quantize_on_cpu(in, column, DType::kBF16);
+      for (const Choice stash : {Choice::kPacked, Choice::kValues}) {
+        const auto made = quantize_on_gpu(in, {row, column}, DType::kBF16, {Choice::kValues, stash});
         EXPECT_EQ("", difference(made[0], row_values, in, row));
         EXPECT_EQ("", difference(made[1], column_values, in, column));
       }
-      EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, DType::kBF16, {Wanted::kValues})[0], row_values, in, row));
+      EXPECT_EQ("", difference(quantize_on_gpu(in, {row}, DType::kBF16, {Choice::kValues})[0], row_values, in, row));
+    }
+  }
+}
+
+// Matrices in which one element of every block has been moved to where the two ways are as good as each other, or as
+// far as FP32 allows, by halving what lies between two values for which numerics chooses differently.
+Matrix nearly_even(const BlockFormat& format, float amax, std::uint64_t seed) {
+  constexpr std::int64_t kRows = 256;
+  constexpr std::int64_t kColumns = 1024;
+  constexpr std::int64_t kMoved = 5;
+  Matrix low = make_matrix(kRows, kColumns, DType::kF32, Values::kNormal, seed);
+  Matrix high = low;
+  const auto each_block = [&](auto f) {
+    for (std::int64_t r = 0; r < kRows; ++r) {
+      for (std::int64_t c = 0; c < kColumns; c += format.block)
+        f(r, c + kMoved, static_cast<std::size_t>((r * kColumns + c) / format.block));
+    }
+  };
+  each_block([&](std::int64_t r, std::int64_t c, std::size_t) {
+    low.set(r, c, 0);
+    high.set(r, c, std::abs(high.get(r, c)) * 0.5F);
+  });
+  const auto choices = [&](const Matrix& m) {
+    const Request request{testing::task_of(format), amax};
+    const auto scales = testing::quantize_on_cpu(m, request, {}).results.scales();
+    return std::vector<float>(scales.begin(), scales.end());
+  };
+  const std::vector<float> low_choice = choices(low);
+  std::vector<float> high_choice = choices(high);
+  Matrix middle = low;
+  for (int step = 0; step < 34; ++step) {
+    each_block([&](std::int64_t r, std::int64_t c, std::size_t) {
+      const auto below = std::bit_cast<std::uint32_t>(low.get(r, c));
+      const auto above = std::bit_cast<std::uint32_t>(high.get(r, c));
+      middle.set(r, c, std::bit_cast<float>(below + (above - below) / 2));
+    });
+    const std::vector<float> choice = choices(middle);
+    each_block([&](std::int64_t r, std::int64_t c, std::size_t block) {
+      if (low_choice[block] == high_choice[block]) return;
+      if (choice[block] == low_choice[block]) {
+        low.set(r, c, middle.get(r, c));
+      } else {
+        high.set(r, c, middle.get(r, c));
+        high_choice[block] = choice[block];
+      }
+    });
+  }
+  std::size_t found = 0;
+  each_block([&](std::int64_t r, std::int64_t c, std::size_t block) {
+    if (low_choice[block] == high_choice[block]) return;
+    ++found;
+    const auto bits = std::bit_cast<std::uint32_t>(low.get(r, c));
+    low.set(r, c, std::bit_cast<float>(bits + static_cast<std::uint32_t>(block % 5) - 2));
+  });
+  EXPECT_GT(found, 100u) << format.name;
+  return low;
+}
+
+// The kernels compare sums that they find in an order of their own, where these are far enough from each other.
+TEST_F(CudaQuantize, BlocksForWhichTwoWaysAreNearlyAsGood) {
+  constexpr float kAmax = 7;
+  for (const BlockFormat* format : {&find_format("four_over_six"), &find_format("mixfp4")}) {
+    for (const std::uint64_t seed : {1u, 2u, 3u}) {
+      const Matrix in = nearly_even(*format, kAmax, seed);
+      Request row = make_request(*format, Axis::kRow, Rounding::kNearest, 0);
+      row.amax = kAmax;
+      Request column = row;
+      column.task.place.axis = Axis::kColumn;
+      expect_equal(in, {row});
+      expect_equal(in, {row, column});
+      expect_equal(testing::transposed(in), {column});
     }
   }
 }
@@ -414,7 +494,7 @@ TEST_P(CudaHundredMillion, EveryRoundingTransformAndAxis) {
 TEST_F(CudaQuantize, EveryMantissaOfAnExtreme) {
   constexpr std::int64_t kBlocks = 1 << 20;
   for (std::uint32_t first = 0; first < 1u << 23; first += kBlocks) {
-    HostMatrix in{DType::kF32, kBlocks, 16, 16, 0, std::vector<std::uint8_t>(kBlocks * 64)};
+    Matrix in(kBlocks, 16);
     auto* values = reinterpret_cast<float*>(in.bytes.data());
     for (std::uint32_t i = 0; i < kBlocks; ++i) {
       const float extreme = std::bit_cast<float>(0x3F800000u + first + i);

@@ -99,7 +99,6 @@ TEST(TokenShard, ReaderNamesWhatIsWrong) {
   refuses(with(20, "\xe8\x03"), {"separator 1000"});
   refuses(with(24, std::string(8, '\0')), {"no tokens"});
   refuses(with(24, std::string(8, '\xff')), {"truncated", "18446744073709551615"});
-  refuses(with(39, "\x01"), {"reserved"});
   refuses("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", {"Git LFS pointer"});
   refuses(with(44, "\xe8\x03"), {"token 2 (at byte 44) is 1000", "vocabulary of 1000"});
   refuses(with(40, std::string(8, '\0')), {"separators only"});

@@ -8,7 +8,9 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <vector>
 
 #include "relative_error.h"
@@ -55,6 +57,34 @@ TEST(RotaryAttention, IsItsDefinitionForAnyGrouping) {
     const c10::NoGradGuard no_grad;
     EXPECT_TRUE(rotary_attention(input.clone(), table, 4).equal(found));
   }
+}
+
+// By the formulas of the papers, written down once more.
+TEST(RotaryTable, ScalingStretchesWhatItShould) {
+  constexpr std::int64_t kSize = 32;
+  constexpr double kTheta = 10000;
+  const auto frequency_of = [&](const RopeSettings& rope, std::int64_t pair) {
+    const at::Tensor table = rotary_table(2, kSize, kTheta, at::kCPU, rope);
+    return std::atan2(table[1][kSize / 2 + pair].item<double>(), table[1][pair].item<double>());
+  };
+  const auto plain = [&](std::int64_t pair) { return std::pow(kTheta, -2.0 * static_cast<double>(pair) / kSize); };
+  for (std::int64_t pair = 0; pair < kSize / 2; ++pair) {
+    EXPECT_NEAR(frequency_of({}, pair), plain(pair), 1e-6);
+    EXPECT_NEAR(frequency_of({.scaling = RopeScaling::kLinear, .factor = 4}, pair), plain(pair) / 4, 1e-6);
+
+    const RopeSettings llama{.scaling = RopeScaling::kLlama3, .factor = 8, .original_context = 64};
+    const double wavelength = 2 * std::numbers::pi / plain(pair);
+    const double share = std::clamp((64 / wavelength - 1) / (4 - 1), 0.0, 1.0);
+    EXPECT_NEAR(frequency_of(llama, pair), share * plain(pair) + (1 - share) * plain(pair) / 8, 1e-6) << pair;
+  }
+  // The fastest pairs stay, the slowest are stretched in full, and all are longer by 0.1 ln(factor) + 1.
+  const RopeSettings yarn{.scaling = RopeScaling::kYarn, .factor = 16, .original_context = 512};
+  EXPECT_NEAR(frequency_of(yarn, 0), plain(0), 1e-6);
+  EXPECT_NEAR(frequency_of(yarn, kSize / 2 - 1), plain(kSize / 2 - 1) / 16, 1e-7);
+  EXPECT_NEAR(rotary_table(1, kSize, kTheta, at::kCPU, yarn)[0][0].item<double>(), 0.1 * std::log(16.0) + 1, 1e-6);
+  RopeSettings given = yarn;
+  given.attention_factor = 1;
+  EXPECT_EQ(rotary_table(1, kSize, kTheta, at::kCPU, given)[0][0].item<double>(), 1);
 }
 
 }  // namespace

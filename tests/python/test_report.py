@@ -224,3 +224,53 @@ def test_tensorboard_missing_is_said(tmp_path):
     (hidden / "tensorboard" / "__init__.py").write_text("raise ImportError('not here')")
     done = run_ufp4("tensorboard", folder, path=f"{hidden}{os.pathsep}{PACKAGE}")
     assert done.returncode == 2 and "pip install" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_page_is_followed_until_the_run_is_done(tmp_path):
+    sys.path.insert(0, str(PACKAGE))
+    from ufp4 import InputError
+    from ufp4.report import follow
+
+    folder = tmp_path / "run"
+    write_run(folder, "ufp4", 1)
+    result = folder / "result.json"
+    pages = []
+
+    def wait(seconds):
+        assert seconds == 7
+        pages.append((folder / "report.html").read_text())
+        if len(pages) == 2:
+            result.write_text("{}")
+
+    assert follow(folder, folder / "report.html", 7, wait) == folder / "report.html"
+    assert all('<meta http-equiv="refresh" content="7">' in page for page in pages) and len(pages) == 2
+    assert "http-equiv" not in (folder / "report.html").read_text()
+    with pytest.raises(InputError, match="no folder of a run"):
+        follow(folder / "metrics.jsonl", folder / "report.html", 7, wait)
+    assert run_ufp4("report", folder, "--follow", 0).returncode == 2
+
+
+def test_events_are_added_while_the_run_goes_on(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sys.path.insert(0, str(PACKAGE))
+    from ufp4.tensorboard_export import follow_events
+
+    folder = tmp_path / "run"
+    write_run(folder, "ufp4", 1)
+    metrics = folder / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(lines[:50]))
+    rounds = []
+
+    def wait(_seconds):
+        rounds.append(1)
+        metrics.write_text("".join(lines))
+        (folder / "result.json").write_text("{}")
+
+    out = follow_events(folder, folder / "tensorboard", 5, wait)
+    assert rounds == [1]
+    events = EventAccumulator(str(out), size_guidance={"scalars": 0}).Reload()
+    steps = [event.step for event in events.Scalars("train/loss")]
+    assert steps == sorted(set(steps)) and len(steps) == 400

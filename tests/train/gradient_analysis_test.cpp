@@ -42,6 +42,33 @@ TemporaryFolder* GradientAnalysis::folder_ = nullptr;
 
 Recipe recipe_of(const char* text) { return parse_recipe_choice(text, "test").recipe; }
 
+// The reference in FP32 is written down apart from the model.
+TEST(ReferenceLoss, IsThatOfTheModelForEveryKey) {
+  ModelConfig plain = micro_run("bf16").model;
+  plain.vocab_size = 64;
+  ModelConfig biased = plain;
+  biased.qkv_bias = true;
+  biased.rope = {.scaling = RopeScaling::kLlama3, .factor = 4, .original_context = 8};
+  ModelConfig after = plain;
+  after.norm_place = NormPlace::kAfter;
+  after.qk_norm = true;
+  after.qk_norm_width = QkNormWidth::kAll;
+  after.given_head_size = 16;
+  for (const ModelConfig& config : {plain, biased, after}) {
+    Transformer model(config, Recipe{}, {.seed = 3});
+    std::map<std::string, at::Tensor> parameters;
+    const c10::NoGradGuard no_grad;
+    for (const NamedParameter& p : model.parameters()) {
+      if (p.decay) p.tensor.mul_(5);
+      if (p.name.ends_with("qkv_bias")) p.tensor.uniform_(-1, 1);
+      parameters[p.name] = p.tensor;
+    }
+    const at::Tensor tokens = at::randint(64, {2, 17}, at::kLong);
+    const double expected = reference_loss(config, parameters, tokens).item<double>();
+    EXPECT_NEAR(model.loss_no_grad(tokens, {}).item<double>(), expected, 0.01 * expected);
+  }
+}
+
 TEST_F(GradientAnalysis, Bf16IsItsOwnReferenceToTheBit) {
   GradientSettings own = settings();
   own.reference = GradientReference::kBf16;

@@ -1,0 +1,1 @@
+"""Models in and out: folders of Hugging Face's layout and checkpoints of ufp4."""
