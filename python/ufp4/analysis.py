@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ufp4 import InputError
-from ufp4.conversion import _some
 from ufp4.library import operators
+from ufp4.names import listed
 from ufp4.quantization import formats as all_formats
 from ufp4.quantization import quantize
 
@@ -79,7 +79,7 @@ def analyze(model: torch.nn.Module, batch: Any, formats: Sequence[str] = ("e2m1"
         raise InputError("analyze: the model has no torch.nn.Linear")
     captured = _run(model, layers, batch, loss)
     if not captured:
-        raise InputError(f"analyze: no linear layer ran; there are {_some(list(layers))}")
+        raise InputError(f"analyze: no linear layer ran; there are {listed(layers)}")
     rows: list[dict[str, Any]] = []
     with torch.no_grad():
         for name, (x, dy) in captured.items():
