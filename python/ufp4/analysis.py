@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ufp4 import InputError
-from ufp4.conversion import _some
 from ufp4.library import operators
+from ufp4.names import listed
 from ufp4.quantization import formats as all_formats
 from ufp4.quantization import quantize
 
@@ -79,7 +79,7 @@ def analyze(model: torch.nn.Module, batch: Any, formats: Sequence[str] = ("e2m1"
         raise InputError("analyze: the model has no torch.nn.Linear")
     captured = _run(model, layers, batch, loss)
     if not captured:
-        raise InputError(f"analyze: no linear layer ran; there are {_some(list(layers))}")
+        raise InputError(f"analyze: no linear layer ran; there are {listed(layers)}")
     rows: list[dict[str, Any]] = []
     with torch.no_grad():
         for name, (x, dy) in captured.items():
@@ -98,6 +98,8 @@ def analyze(model: torch.nn.Module, batch: Any, formats: Sequence[str] = ("e2m1"
 
 def plots(table: "pandas.DataFrame | Table") -> "dict[str, plotly.graph_objects.Figure]":
     """The report's figures of what `analyze` gave: "arrows", SQNR before and after the transform, and "gain", a map of what it gains.
+    Layers that differ in the number of their block ("layers.3.", "blocks.3.", "h.3.") are one arrow, of their mean. Without a
+    transform in the table there is nothing to draw.
 
     Raises InputError where plotly is not installed.
     """
@@ -116,7 +118,7 @@ def plots(table: "pandas.DataFrame | Table") -> "dict[str, plotly.graph_objects.
                                "gain_db": None if row["gain_db"] is None or math.isnan(row["gain_db"]) else row["gain_db"]})
     measurements = Measurements("model", list(matrices.values()))
     names = measurements.format_names()
-    figures = {"arrows": analysis_figures.arrows(measurements, names, analysis_figures.format_colours(names)),
+    figures = {"arrows": analysis_figures.arrows(measurements, names, analysis_figures.format_colours(names), most=len(matrices)),
                "gain": analysis_figures.gain_map(measurements, names[:4])}
     return {name: figure for name, figure in figures.items() if figure is not None}
 

@@ -1,5 +1,6 @@
 """Where a model is in its training: the step and the first token, which random bits follow from."""
 
+import warnings
 import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class Clock:
         self.rank, self.ranks = 0, 1
         self.follow_optimizer = follow_optimizer
         self.moves = 0
+        self._warned = False
         self._step, self._first_token = step, first_token
         self._layers: weakref.WeakSet[Linear] = weakref.WeakSet()
         self._optimizer: weakref.ref[torch.optim.Optimizer] | None = None
@@ -68,7 +70,7 @@ class Clock:
         self._check("step", step)
         self._check("first_token", first_token)
         if (step, first_token) == (self._step, self._first_token):
-            self._refresh()
+            self._refresh(all_of_them=False)
             return
         pending = self.pending()
         if pending:
@@ -122,19 +124,45 @@ class Clock:
         """The layers that were set up with it."""
         return list(self._layers)
 
+    def check_cut(self, tokens: int, what: str, layer: "Linear | None" = None) -> None:
+        """Warns, once, where micro-batches or parts of a batch that meet at so many tokens cut the blocks of a layer's
+        wgrad elsewhere than the whole batch does. None: any layer of the clock."""
+        if self._warned or tokens == 0:
+            return
+        layers = self._of_its_own() if layer is None else [layer]
+        cut = [one for one in layers if one.weight.requires_grad and tokens % one.run_of_tokens]
+        if not cut:
+            return
+        self._warned = True
+        first = min(cut, key=lambda one: one.number)
+        warnings.warn(f"layer {first.layer_name}: {what}, no multiple of {first.run_of_tokens}: the blocks of wgrad are cut elsewhere "
+                      f"than in a batch at once, and its results differ; pad to a multiple of {first.run_of_tokens}", stacklevel=3)
+
+    def check_rows(self, rows: int, layer: "Linear | None" = None) -> None:
+        """The same for a process that has so many rows of a batch."""
+        if self.ranks > 1:
+            self.check_cut(rows, f"each of {self.ranks} processes has {rows} tokens of the batch", layer)
+
     def _move(self, step: int, first_token: int) -> None:
         # In place: what autograd keeps of the old numbers is then refused by its own check of versions.
         with torch.no_grad():
             self.step_tensor.fill_(step)
             self.token_tensor.fill_(first_token)
+        next_step = step != self._step
         self._step, self._first_token = step, first_token
         self.moves += 1
-        self._refresh()
+        self._refresh(all_of_them=next_step)
+        self.check_cut(first_token, f"a micro-batch begins at token {first_token} of the batch")
 
-    def _refresh(self) -> None:
-        for layer in self._layers:
-            if layer.clock is self:
+    def _refresh(self, all_of_them: bool) -> None:
+        """Quantizes weights that are kept for a step: all, or those that changed within it."""
+        for layer in self._of_its_own():
+            if all_of_them or not layer.weight_is_fresh():
                 layer.refresh_weight()
+
+    def _of_its_own(self) -> "list[Linear]":
+        """Layers may have been given another clock since."""
+        return [layer for layer in self._layers if layer.clock is self]
 
     def _after(self, optimizer: torch.optim.Optimizer) -> None:
         """After a step of an optimizer of the program."""
@@ -142,7 +170,7 @@ class Clock:
             return
         if self._optimizer is None or self._optimizer() is None:
             trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            if not any(id(layer.weight) in trained for layer in self._layers if layer.clock is self):
+            if not any(id(layer.weight) in trained for layer in self._of_its_own()):
                 return
             self._optimizer = weakref.ref(optimizer)
         if self._optimizer() is optimizer:
@@ -167,6 +195,17 @@ def _restore(step: int, first_token: int, rank: int, ranks: int, follow_optimize
     clock = Clock(step, first_token, follow_optimizer=follow_optimizer)
     clock.data_parallel(rank, ranks)
     return clock
+
+
+def check_rows_while_compiling(rows: int) -> None:
+    """`Clock.check_rows` for code that torch compiles: it runs then, and not with the code. It is not told the layer,
+    since torch would compile anew for each."""
+    for clock in list(_clocks):
+        clock.check_rows(rows)
+
+
+# What torch.compiler.assume_constant_result does, without its import of the compiler, which takes a second.
+check_rows_while_compiling._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _hook_optimizers() -> None:

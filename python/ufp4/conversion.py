@@ -1,7 +1,6 @@
 """convert and revert: a model's linear layers under a recipe, in place."""
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from ufp4 import InputError
 from ufp4.clock import Clock
+from ufp4.names import grouped, listed, matches
 from ufp4.nn import Linear, WeightLife
 from ufp4.recipe import Recipe
 
@@ -29,13 +29,15 @@ class Conversion:
     clock: Clock
     converted: dict[str, str] = field(default_factory=dict)  # name of a layer: its shape
     kept: dict[str, str] = field(default_factory=dict)  # name of a layer: why it stays in BF16
+    notes: list[str] = field(default_factory=list)  # what the recipe says and the layers do otherwise
 
     def __str__(self) -> str:
         lines = [f"ufp4: {_count(len(self.converted), 'linear layer')} under recipe {self.recipe.name!r} ({self.recipe.summary or self.recipe.text})"]
-        lines += [f"  {names}: {shape}" for names, shape in _grouped(self.converted)]
+        lines += [f"  {names}: {shape}" for names, shape in grouped(self.converted)]
         if self.kept:
             lines.append(f"  {len(self.kept)} in BF16:")
-            lines += [f"    {names}: {why}" for names, why in _grouped(self.kept)]
+            lines += [f"    {names}: {why}" for names, why in grouped(self.kept)]
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -74,7 +76,7 @@ def convert(model: torch.nn.Module, recipe: "str | Path | Mapping[str, Any] | Re
     result = Conversion(chosen, clock)
     plan: list[tuple[int, str, torch.nn.Linear]] = []
     for number, (name, layer) in enumerate(layers):
-        pattern = next((p for p in patterns if _matches(p, name)), None)
+        pattern = next((p for p in patterns if matches(p, name)), None)
         if pattern is not None:
             result.kept[name] = f"keep_bf16 has {pattern!r}"
         elif type(layer) is not torch.nn.Linear:
@@ -91,6 +93,9 @@ def convert(model: torch.nn.Module, recipe: "str | Path | Mapping[str, Any] | Re
         assert isinstance(layer, Linear)
         layer.set_up(chosen, clock, number=number, seed=seed, stash=stash, weights=weights, name=name)
         result.converted[name] = f"[{layer.out_features}, {layer.in_features}]"
+    if chosen.delayed:
+        result.notes.append(f"amax = delayed of {', '.join(chosen.delayed)} is taken as exact: each of them is read once more, for its "
+                            "largest magnitude, where the trainer takes that of the step before (docs/python.md)")
     if not quiet:
         print(result)
     return result
@@ -140,38 +145,18 @@ def _patterns(given: Sequence[str] | None, recipe: Recipe, names: list[str]) -> 
     for pattern in given:
         if not isinstance(pattern, str):
             raise InputError(f"keep_bf16 has {pattern!r}, expected patterns as text")
-        if not any(_matches(pattern, name) for name in names):
+        if not any(matches(pattern, name) for name in names):
             ends = {name.rsplit(".", 1)[-1]: None for name in names}
             near = difflib.get_close_matches(pattern, [*names, *ends], 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise InputError(f"keep_bf16 pattern {pattern!r} matches no linear layer{hint}; there are {_some(names)}")
+            raise InputError(f"keep_bf16 pattern {pattern!r} matches no linear layer{hint}; there are {listed(names)}")
     return [*given, *recipe.keep_bf16]
-
-
-def _matches(pattern: str, name: str) -> bool:
-    expression = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
-    return re.fullmatch(rf"(.*\.)?{expression}", name) is not None
-
-
-def _some(names: list[str]) -> str:
-    """All names, those that differ in a number alone together."""
-    groups = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)", "*", name) for name in names)
-    return ", ".join(groups) if groups else "none"
 
 
 def _why_nothing(result: Conversion) -> str:
     if not result.kept:
         return "the model has no torch.nn.Linear"
-    return "; ".join(f"{names}: {why}" for names, why in _grouped(result.kept))
-
-
-def _grouped(items: dict[str, str]) -> list[tuple[str, str]]:
-    """Names that differ in a number alone, and have the same value, on one line."""
-    groups: dict[tuple[str, str], int] = {}
-    for name, value in items.items():
-        key = re.sub(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)", "*", name) or "the model", value
-        groups[key] = groups.get(key, 0) + 1
-    return [(name if count == 1 else f"{name} ({count})", value) for (name, value), count in groups.items()]
+    return "; ".join(f"{names}: {why}" for names, why in grouped(result.kept))
 
 
 def _count(number: int, what: str) -> str:

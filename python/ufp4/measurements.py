@@ -46,7 +46,7 @@ class Measured:
     @property
     def kind(self) -> str:
         """The name without its numbers: one kind for all layers."""
-        return re.sub(r"(^|\.)layers?\.\d+\.", "", re.sub(r"^model\.", "", self.name)) + (f" {self.operand}" if self.operand else "")
+        return re.sub(r"(^|\.)(?:layers?|blocks?|h)\.\d+\.", r"\1", re.sub(r"^model\.", "", self.name)) + (f" {self.operand}" if self.operand else "")
 
     def scheme(self, format_name: str, transformed: bool) -> dict | None:
         """To nearest, with the second-level scales that the format itself has; a recipe's other choices are another thing."""

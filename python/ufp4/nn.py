@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from ufp4 import InputError
-from ufp4.clock import Clock
+from ufp4.clock import Clock, check_rows_while_compiling
 from ufp4.library import load, message_of, operators
 from ufp4.recipe import Recipe
 
@@ -33,7 +33,7 @@ class Linear(torch.nn.Linear):
     weights  when the weight is quantized, with the same bits in each case:
              "forward"  by each forward pass, for itself and its backward pass
              "pass"     by each pass for itself, so that nothing is kept between them (for FSDP that reshards)
-             "step"     when the clock moves, for all micro-batches of the step (not for sharded weights)
+             "step"     when the clock moves to the next step, for all of its micro-batches (not for sharded weights)
     name     of the layer, for messages
 
     Raises InputError for what cannot be: a recipe that there is not, an FP16 x.
@@ -60,6 +60,7 @@ class Linear(torch.nn.Linear):
         self._cuda = load().cuda
         self._units = {0: recipe.unit("dgrad"), 1: recipe.unit("fprop")}  # of a weight cut along its axis 0 or 1
         self.layer_tensor = torch.tensor([number], dtype=torch.int32, device="cpu")
+        self.run_of_tokens = recipe.unit("wgrad")
         self._prepared: list[torch.Tensor] | None = None
         self._prepared_of: tuple[int, int] | None = None
         clock.watch(self)
@@ -69,7 +70,7 @@ class Linear(torch.nn.Linear):
     def tear_down(self) -> None:
         """Makes it a torch.nn.Linear again."""
         for attribute in ("recipe", "clock", "number", "seed", "stash", "weights", "layer_name", "_text", "_cuda", "_units",
-                          "layer_tensor", "_prepared", "_prepared_of"):
+                          "run_of_tokens", "layer_tensor", "_prepared", "_prepared_of"):
             delattr(self, attribute)
         self.__class__ = torch.nn.Linear  # type: ignore[assignment]
 
@@ -87,11 +88,12 @@ class Linear(torch.nn.Linear):
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def refresh_weight(self) -> None:
-        """Quantizes the weight for the step that begins, where `weights` is "step"; the clock calls it as it moves."""
-        weight = self.weight
-        if self.weights != "step" or weight.is_meta or _is_dtensor(weight):
+        """Quantizes the weight for the step, where `weights` is "step". The clock calls it when the step changes; a program
+        does after it changed the weight by other ways than autograd counts (`weight.data`)."""
+        if not self._keeps_weight():
             self._prepared = self._prepared_of = None
             return
+        weight = self.weight
         place = [self.seed, self.number, self.clock.step, 0, 0, 0]
         with torch.no_grad():
             ops = operators()
@@ -102,7 +104,15 @@ class Linear(torch.nn.Linear):
             else:
                 for old, new in zip(self._prepared, made, strict=True):
                     old.copy_(new)
-        self._prepared_of = (weight.data_ptr(), weight._version)
+        self._prepared_of = _state_of(weight)
+
+    def weight_is_fresh(self) -> bool:
+        """Whether refresh_weight would make again what there is."""
+        return self._prepared_of == _state_of(self.weight) if self._keeps_weight() else self._prepared is None
+
+    def _keeps_weight(self) -> bool:
+        weight = self.weight
+        return self.weights == "step" and not weight.is_meta and not _is_dtensor(weight) and weight.dtype in _FLOATS
 
     def _check(self, x: torch.Tensor) -> None:
         weight = self.weight
@@ -125,13 +135,15 @@ class Linear(torch.nn.Linear):
                 self.layer_tensor = self.layer_tensor.to(x.device)
                 if self.clock.step_tensor.is_cpu:  # of a model on several devices it stays on the first
                     self.clock.to(x.device)
-            if prepared is not None and self._prepared_of != (weight.data_ptr(), weight._version):
+            if prepared is not None and not self.weight_is_fresh():
                 prepared = None  # the weight changed since: never the old one
         clock, layer = self.clock, self.layer_tensor
         step, token = clock.step_tensor, clock.token_tensor
         if layer.device != x.device or step.device != x.device:
             step, layer, token = step.to(x.device), layer.to(x.device), token.to(x.device)
         rows = x.numel() // x.shape[-1] if x.shape[-1] else 0
+        if clock.ranks > 1 and torch.is_grad_enabled():
+            self._check_rows(rows)
         try:
             return torch.ops.ufp4.linear(
                 x, weight, self._text, seed=self.seed, token_offset=clock.rank * rows, step_tensor=step, layer_tensor=layer,
@@ -141,6 +153,16 @@ class Linear(torch.nn.Linear):
             if compiling or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise InputError(f"layer {self.layer_name}: {message_of(error)}") from error
+
+    def _check_rows(self, rows: int) -> None:
+        """Warns where processes that share a batch cut the blocks of wgrad; in compiled code for shapes that it is for."""
+        if not torch.compiler.is_compiling():
+            self.clock.check_rows(rows, self)
+        else:
+            from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+            if statically_known_true(rows % self.run_of_tokens != 0):
+                check_rows_while_compiling(rows)
 
     def _sharded(self, x: torch.Tensor) -> torch.Tensor:
         """Tensor parallel: the operator takes the local parts and where they stand in the whole layer; what it gives is
@@ -196,6 +218,7 @@ class Linear(torch.nn.Linear):
         super()._apply(fn, recurse)
         self._follow_weight()
         self._prepared = self._prepared_of = None
+        self.refresh_weight()
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -210,6 +233,11 @@ class Linear(torch.nn.Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, recipe={self.recipe.name}, number={self.number}"
+
+
+def _state_of(weight: torch.Tensor) -> tuple[int, int]:
+    """Changes with the weight, as far as autograd counts."""
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
 
 
 def _is_dtensor(tensor: torch.Tensor) -> bool:

@@ -73,6 +73,12 @@ class Recipe:
         """Whether an operand is rounded stochastically: its bits then follow from seed, step and layer."""
         return any(key.endswith(".rounding") and value == "sr" for key, value in self._pairs.items())
 
+    @property
+    def delayed(self) -> tuple[str, ...]:
+        """The operands ("fprop.x") whose second-level scale the trainer takes from the step before. ufp4.nn finds it in the
+        operand itself: docs/python.md."""
+        return tuple(key.removesuffix(".amax") for key, value in self._pairs.items() if key.endswith(".amax") and value == "delayed")
+
     def unit(self, gemm: str) -> int:
         """Elements along the contraction axis of a product ("fprop", "dgrad", "wgrad") that must stay together: its
         largest block or transform; 1 where it is not quantized."""

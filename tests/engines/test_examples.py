@@ -60,6 +60,15 @@ def test_the_benchmark_of_torchtitan_prints_its_table(ops_library, python):
     assert re.search(r"^tokens/s +[\d,]+ +[\d,]+ +x \d\.\d{3}$", said, re.M)
 
 
+def test_the_benchmark_of_steps_prints_its_ratios(ops_library, python):
+    sizes = [word for size in ("d_model=64", "layers=2", "heads=2", "ffn=128", "context=32", "vocab_size=64") for word in ("--set", size)]
+    said = python(ROOT / "benchmarks" / "torch_compile_step.py", ROOT / "models" / "350m.toml", *sizes, "--batch", "2", "--steps", "2", "--device", "cpu",
+                  "--compile", "none", "--modes", "bf16,ufp4_p2", "--ops-library", ops_library)
+    for mode in ("bf16", "ufp4_p2"):
+        assert re.search(rf"^{mode}: [\d.]+ ms a step, [\d,]+ tokens/s, ready after \d+ s$", said, re.M)
+    assert re.search(r"^bf16 1\.000, ufp4_p2 [\d.]+ times the speed of bf16$", said, re.M)
+
+
 def test_the_callback_of_the_documentation_sets_the_clock(ops_library, python):
     page = (ROOT / "docs" / "engines.md").read_text()
     callback = page.split("```python\n")[1].split("\nclock = ")[0]

@@ -1,5 +1,7 @@
 """The clock: what random bits follow from, and when it may move."""
 
+import warnings
+
 import pytest
 import torch
 import ufp4
@@ -139,3 +141,63 @@ def test_bits_do_not_depend_on_the_number_of_processes(ranks):
     assert torch.equal(torch.cat([p[1] for p in parts]), whole[1])
     total = sum(p[2] for p in parts)
     assert (total - whole[2]).abs().max() < 1e-5 * whole[2].abs().max()
+
+
+def told(run):
+    """The warnings about cut blocks."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run()
+    return [str(one.message) for one in caught if "blocks of wgrad" in str(one.message)]
+
+
+def test_micro_batches_that_cut_blocks_are_told_once(model):
+    model, clock = model
+    x = normal(1, 24, WIDTH)
+
+    def step():
+        for i in range(3):
+            clock.set(0, first_token=24 * i)
+            model(x).square().sum().backward()
+
+    found = told(step)
+    assert found == ["layer layers.0.up: a micro-batch begins at token 24 of the batch, no multiple of 16: the blocks of wgrad are cut "
+                     "elsewhere than in a batch at once, and its results differ; pad to a multiple of 16"]
+    assert told(step) == []
+
+
+PARTS = ["layer layers.0.up: each of 2 processes has 40 tokens of the batch, no multiple of 16: the blocks of wgrad are cut elsewhere "
+         "than in a batch at once, and its results differ; pad to a multiple of 16"]
+
+
+def test_processes_that_cut_blocks_are_told_once(model):
+    model, clock = model
+    clock.data_parallel(1, 2)
+    assert told(lambda: [model(normal(rows, WIDTH)).sum().backward() for rows in (16, 40, 40)]) == PARTS
+
+
+def test_compiled_code_tells_of_the_shapes_that_it_is_for(model):
+    model, clock = model
+    clock.data_parallel(1, 2)
+    for block in model.layers:
+        block.compile(fullgraph=True, backend="aot_eager")
+    assert told(lambda: [model(normal(40, WIDTH)).sum().backward() for _ in range(2)]) == PARTS
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2, "names of layers are none of the code's"
+
+
+@pytest.mark.parametrize("recipe, rows, first_token", [("ufp4", 24, 0), ("ufp4", 32, 64), ("bf16", 24, 24), ("wgrad.*.format = bf16; dgrad.*.format = e1m2", 24, 24)])
+def test_what_cuts_nothing_is_not_told(recipe, rows, first_token):
+    model = net(1)
+    clock = ufp4.convert(model, recipe, quiet=True).clock
+
+    def run():
+        clock.set(0, first_token)
+        model(normal(rows, WIDTH)).sum().backward()
+
+    assert told(run) == []
+    clock.data_parallel(1, 2)
+    with torch.no_grad():
+        assert told(lambda: model(normal(24, WIDTH))) == []
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    assert told(lambda: clock.set(0, 24)) == []

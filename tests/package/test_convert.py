@@ -96,6 +96,18 @@ def test_the_recipe_keeps_layers_too():
     assert set(report.converted) == {"layers.1.up", "layers.1.down"}
 
 
+def test_a_delayed_amax_is_told():
+    report = ufp4.convert(net(1), "ufp4_p2", quiet=True)
+    assert report.recipe.delayed == ("fprop.x", "fprop.w", "dgrad.dy", "dgrad.w", "wgrad.dy", "wgrad.x")
+    assert "note: amax = delayed of fprop.x, fprop.w, dgrad.dy, dgrad.w, wgrad.dy, wgrad.x is taken as exact" in str(report)
+    model, exact = net(1), net(1)
+    ufp4.convert(model, "ufp4_p2", seed=7, quiet=True)
+    report = ufp4.convert(exact, "ufp4_p2; *.*.amax = exact", seed=7, quiet=True)
+    assert report.notes == [] and "note" not in str(report)
+    x = normal(2, 16, WIDTH)
+    assert same(gradients(model, x), gradients(exact, x))
+
+
 def quantized_model():
     return torch.ao.nn.quantized.Linear(WIDTH, WIDTH)
 

@@ -47,6 +47,48 @@ def test_the_weight_is_quantized_once_a_step(monkeypatch):
     assert same(passes(module, x), passes(twin, x))
 
 
+def test_micro_batches_share_the_weight_of_their_step():
+    module, x = layer(weights="step"), normal(16, WIDTH)
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+
+    def step():
+        for i in range(4):
+            module.clock.set(module.clock.step, first_token=16 * i)
+            module(x).square().sum().backward()
+        optimizer.step()
+
+    for number in (1, 2, 3):
+        counted = count_operators(step)
+        assert module.clock.step == number and counted["ufp4.linear_forward.default"] == 4
+        assert counted["ufp4.quantize_weight.default"] == 1, "the optimizer's, for the next step"
+
+
+def test_a_weight_that_changed_within_a_step_is_quantized_again():
+    module, twin, x = layer(weights="step"), layer(), normal(16, WIDTH)
+    with torch.no_grad():
+        for one in (module, twin):
+            one.weight.mul_(1.5)
+    assert count_operators(lambda: module.clock.advance(tokens=16))["ufp4.quantize_weight.default"] == 1
+    assert "ufp4.quantize_weight.default" not in count_operators(lambda: module.clock.advance(tokens=16))
+    twin.clock.set(0, 32)
+    assert same(passes(module, x), passes(twin, x))
+    for one in (module, twin):
+        one.weight.data.mul_(1.5)  # which autograd does not count
+    module.refresh_weight()
+    assert same(passes(module, x), passes(twin, x))
+
+
+def test_a_weight_that_moved_is_quantized_at_once():
+    module, twin, x = layer(weights="step"), layer(), normal(16, WIDTH)
+    for one in (module, twin):
+        one.bfloat16()
+    assert count_operators(lambda: passes(module, x)).get("ufp4.quantize_weight.default", 0) == 0
+    assert same(passes(module, x), passes(twin, x))
+    module.half()
+    with pytest.raises(ufp4.InputError, match="layer linear: the weight is torch.float16"):
+        module(x)
+
+
 def test_a_weight_that_changed_is_never_the_old_one():
     module, twin = layer(weights="step"), layer()
     x = normal(16, WIDTH)

@@ -109,6 +109,25 @@ def test_measurements_are_drawn():
     pytest.importorskip("plotly")
     figures = analysis.plots(ufp4.analyze(net(2), normal(2, 16, WIDTH), ["e2m1", "e1m2"]))
     assert set(figures) == {"arrows", "gain"} and len(figures["gain"].data) == 2
+    # One line for the same layer of all blocks.
+    assert list(figures["arrows"].layout.yaxis.ticktext) == ["up fprop.x", "up fprop.w", "down fprop.x", "down fprop.w", "lm_head fprop.x", "lm_head fprop.w"]
+    assert analysis.plots(ufp4.analyze(net(1), normal(2, 16, WIDTH), ["e2m1"], hadamard=0)) == {}
+
+
+@pytest.mark.parametrize("name, kind", [
+    ("model.layers.3.mlp.up", "mlp.up"), ("blocks.0.up", "up"), ("transformer.h.11.mlp.c_fc", "transformer.mlp.c_fc"),
+    ("encoder.layers.0.attn", "encoder.attn"), ("layers.0.mlp.experts.3.w1", "mlp.experts.3.w1"), ("head", "head")])
+def test_a_kind_is_the_layer_of_all_blocks(name, kind):
+    from ufp4.measurements import Measured
+
+    assert Measured(name, "", 1.0, 1, []).kind == kind
+
+
+def test_every_kind_of_a_large_model_is_drawn():
+    pytest.importorskip("plotly")
+    model = torch.nn.Sequential(*(torch.nn.Linear(32, 32) for _ in range(20)))
+    table = ufp4.analyze(model, normal(16, 32), ["e1m2"], loss=lambda y: y.square().mean())
+    assert len(analysis.plots(table)["arrows"].layout.yaxis.ticktext) == 20 * 6
 
 
 def test_what_cannot_be_measured():

@@ -15,8 +15,8 @@ from torchtitan.tools.logging import logger
 from ufp4 import InputError
 from ufp4.clock import Clock
 from ufp4.conversion import KEEP_BF16, Conversion, convert
-from ufp4.conversion import _matches as matches
 from ufp4.library import operators
+from ufp4.names import matches
 from ufp4.torchtitan.config import USUAL, Ufp4
 
 CONVERTER = "quantize.linear.ufp4"

@@ -69,6 +69,7 @@ class _Chunks:
         """Says which tokens the batch of this process has: `tokens` of each process, from `first_token` on."""
         each = tokens // len(self._tokens)
         for number, tensor in enumerate(self._tokens):
+            self._clock.check_cut(number * each, f"a micro-batch of the pipeline begins at token {number * each} of those of a process")
             # A layer adds its rank times the rows that it sees, which are those of one chunk.
             tensor.fill_(first_token + self._clock.rank * (tokens - each) + number * each)
 
