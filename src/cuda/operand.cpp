@@ -7,6 +7,8 @@
 #include <limits>
 #include <string>
 
+#include "cuda/kernels.h"
+#include "cuda/launch.h"
 #include "numerics/hadamard.h"
 #include "numerics/philox.h"
 #include "numerics/scale_rules.h"
@@ -52,6 +54,11 @@ bool divides_exactly(float x) {
   return odd >> std::countr_zero(odd) < 1u << 18;
 }
 
+// The numbers that multiple_of and unusual_integer_scale have.
+bool lowers_as_kernels_do(const IntegerScales& integers) {
+  return integers.lowered == 0.09375F && integers.most_lowered == 0.5F && integers.least == 0x1p-120F;
+}
+
 // Nothing: the kernels do not know the format.
 std::optional<Policy> policy_of(const BlockFormat& format) {
   const Levels levels = levels_of(format.element);
@@ -87,7 +94,7 @@ std::optional<Policy> policy_of(const BlockFormat& format) {
     }
     case ScaleRule::kIntegerMultiple:
       if (levels != Levels::kIntegers || format.scale != ScaleEncoding::kInt8 || format.outer_divisor > 15 ||
-          !divides_exactly(format.outer_divisor))
+          !divides_exactly(format.outer_divisor) || !lowers_as_kernels_do(format.integers))
         return std::nullopt;
       return Policy::kInteger;
     case ScaleRule::kTwoLevelExponent:
@@ -282,6 +289,26 @@ void set_shape(Operand& p, const QuantizedShape& shape) {
   p.runs_per_row = p.columns / kRun;
 }
 
+// Of a task whose specification has been checked.
+Operand operand_of(const DeviceTask& device_task, const QuantizedShape& shape) {
+  const QuantizeTask& task = device_task.task;
+  const OperandSpec& spec = task.spec;
+  Operand p{};
+  p.policy = *policy_of(*spec.format);
+  p.stochastic = spec.rounding == Rounding::kStochastic;
+  set_element(p, *spec.format);
+  set_transform(p, spec, task.place);
+  set_outer(p, spec, shape);
+  p.outer_amax = task.outer_amax;
+  p.outer_scales = task.out.outer_scales;
+  set_rule(p, spec);
+  set_random(p, task.place, device_task.place);
+  set_results(p, task.out, *spec.format);
+  p.only_if = device_task.only_if;
+  set_shape(p, shape);
+  return p;
+}
+
 }  // namespace
 
 ScaleCode scale_code(ScaleEncoding encoding) {
@@ -313,11 +340,6 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const DeviceTask& 
   check_dimensions(rows, columns);
   check_spec(spec);
   const std::string name = "'" + std::string(spec.format->name) + "'";
-  if (task.outer_amax_unknown()) {
-    throw InputError("quantize: the GPU kernels of " + name +
-                     " need the largest magnitudes that its second-level scales follow from before they read the " +
-                     shape_text(rows, columns) + "; raise_outer_amax finds them");
-  }
   if (task.place.row_numbers != nullptr && task.place.axis == Axis::kColumn) {
     throw InputError("quantize: row numbers were given for " + name + " along the column axis of a " +
                      shape_text(rows, columns) + "; the GPU kernels number rows one by one for axis 'row' only");
@@ -325,19 +347,15 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const DeviceTask& 
   if (device_task.only_if != nullptr && !spec.format->has_window()) {
     throw InputError("quantize: only_if was given for " + name + ", which has no window of scales; int4_p2 has");
   }
-  Operand p{};
-  p.policy = *policy_of(*spec.format);
-  p.stochastic = spec.rounding == Rounding::kStochastic;
-  set_element(p, *spec.format);
-  set_transform(p, spec, task.place);
-  set_outer(p, spec, shape);
-  p.outer_amax = task.outer_amax;
-  set_rule(p, spec);
-  set_random(p, task.place, device_task.place);
-  set_results(p, task.out, *spec.format);
-  p.only_if = device_task.only_if;
-  set_shape(p, shape);
+  Operand p = operand_of(device_task, shape);
+  p.finds_outer = task.outer_amax_unknown();
   return p;
+}
+
+bool finds_outer(DType dtype, const DeviceTask& device_task) {
+  const QuantizeTask& task = device_task.task;
+  if (!task.spec.format->outer_of_extremes() || !takes(task.spec) || !has_clusters()) return false;
+  return fits_segments(dtype, operand_of(device_task, quantized_shape(1, 1, task.spec, task.place.axis)));
 }
 
 Operand make_operand(std::int64_t rows, std::int64_t columns, const AmaxTask& task) {

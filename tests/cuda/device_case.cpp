@@ -327,7 +327,8 @@ std::vector<Results> quantize_on_gpu(const HostMatrix& in, const std::vector<Req
       out.clipped = d.seen.as<std::uint32_t>() + 1;
     }
     if (!format.has_outer_scale()) continue;
-    task.task.outer_amax = d.outer_amax.as<float>();
+    // Where the kernel finds what the scales follow from, it does; what another pass finds is compared all the same.
+    if (request.amax || !cuda::finds_outer(in.dtype, task)) task.task.outer_amax = d.outer_amax.as<float>();
     if (!request.amax) amax_tasks.push_back({request.spec, request.place, d.outer_amax.as<float>()});
   }
   cuda::raise_outer_amax(in.view(input.data()), amax_tasks, nullptr);
