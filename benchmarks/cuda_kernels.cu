@@ -1,5 +1,5 @@
 // The CUDA kernels against the copy rate of the same device in the same run: prints the table of docs/performance.md.
-// Usage: cuda_kernels [rows columns]
+// Usage: cuda_kernels [rows columns], or cuda_kernels int4_i4 for that format alone
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -43,6 +43,7 @@ struct Arrays {
   std::vector<std::uint8_t*> codes[2];
   std::vector<float*> scales[2];
   std::vector<float*> amax[2];
+  std::vector<float*> outer[2];
 
   Arrays(std::int64_t r, std::int64_t c, int n) : rows(r), columns(c), sets(n) {
     for (int i = 0; i < n; ++i) {
@@ -52,6 +53,7 @@ struct Arrays {
         codes[axis].push_back(device_array<std::uint8_t>(r * c / 2));
         scales[axis].push_back(device_array<float>(r * c / 16));
         amax[axis].push_back(device_array<float>(r * c / 128 + r + c));
+        outer[axis].push_back(device_array<float>(r * c / 128 + r + c));
       }
     }
     fill(DType::kBF16);
@@ -77,22 +79,30 @@ struct Variant {
   bool dequantized = false;
   DType input = DType::kBF16;
   int block = 0;  // the format's own
-  OuterScale each = OuterScale::kTensor;
+  OuterScale each = OuterScale::kOwn;
+  bool int8 = false;
 
   const BlockFormat& of() const { return find_format(format); }
   int block_size() const { return block == 0 ? of().block : block; }
-  bool measured() const { return of().has_outer_scale(); }  // the pass that finds the amax belongs to it
+  OperandSpec spec() const { return {&of(), block, rounding, make_hadamard(hadamard, 1), {each}}; }
+  bool wants(Axis axis) const { return std::string(axes) != (axis == Axis::kRow ? "column" : "row"); }
+  bool finds_outer(Axis axis) const { return cuda::finds_outer(input, {{spec(), {axis}}}); }
+  // Whether a pass that finds the amax belongs to it.
+  bool measured() const {
+    const auto apart = [&](Axis axis) { return wants(axis) && !finds_outer(axis); };
+    return of().has_outer_scale() && (apart(Axis::kRow) || apart(Axis::kColumn));
+  }
   std::string name() const {
     return std::string("quantize ") + format + " " + axes + (rounding == Rounding::kNearest ? " rtne" : " sr") +
            (hadamard == 0 ? "" : " rht" + std::to_string(hadamard)) + (packed ? " packed" : "") +
-           (dequantized ? " bf16" : "") + " from " + std::string(name_of(input)) +
+           (int8 ? " int8" : "") + (dequantized ? " bf16" : "") + " from " + std::string(name_of(input)) +
            (block == 0 ? "" : " block " + std::to_string(block)) +
-           (each == OuterScale::kTensor ? "" : " outer " + std::string(name_of(each))) + (measured() ? " + amax" : "");
+           (each == OuterScale::kOwn ? "" : " outer " + std::string(name_of(each))) + (measured() ? " + amax" : "");
   }
   int operands() const { return std::string(axes) == "both" ? 2 : 1; }
   double bytes(double elements) const {
     const double scale = static_cast<double>(of().packed_scale_bytes()) / block_size();
-    const double out = (packed ? 0.5 + scale : 0) + (dequantized ? 2 : 0);
+    const double out = (packed ? 0.5 + scale : 0) + (dequantized ? 2 : 0) + (int8 ? 1 : 0);
     return elements * (static_cast<double>(size_of(input)) * (measured() ? 2 : 1) + operands() * out);
   }
   void run(const Arrays& a, int set) const {
@@ -100,13 +110,15 @@ struct Variant {
     std::vector<DeviceTask> tasks;
     std::vector<cuda::AmaxTask> amax;
     for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
-      if (std::string(axes) == (axis == Axis::kRow ? "column" : "row")) continue;
+      if (!wants(axis)) continue;
       const int k = axis == Axis::kRow ? 0 : 1;
-      QuantizeTask task{{&of(), block, rounding, make_hadamard(hadamard, 1), {each}}, {axis, 1, 2, 3}, {}, nullptr};
+      QuantizeTask task{spec(), {axis, 1, 2, 3}, {}, nullptr};
       if (packed) task.out.codes = a.codes[k][at];
       if (packed) task.out.packed_scales = reinterpret_cast<std::uint8_t*>(a.scales[k][at]);
       if (dequantized) task.out.dequantized = a.outputs[k][at];
-      if (measured()) {
+      if (int8) task.out.int8 = static_cast<std::int8_t*>(a.outputs[k][at]);
+      if (of().outer_of_extremes()) task.out.outer_scales = a.outer[k][at];
+      if (of().has_outer_scale() && !finds_outer(axis)) {
         task.outer_amax = a.amax[k][at];
         amax.push_back({task.spec, task.place, a.amax[k][at]});
       }
@@ -114,7 +126,8 @@ struct Variant {
     }
     const ConstMatrix in{a.inputs[at], input, a.rows, a.columns, a.columns};
     for (const cuda::AmaxTask& task : amax) {
-      const OuterShape outer = outer_shape(quantized_shape(a.rows, a.columns, task.spec, task.place.axis), each);
+      const QuantizedShape shape = quantized_shape(a.rows, a.columns, task.spec, task.place.axis);
+      const OuterShape outer = outer_shape(shape, task.spec.outer_each());
       check(cudaMemsetAsync(task.amax, 0, static_cast<std::size_t>(outer.rows * outer.columns) * 4));
     }
     if (!amax.empty()) cuda::raise_outer_amax(in, amax, nullptr);
@@ -176,6 +189,33 @@ std::vector<Variant> other_formats() {
   return list;
 }
 
+// int4_i4, as INT8 products take it, with the stash of the backward pass, and emulated.
+std::vector<Variant> integer_formats() {
+  std::vector<Variant> list;
+  const auto add = [&](const char* axes, Rounding rounding, OuterScale each, DType input = DType::kBF16) {
+    list.push_back({"int4_i4", axes, rounding, 16, false, false, input, 0, each, true});
+  };
+  for (const char* axes : {"row", "column", "both"}) {
+    for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
+      add(axes, rounding, OuterScale::kOwn);
+      list.push_back({"int4_i4", axes, rounding, 16});
+    }
+  }
+  for (const OuterScale each :
+       {OuterScale::k1x128, OuterScale::k1x256, OuterScale::k1x1024, OuterScale::kRow}) {
+    for (const char* axes : {"row", "both"}) {
+      add(axes, Rounding::kNearest, each);
+      add(axes, Rounding::kStochastic, each);
+    }
+  }
+  add("both", Rounding::kNearest, OuterScale::kOwn, DType::kF32);
+  for (const Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
+    list.push_back({"int4_i4", "both", rounding, 0, false, false, DType::kBF16, 0, OuterScale::kOwn, true});
+    list.push_back({"int4_i4", "both", rounding, 16, false, true});
+  }
+  return list;
+}
+
 // The pass that finds an amax, alone.
 void print_amax(const Arrays& a, int sets, int inner, double rate) {
   for (const char* axes : {"row", "column", "both"}) {
@@ -225,6 +265,7 @@ void print_table(std::int64_t rows, std::int64_t columns, int sets, int inner, c
     for (void* p : a.codes[k]) cudaFree(p);
     for (void* p : a.scales[k]) cudaFree(p);
     for (void* p : a.amax[k]) cudaFree(p);
+    for (void* p : a.outer[k]) cudaFree(p);
   }
 }
 
@@ -236,9 +277,13 @@ int main(int argc, char** argv) try {
     std::fprintf(stderr, "cuda_kernels: %s\n", status.sentence.c_str());
     return 1;
   }
-  const std::int64_t rows = argc > 2 ? std::atoll(argv[1]) : 16384;
-  const std::int64_t columns = argc > 2 ? std::atoll(argv[2]) : 8192;
+  const bool integers = argc > 1 && std::string(argv[1]) == "int4_i4";
+  const bool sized = !integers && argc > 2;
+  const std::int64_t rows = sized ? std::atoll(argv[1]) : 16384;
+  const std::int64_t columns = sized ? std::atoll(argv[2]) : 8192;
   std::printf("%s\n", status.sentence.c_str());
+  print_table(rows, columns, 2, 1, integer_formats());
+  if (integers) return 0;
   print_table(rows, columns, 2, 1, standard_variants());
   print_table(rows, columns, 2, 1, other_formats());
   print_table(1024, 1024, 64, 64,

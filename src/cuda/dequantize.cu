@@ -251,6 +251,12 @@ int probe_kernel() {
   return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&compute_outer_scales));
 }
 
+int probe_architecture() {
+  cudaFuncAttributes attributes{};
+  const auto* kernel = reinterpret_cast<const void*>(&compute_outer_scales);
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess ? attributes.ptxVersion : 0;
+}
+
 void launch_outer_scales(const BlockFormat& format, const float* amax, std::int64_t count, float* to, Stream stream) {
   const auto blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
   compute_outer_scales<<<blocks, kThreads, 0, stream>>>(format.outer_divisor, format.outer_least, amax, count, to);

@@ -53,6 +53,21 @@ std::int64_t multiprocessors() {
   return count;
 }
 
+bool has_clusters() {
+  struct Known {
+    int device = -1;
+    bool clusters = false;
+  };
+  thread_local Known known;
+  int device = 0;
+  int major = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return false;
+  if (device == known.device) return known.clusters;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess) return false;
+  known = {device, major >= 9 && probe_architecture() >= 90};
+  return known.clusters;
+}
+
 void check_launch(const char* kernel, std::int64_t rows, std::int64_t columns) {
   const cudaError_t error = cudaGetLastError();
   if (error == cudaSuccess) return;

@@ -16,6 +16,15 @@ void launch_rows(const Matrix& in, const Operand& row, Stream stream);
 template <DType kType>
 void launch_tiles(const Matrix& in, const Operand* column, const Operand* row, Stream stream);
 
+// Operands that find their second-level scales (finds_outer). One of `column` and `row` may be null; together they
+// share a rounding.
+template <DType kType>
+void launch_segments(const Matrix& in, const Operand* column, const Operand* row, Stream stream);
+
+// The same for the result of a layer.
+template <typename Layer>
+void launch_layer_segments(const Layer& layer, const Operand* column, const Operand* row, Stream stream);
+
 // The same for the result of a layer. Not Policy::kTable.
 template <typename Layer>
 void launch_layer_tiles(const Layer& layer, const Operand* column, const Operand* row, Stream stream);
@@ -39,10 +48,16 @@ void launch_dequantize_e4m3(const ConstQuantized& in, std::uint8_t* out, Stream 
 // The error of loading a kernel on the current device: whether its architecture was built in.
 int probe_kernel();
 
+// The architecture that the kernels for the current device were compiled for: 10 * major + minor; 0 if there are none.
+int probe_architecture();
+
 // Throws RunError for the error of a launch, naming the kernel and its shapes.
 void check_launch(const char* kernel, std::int64_t rows, std::int64_t columns);
 
 // Of the current device.
 std::int64_t multiprocessors();
+
+// Whether the current device has clusters of thread blocks, and the kernels that want them are built for it.
+bool has_clusters();
 
 }  // namespace ufp4::cuda

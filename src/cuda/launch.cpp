@@ -108,4 +108,26 @@ TileGrid tile_grid(const TileSource& source, const Operand* column, const Operan
           u32(blocks % width), u32(half_step), abreast_log2, passes,    u32(shares)};
 }
 
+SegmentOutputs segment_outputs_of(const Operand& column, const Operand& row) {
+  const bool bytes = row.output == Output::kInt8;
+  if (bytes && (column.output == Output::kInt8 || column.output == Output::kPacked)) return {column.output, row.output};
+  return {Output::kAny, Output::kAny};
+}
+
+bool fits_segments(DType dtype, const Operand& p) {
+  const std::int64_t length = std::int64_t{1} << p.outer_column_shift;
+  const std::int64_t longest = p.of_columns ? kLargestCluster * kSegmentRows : kSegmentColumns;
+  return p.policy == Policy::kInteger && p.span == Span::kOneRun && dtype != DType::kF32 && length <= longest &&
+         length >= kSegmentRows;
+}
+
+SegmentGrid segment_grid(std::int64_t rows, std::int64_t columns, const Operand* column, std::int64_t resident) {
+  int cluster_log2 = 0;
+  while (column != nullptr && kSegmentRows << cluster_log2 < 1 << column->outer_column_shift) ++cluster_log2;
+  const std::int64_t region_rows = std::int64_t{kSegmentRows} << cluster_log2;
+  const std::int64_t down = (rows + region_rows - 1) / region_rows;
+  const std::int64_t count = down * ((columns + kSegmentColumns - 1) / kSegmentColumns);
+  return {u32(count), u32(down), u32(std::min(count, resident)), cluster_log2};
+}
+
 }  // namespace ufp4::cuda

@@ -78,4 +78,32 @@ struct TileGrid {
 // One of `column` and `row` may be null.
 TileGrid tile_grid(const TileSource& source, const Operand* column, const Operand* row, std::int64_t multiprocessors);
 
+// The kernel of segments (segment_kernel.cuh): what its blocks of threads take at a time.
+inline constexpr int kSegmentThreads = 512;
+inline constexpr int kSegmentRows = 64;
+inline constexpr int kSegmentColumns = 512;
+inline constexpr int kLargestCluster = 8;  // what every device with clusters has
+
+// The results that a kernel of segments knows in advance, or Output::kAny for both.
+struct SegmentOutputs {
+  Output column, row;
+
+  bool operator==(const SegmentOutputs&) const = default;
+};
+SegmentOutputs segment_outputs_of(const Operand& column, const Operand& row);
+
+// Whether a kernel of segments takes the operand of a matrix of that type, on a device that has clusters.
+bool fits_segments(DType dtype, const Operand& p);
+
+// The regions of a matrix, down its rows first. Of n clusters each takes every n-th.
+struct SegmentGrid {
+  std::uint32_t count;
+  std::uint32_t down;  // regions above each other
+  std::uint32_t clusters;
+  int cluster_log2;  // of its blocks of threads
+};
+
+// `column` may be null. `resident`: clusters that the device can hold at once.
+SegmentGrid segment_grid(std::int64_t rows, std::int64_t columns, const Operand* column, std::int64_t resident);
+
 }  // namespace ufp4::cuda

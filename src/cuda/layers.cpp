@@ -105,6 +105,9 @@ template <typename Layer>
 void launch_layer(const Layer& layer, const OperandPairs& operands, Stream stream) {
   for (const auto& [column, row] : operands.tiles) launch_layer_tiles(layer, &column, row ? &*row : nullptr, stream);
   for (const Operand& row : operands.rows) launch_layer_tiles(layer, nullptr, &row, stream);
+  for (const auto& [column, row] : operands.segments) {
+    launch_layer_segments(layer, column ? &*column : nullptr, row ? &*row : nullptr, stream);
+  }
 }
 
 template <typename Layer>

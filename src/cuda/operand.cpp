@@ -7,6 +7,8 @@
 #include <limits>
 #include <string>
 
+#include "cuda/kernels.h"
+#include "cuda/launch.h"
 #include "numerics/hadamard.h"
 #include "numerics/philox.h"
 #include "numerics/scale_rules.h"
@@ -292,6 +294,26 @@ void set_shape(Operand& p, const QuantizedShape& shape) {
   p.runs_per_row = p.columns / kRun;
 }
 
+// Of a task whose specification has been checked.
+Operand operand_of(const DeviceTask& device_task, const QuantizedShape& shape) {
+  const QuantizeTask& task = device_task.task;
+  const OperandSpec& spec = task.spec;
+  Operand p{};
+  p.policy = *policy_of(*spec.format);
+  p.stochastic = spec.rounding == Rounding::kStochastic;
+  set_element(p, *spec.format);
+  set_transform(p, spec, task.place);
+  set_outer(p, spec, shape);
+  p.outer_amax = task.outer_amax;
+  p.outer_scales = task.out.outer_scales;
+  set_rule(p, spec);
+  set_random(p, task.place, device_task.place);
+  set_results(p, task.out, *spec.format);
+  p.only_if = device_task.only_if;
+  set_shape(p, shape);
+  return p;
+}
+
 }  // namespace
 
 ScaleCode scale_code(ScaleEncoding encoding) {
@@ -323,11 +345,6 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const DeviceTask& 
   check_dimensions(rows, columns);
   check_spec(spec);
   const std::string name = "'" + std::string(spec.format->name) + "'";
-  if (task.outer_amax_unknown()) {
-    throw InputError("quantize: the GPU kernels of " + name +
-                     " need the largest magnitudes that its second-level scales follow from before they read the " +
-                     shape_text(rows, columns) + "; raise_outer_amax finds them");
-  }
   if (task.place.row_numbers != nullptr && task.place.axis == Axis::kColumn) {
     throw InputError("quantize: row numbers were given for " + name + " along the column axis of a " +
                      shape_text(rows, columns) + "; the GPU kernels number rows one by one for axis 'row' only");
@@ -335,19 +352,15 @@ Operand make_operand(std::int64_t rows, std::int64_t columns, const DeviceTask& 
   if (device_task.only_if != nullptr && !spec.format->has_window()) {
     throw InputError("quantize: only_if was given for " + name + ", which has no window of scales; int4_p2 has");
   }
-  Operand p{};
-  p.policy = *policy_of(*spec.format);
-  p.stochastic = spec.rounding == Rounding::kStochastic;
-  set_element(p, *spec.format);
-  set_transform(p, spec, task.place);
-  set_outer(p, spec, shape);
-  p.outer_amax = task.outer_amax;
-  set_rule(p, spec);
-  set_random(p, task.place, device_task.place);
-  set_results(p, task.out, *spec.format);
-  p.only_if = device_task.only_if;
-  set_shape(p, shape);
+  Operand p = operand_of(device_task, shape);
+  p.finds_outer = task.outer_amax_unknown();
   return p;
+}
+
+bool finds_outer(DType dtype, const DeviceTask& device_task) {
+  const QuantizeTask& task = device_task.task;
+  if (!task.spec.format->outer_of_extremes() || !takes(task.spec) || !has_clusters()) return false;
+  return fits_segments(dtype, operand_of(device_task, quantized_shape(1, 1, task.spec, task.place.axis)));
 }
 
 Operand make_operand(std::int64_t rows, std::int64_t columns, const AmaxTask& task) {

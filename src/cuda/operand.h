@@ -210,6 +210,8 @@ struct Operand {
   bool outer_exact;     // whether divide_by is right for outer_divisor
   float least_amax;
   const float* outer_amax;
+  bool finds_outer;     // what it follows from is found by the kernel that quantizes (segment_kernel.cuh) ..
+  float* outer_scales;  // .. which writes it there, unless null
   bool outer_parts;                  // more than one
   std::uint32_t outer_shift;         // log2 of the rows that share one
   std::uint32_t outer_columns;       // of parts: how many along a row ..
@@ -276,8 +278,13 @@ struct OperandPairs {
     Operand column;
     std::optional<Operand> row;
   };
+  // Operands that find their second-level scales themselves; one of them at least.
+  struct Segments {
+    std::optional<Operand> column, row;
+  };
   std::vector<Tile> tiles;
   std::vector<Operand> rows;  // that go alone
+  std::vector<Segments> segments;
 };
 
 // Throws InputError as make_operand does, and for results that are of a wrong type or not aligned.

@@ -27,6 +27,11 @@ void quantize_typed(const Matrix& in, const OperandPairs& operands, Stream strea
     launch_tiles<kType>(in, &column, row ? &*row : nullptr, stream);
   }
   for (const Operand& row : operands.rows) launch_rows<kType>(in, row, stream);
+  if constexpr (kType != DType::kF32) {
+    for (const auto& [column, row] : operands.segments) {
+      launch_segments<kType>(in, column ? &*column : nullptr, row ? &*row : nullptr, stream);
+    }
+  }
 }
 
 // Whether there is anything to do.
@@ -60,6 +65,35 @@ void check_alignment(const QuantizeTask& task) {
   }
 }
 
+void check_outer_amax(DType dtype, std::int64_t rows, std::int64_t columns, const DeviceTask& task) {
+  if (!task.task.outer_amax_unknown() || !has_kernels(*task.task.spec.format) || finds_outer(dtype, task)) return;
+  throw InputError("quantize: the GPU kernels of '" + std::string(task.task.spec.format->name) +
+                   "' need the largest magnitudes that its second-level scales follow from before they read the " +
+                   "matrix [" + std::to_string(rows) + ", " + std::to_string(columns) +
+                   "]; raise_outer_amax finds them");
+}
+
+// Takes those that find their second-level scales out of `rows` and `columns`: each of the latter with one of the
+// former.
+std::vector<OperandPairs::Segments> take_segments(std::vector<Operand>& columns, std::vector<Operand>& rows) {
+  const auto take = [](std::vector<Operand>& from, const auto& is) -> std::optional<Operand> {
+    const auto found = std::find_if(from.begin(), from.end(), is);
+    if (found == from.end()) return std::nullopt;
+    const Operand operand = *found;
+    from.erase(found);
+    return operand;
+  };
+  const auto any = [](const Operand& p) { return p.finds_outer; };
+  std::vector<OperandPairs::Segments> result;
+  while (const std::optional<Operand> column = take(columns, any)) {
+    const bool stochastic = column->stochastic;
+    const auto alike = [&](const Operand& p) { return p.finds_outer && p.stochastic == stochastic; };
+    result.push_back({column, take(rows, alike)});
+  }
+  while (const std::optional<Operand> row = take(rows, any)) result.push_back({std::nullopt, row});
+  return result;
+}
+
 // Each column operand takes along a row operand that a tile can serve too.
 OperandPairs pair_up(DType dtype, const std::vector<Operand>& columns, std::vector<Operand> rows) {
   OperandPairs result;
@@ -84,7 +118,10 @@ OperandPairs operands_of(DType dtype, std::int64_t rows, std::int64_t columns, s
     const Operand operand = make_operand(rows, columns, task);
     (operand.of_columns ? of_columns : of_rows).push_back(operand);
   }
-  return pair_up(dtype, of_columns, std::move(of_rows));
+  std::vector<OperandPairs::Segments> segments = take_segments(of_columns, of_rows);
+  OperandPairs result = pair_up(dtype, of_columns, std::move(of_rows));
+  result.segments = std::move(segments);
+  return result;
 }
 
 void launch(const ConstMatrix& in, const OperandPairs& operands, Stream stream) {
@@ -110,6 +147,7 @@ bool fits_tile(DType dtype, const Operand& row) {
 OperandPairs make_operands(DType dtype, std::int64_t rows, std::int64_t columns, std::span<const DeviceTask> tasks) {
   for (const DeviceTask& task : tasks) {
     quantized_shape(rows, columns, task.task.spec, task.task.place.axis);  // checks the spec
+    check_outer_amax(dtype, rows, columns, task);
     check_output(task.task);
     check_alignment(task.task);
   }
@@ -123,7 +161,8 @@ OperandPairs make_operands(DType dtype, std::int64_t rows, std::int64_t columns,
 void write_outer_scales(std::int64_t rows, std::int64_t columns, std::span<const DeviceTask> tasks, Stream stream) {
   for (const DeviceTask& device_task : tasks) {
     const QuantizeTask& task = device_task.task;
-    if (task.out.outer_scales == nullptr) continue;
+    const bool own = task.spec.format->outer_of_extremes() && task.outer_amax == nullptr;  // the kernel writes them
+    if (task.out.outer_scales == nullptr || own) continue;
     const QuantizedShape shape = quantized_shape(rows, columns, task.spec, task.place.axis);
     const OuterShape outer = outer_shape(shape, task.spec.outer_each());
     launch_outer_scales(*task.spec.format, task.outer_amax, outer.rows * outer.columns, task.out.outer_scales, stream);

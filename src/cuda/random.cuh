@@ -40,6 +40,11 @@ __device__ inline Start start_of(const Operand& p) {
   return start;
 }
 
+// Whether the device has moved the operand to a column within a group. The host has not: see Span.
+__device__ inline bool begins_within_group(const Operand& p) {
+  return p.of_columns && p.device.first_row != nullptr && ((p.column_offset + __ldg(p.device.first_row)) & 7u) != 0;
+}
+
 // The number that a row draws its random bits by.
 template <Span kSpan>
 __device__ inline std::uint32_t row_number(const Operand& p, const Start& start, std::uint32_t row, bool valid) {

@@ -307,6 +307,12 @@ __device__ inline float multiple_of(const Operand& p, float r) {
   return fminf(fmaxf(ceilf(lowered), 1.0F), p.outer_divisor);
 }
 
+// Whether a block goes the short way: r is not beyond what the segment has, but for rounding; it is neither 0 nor NaN,
+// and nothing is near the ends of FP32.
+__device__ inline bool ordinary_multiple(const Operand& p, float r) {
+  return r > 0x1p-15F && r <= p.outer_divisor * (1 + 0x1p-20F);
+}
+
 // The long way of integer_scale: any block. The values become what is rounded, clipped.
 template <Span kSpan, bool kStochastic>
 __device__ inline Scale unusual_integer_scale(float (&v)[kRun], const Extremes& e, const Operand& p,
@@ -330,9 +336,7 @@ template <Span kSpan, bool kStochastic>
 __device__ inline Scale integer_scale(float (&v)[kRun], const Extremes& e, const Operand& p, const Outer& outer) {
   const SignedExtreme extreme = signed_extreme(e, run_factor<kSpan>(p));
   const float r = extreme.magnitude * fabsf(outer.inverse);
-  // Not beyond what the segment has, but for rounding; neither 0 nor NaN, and nowhere near the ends of FP32.
-  const bool ordinary = r > 0x1p-15F && r <= p.outer_divisor * (1 + 0x1p-20F);
-  if (!ordinary) return unusual_integer_scale<kSpan, kStochastic>(v, e, p, outer);
+  if (!ordinary_multiple(p, r)) return unusual_integer_scale<kSpan, kStochastic>(v, e, p, outer);
 #pragma unroll
   for (int i = 0; i < kRun; ++i) v[i] *= outer.inverse;
   const float m = multiple_of<kStochastic>(p, r);

@@ -274,11 +274,6 @@ static __device__ __noinline__ void work_within_groups(const TileJob<Source>& jo
   work_on_tiles<Source, kPolicy, true, Span::kLanes, Output::kAny, Output::kAny>(job, shared);
 }
 
-// Whether the device has moved the operand to a column within a group. The host has not: see Span.
-__device__ inline bool begins_within_group(const Operand& p) {
-  return p.of_columns && p.device.first_row != nullptr && ((p.column_offset + __ldg(p.device.first_row)) & 7u) != 0;
-}
-
 template <typename Source, Policy kPolicy, bool kStochastic, Span kSpan, Output kColumnOutput, Output kRowOutput>
 __global__ void __launch_bounds__(kTileThreads, tile_resident(Source::kAsync))
     quantize_tiles(const __grid_constant__ TileJob<Source> job) {

@@ -11,7 +11,7 @@ cuda::Stream stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
 void quantize(const ConstMatrix& in, std::span<const DeviceTask> tasks, std::span<const Window> windows) {
   quantize_in_windows(in.rows, in.columns, tasks, windows,
-                      {[&](std::span<const cuda::AmaxTask> amax) { cuda::raise_outer_amax(in, amax, stream()); },
+                      {in.dtype, [&](std::span<const cuda::AmaxTask> amax) { cuda::raise_outer_amax(in, amax, stream()); },
                        [&](std::span<const DeviceTask> known) { cuda::quantize(in, known, stream()); }});
 }
 

@@ -33,7 +33,7 @@ void quantize_in_windows(std::int64_t rows, std::int64_t columns, std::span<cons
   std::vector<at::Tensor> scratch;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
     QuantizeTask& task = first[i].task;
-    if (!task.outer_amax_unknown()) continue;
+    if (!task.outer_amax_unknown() || cuda::finds_outer(passes.dtype, tasks[i])) continue;
     const Window window = windows.empty() ? Window{} : windows[i];
     if (window.expected == nullptr) {
       float* const found = scratch.emplace_back(zeros(outer_count(task, rows, columns))).mutable_data_ptr<float>();

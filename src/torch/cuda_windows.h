@@ -11,6 +11,7 @@ namespace ufp4 {
 
 // How the kernels read one matrix, or what stands for it.
 struct DevicePasses {
+  DType dtype;  // of the values that are read
   std::function<void(std::span<const cuda::AmaxTask>)> raise_outer_amax;
   std::function<void(std::span<const DeviceTask>)> quantize;
 };

@@ -165,7 +165,9 @@ std::vector<Outcome> quantize_on_gpu(const Matrix& in, const std::vector<Request
     const Choice choice = choices.empty() ? Choice::kAll : choices[i];
     const OnDevice& own =
         *device.emplace_back(std::make_unique<OnDevice>(in, request, wanted_by(choice, format, dequantized)));
-    tasks.push_back(own.task(request));
+    DeviceTask& task = tasks.emplace_back(own.task(request));
+    // Where the kernel finds what the scales follow from, it does; what another pass finds is compared all the same.
+    if (!request.amax && cuda::finds_outer(in.dtype, task)) task.task.outer_amax = nullptr;
     if (!format.has_outer_scale() || request.amax) continue;
     amax_tasks.push_back({request.task.spec, request.task.place, own.amax.as<float>()});
   }

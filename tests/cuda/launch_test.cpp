@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
@@ -19,7 +20,7 @@ float* somewhere() {
   return values;
 }
 
-enum class Want { kPacked, kValues, kE4m3, kBoth };
+enum class Want { kPacked, kValues, kE4m3, kInt8, kBoth };
 
 DeviceTask task_of(const char* format, Want want, Rounding rounding = Rounding::kNearest, int hadamard = 16,
                    Axis axis = Axis::kRow) {
@@ -31,6 +32,7 @@ DeviceTask task_of(const char* format, Want want, Rounding rounding = Rounding::
   if (want == Want::kPacked || want == Want::kBoth) out.codes = bytes, out.packed_scales = bytes;
   if (want == Want::kValues || want == Want::kBoth) out.dequantized = bytes;
   if (want == Want::kE4m3) out.e4m3 = bytes;
+  if (want == Want::kInt8) out.int8 = reinterpret_cast<std::int8_t*>(bytes);
   if (task.task.spec.format->has_outer_scale()) task.task.outer_amax = somewhere();
   return task;
 }
@@ -52,6 +54,7 @@ TEST(CudaPolicy, FollowsFromTheRowOfTheFormat) {
   for (const char* format : {"e2m1", "e2m1_max4", "e2m1_max3"}) EXPECT_EQ(policy(format), Policy::kFloat) << format;
   EXPECT_EQ(policy("int4_full"), Policy::kSigned);
   EXPECT_EQ(policy("int4_p2"), Policy::kWindow);
+  EXPECT_EQ(policy("int4_i4"), Policy::kInteger);
   EXPECT_EQ(policy("nvfp4"), Policy::kByteFloat);
   EXPECT_EQ(policy("nvint4"), Policy::kByteUniform);
   EXPECT_EQ(policy("mxfp4"), Policy::kPowerFloat);
@@ -243,6 +246,59 @@ TEST(CudaTileGrid, TakesFewBlocksForWhatIsSeldomDone) {
   const TileSource source{16384, 8192, 64, 2, true, Pairs::kNone, 0};
   EXPECT_EQ(tile_grid(source, &seldom, nullptr, kMultiprocessors).blocks, 4 * kMultiprocessors);
   EXPECT_GT(tile_grid(source, &always, nullptr, kMultiprocessors).blocks, 4 * kMultiprocessors);
+}
+
+// An operand of int4_i4 whose second-level scales belong to segments of that length.
+Operand segments_of(OuterScale each, Axis axis, Want want = Want::kInt8, int hadamard = 16) {
+  DeviceTask task = task_of("int4_i4", want, Rounding::kNearest, hadamard, axis);
+  task.task.spec.outer.each = each;
+  return operand_of(task);
+}
+
+TEST(CudaSegments, TakeWhatAWarpOrAClusterHolds) {
+  for (const Axis axis : {Axis::kRow, Axis::kColumn}) {
+    for (const OuterScale each : {OuterScale::k1x128, OuterScale::k1x256, OuterScale::k1x512, OuterScale::kOwn}) {
+      for (const DType dtype : {DType::kBF16, DType::kF16}) EXPECT_TRUE(fits_segments(dtype, segments_of(each, axis)));
+    }
+    EXPECT_FALSE(fits_segments(DType::kF32, segments_of(OuterScale::k1x512, axis)));
+    for (const OuterScale each : {OuterScale::k1x1024, OuterScale::kRow}) {
+      EXPECT_FALSE(fits_segments(DType::kBF16, segments_of(each, axis))) << name_of(each);
+    }
+    EXPECT_FALSE(fits_segments(DType::kBF16, segments_of(OuterScale::k1x512, axis, Want::kInt8, 32)));
+    EXPECT_FALSE(fits_segments(DType::kBF16, operand_of(task_of("e1m2", Want::kPacked, Rounding::kNearest, 16, axis))));
+  }
+}
+
+TEST(CudaSegments, KnowTheResultsThatTrainingWants) {
+  const auto outputs = [](Want column, Want row) {
+    return segment_outputs_of(segments_of(OuterScale::kOwn, Axis::kColumn, column),
+                              segments_of(OuterScale::kOwn, Axis::kRow, row));
+  };
+  EXPECT_EQ(outputs(Want::kInt8, Want::kInt8), (SegmentOutputs{Output::kInt8, Output::kInt8}));
+  EXPECT_EQ(outputs(Want::kPacked, Want::kInt8), (SegmentOutputs{Output::kPacked, Output::kInt8}));
+  for (const Want row : {Want::kPacked, Want::kValues, Want::kBoth}) {
+    EXPECT_EQ(outputs(Want::kPacked, row), (SegmentOutputs{Output::kAny, Output::kAny}));
+  }
+}
+
+TEST(CudaSegments, ClustersCoverTheMatrix) {
+  for (const OuterScale each : {OuterScale::k1x128, OuterScale::k1x256, OuterScale::k1x512}) {
+    const Operand column = segments_of(each, Axis::kColumn);
+    for (const std::int64_t rows : {1, 64, 513, 16384}) {
+      for (const std::int64_t columns : {8, 512, 520, 8192}) {
+        const SegmentGrid grid = segment_grid(rows, columns, &column, 16);
+        EXPECT_EQ(kSegmentRows << grid.cluster_log2, columns_of(each));
+        EXPECT_LE(1 << grid.cluster_log2, kLargestCluster);
+        EXPECT_EQ(grid.down, (rows + columns_of(each) - 1) / columns_of(each));
+        EXPECT_EQ(grid.count, grid.down * ((columns + 511) / 512));
+        EXPECT_LE(grid.clusters, std::min(grid.count, 16u));
+        EXPECT_GE(grid.clusters, 1u);
+      }
+    }
+  }
+  const SegmentGrid rows_alone = segment_grid(1000, 1000, nullptr, 132);
+  EXPECT_EQ(rows_alone.cluster_log2, 0);
+  EXPECT_EQ(rows_alone.count, 32u);
 }
 
 }  // namespace
