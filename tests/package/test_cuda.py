@@ -74,5 +74,5 @@ def test_products_are_taken_as_the_trainer_takes_them(build):
     layer = model.layers[0].up
     assert torch.ops.ufp4.linear_products(layer.weight, layer.recipe.text) == "fp8,fp8,fp8"
     x = normal(8, 16, WIDTH).cuda()
-    exact = torch.ops.ufp4.linear(x, layer.weight, layer.recipe.text, step=0, layer=0, product="emulated")
+    exact = torch.ops.ufp4.linear(x, layer.weight, layer.recipe.text, seed=7, step=0, layer=0, product="emulated")
     assert (layer(x) - exact).abs().max() <= 1e-2 * exact.abs().max()
