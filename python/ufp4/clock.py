@@ -168,13 +168,18 @@ class Clock:
         """After a step of an optimizer of the program."""
         if not self.follow_optimizer:
             return
+        parameters = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        trained = [layer for layer in self._of_its_own() if id(layer.weight) in parameters]
+        if not trained:
+            return
         if self._optimizer is None or self._optimizer() is None:
-            trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            if not any(id(layer.weight) in trained for layer in self._of_its_own()):
-                return
             self._optimizer = weakref.ref(optimizer)
         if self._optimizer() is optimizer:
             self._move(self._step + 1, 0)
+            return
+        # Of several optimizers the first moves the clock; weights of the others change afterwards.
+        for layer in trained:
+            layer.refresh_weight()
 
     @staticmethod
     def _check(name: str, value: int) -> None:

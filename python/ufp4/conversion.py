@@ -93,6 +93,10 @@ def convert(model: torch.nn.Module, recipe: "str | Path | Mapping[str, Any] | Re
         assert isinstance(layer, Linear)
         layer.set_up(chosen, clock, number=number, seed=seed, stash=stash, weights=weights, name=name)
         result.converted[name] = f"[{layer.out_features}, {layer.in_features}]"
+    skipped = [name for name, module in model.named_modules() if isinstance(module, torch.nn.TransformerEncoderLayer)]
+    if skipped:
+        result.notes.append(f"{listed(skipped)}: without gradients torch.nn.TransformerEncoderLayer multiplies by its weights itself in eval "
+                            "mode, unquantized; torch.backends.mha.set_fastpath_enabled(False) makes it call its layers")
     if chosen.delayed:
         result.notes.append(f"amax = delayed of {', '.join(chosen.delayed)} is taken as exact: each of them is read once more, for its "
                             "largest magnitude, where the trainer takes that of the step before (docs/python.md)")

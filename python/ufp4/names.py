@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.)")
 
 
 def matches(pattern: str, name: str) -> bool:

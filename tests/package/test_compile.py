@@ -24,6 +24,26 @@ def test_it_compiles_once_for_12_layers_and_12_steps(weights):
     assert same(list(model.parameters()), list(reference.parameters()))
 
 
+def test_compiled_code_has_the_weights_of_every_optimizer():
+    """The first of two moves the clock; the second changes weights after it."""
+    results = []
+    for weights in ("step", "forward"):
+        model = net(2)
+        clock = ufp4.convert(model, seed=7, weights=weights, quiet=True).clock
+        up = [p for name, p in model.named_parameters() if ".up." in name]
+        others = [p for name, p in model.named_parameters() if ".up." not in name]
+        optimizers = [torch.optim.SGD(others, 0.1), torch.optim.SGD(up, 0.1)]
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        for step in range(3):
+            compiled(normal(2, 16, WIDTH, seed=step)).square().mean().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+        assert clock.step == 3
+        results.append(list(model.parameters()))
+    assert same(*results)
+
+
 def test_compiled_blocks_share_their_graphs():
     model = net(12)
     ufp4.convert(model, seed=7, quiet=True)
@@ -102,13 +122,26 @@ def test_compiled_checkpointing_changes_no_bit(kind):
     assert same(gradients(model, x, run), gradients(model, x))
 
 
-def test_export_of_a_model_in_eval_mode():
-    model = net(2)
+def test_compiled_code_takes_an_empty_batch():
+    model = net(1)
     ufp4.convert(model, seed=7, quiet=True)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = torch.zeros(0, 16, WIDTH)
+    y = compiled(x)
+    y.sum().backward()
+    assert y.shape == (0, 16, 32) and all(p.grad.abs().max() == 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("weights", ["forward", "step"])
+def test_export_of_a_model_in_eval_mode(weights, tmp_path):
+    model = net(2)
+    ufp4.convert(model, seed=7, weights=weights, quiet=True)
     model.eval()
     x = normal(2, 16, WIDTH)
     with torch.no_grad():
         expected = model(x)
         program = torch.export.export(model, (x,))
         assert torch.equal(program.module()(x), expected)
+        torch.export.save(program, tmp_path / "model.pt2")
+        assert torch.equal(torch.export.load(tmp_path / "model.pt2").module()(x), expected)
     assert any("ufp4" in str(node.target) for node in program.graph.nodes)

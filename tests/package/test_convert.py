@@ -108,6 +108,22 @@ def test_a_delayed_amax_is_told():
     assert same(gradients(model, x), gradients(exact, x))
 
 
+def test_a_module_that_goes_around_its_layers_is_told():
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, 4, 2 * WIDTH, dropout=0, batch_first=True), 2, enable_nested_tensor=False).eval()
+    x = normal(2, 16, WIDTH)
+    with torch.no_grad():
+        plain = model(x)
+        report = ufp4.convert(model, quiet=True)
+        assert set(report.converted) == {f"layers.{i}.linear{j}" for i in range(2) for j in (1, 2)}
+        assert report.notes[0].startswith("layers.*: without gradients torch.nn.TransformerEncoderLayer multiplies by its weights itself")
+        assert torch.equal(model(x), plain)  # what the note is about
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            assert not torch.allclose(model(x), plain, atol=1e-3)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+
+
 def quantized_model():
     return torch.ao.nn.quantized.Linear(WIDTH, WIDTH)
 

@@ -48,6 +48,22 @@ def test_a_library_that_does_not_fit(tmp_path, build, message):
     assert re.search(message, done.stdout), done.stdout + done.stderr
 
 
+def test_another_torch_than_the_tested_one_is_told(tmp_path):
+    (tmp_path / "ufp4_build.json").write_text(json.dumps({"torch": "2.99.0", "cuda": False}))
+    done = run("import torch, warnings\ntorch.__version__ = '2.99.1+cu140'\nfrom ufp4 import library\nlibrary.use(sys.argv[1])\n"
+               "with warnings.catch_warnings(record=True) as caught:\n    warnings.simplefilter('always')\n"
+               "    try:\n        library.load()\n    except ImportError as error:\n        print(error)\n"
+               "print([str(warning.message) for warning in caught])", arguments=[tmp_path / "libufp4_torch_ops.so"])
+    assert "the library of the operators is missing" in done.stdout  # the version is no error
+    assert "ufp4 was tested with torch 2.11, and this is torch 2.99.1+cu140" in done.stdout, done.stdout + done.stderr
+
+
+def test_an_import_without_torchs_compiler(library):
+    done = run("import ufp4.library\nufp4.library.use(sys.argv[1])\nimport torch, ufp4\nufp4.convert(torch.nn.Sequential(torch.nn.Linear(32, 32)), quiet=True)\n"
+               "print('torch._dynamo' in sys.modules)", arguments=[library])
+    assert done.stdout.strip() == "False", done.stdout + done.stderr
+
+
 def test_a_file_that_is_no_library(tmp_path):
     import torch
 

@@ -237,6 +237,18 @@ def test_errors_name_the_layer(x, message):
         layer()(x)
 
 
+def test_a_build_for_the_cpu_says_so_on_a_gpu(monkeypatch):
+    """With a tensor that only says that it is on a GPU."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    module = layer(out=WIDTH)
+    monkeypatch.setattr(module, "_cuda", False)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        module.weight = torch.nn.Parameter(torch.empty(WIDTH, WIDTH, device="cuda"))
+        with pytest.raises(ufp4.InputError, match="layer linear: x is on cuda:0, and ufp4 was built without CUDA: install it where nvcc is"):
+            module(torch.empty(4, WIDTH, device="cuda"))
+
+
 def test_the_operator_passes_torchs_checks(library):
     ops = torch.ops.ufp4
     x, weight = normal(24, WIDTH).requires_grad_(), normal(48, WIDTH, seed=1).requires_grad_()

@@ -21,7 +21,7 @@ def test_a_pattern_is_the_name_or_its_end(pattern, name, found):
 
 
 def test_names_that_differ_in_a_number_stand_together():
-    assert names.listed(["layers.0.up", "layers.1.up", "0.a", "head2"]) == "layers.*.up, *.a, head2"
+    assert names.listed(["layers.0.up", "layers.1.up", "0.a", "head2", "mlp.0", "mlp.2"]) == "layers.*.up, *.a, head2, mlp.*"
     assert names.listed([]) == "none"
     assert names.grouped({"layers.0.up": "x", "layers.1.up": "x", "layers.2.up": "y", "": "z"}) == [
         ("layers.*.up (2)", "x"), ("layers.*.up", "y"), ("the model", "z")]

@@ -105,6 +105,42 @@ def test_a_models_operands_are_measured(converted):
     assert len(rows_of(ufp4.analyze(model, (normal(2, 16, WIDTH),), ["nvfp4"], hadamard=0))) == 3 * 2
 
 
+def test_a_table_without_pandas(monkeypatch):
+    import sys
+
+    with_pandas = rows_of(ufp4.analyze(net(1), normal(2, 16, WIDTH), ["e1m2"]))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    table = ufp4.analyze(net(1), normal(2, 16, WIDTH), ["e1m2"])
+    assert isinstance(table, analysis.Table) and len(table) == len(with_pandas)
+    assert [row["sqnr_db"] for row in table] == [row["sqnr_db"] for row in with_pandas]
+    assert "arrows" in analysis.plots(table)
+
+
+def test_it_measures_what_the_program_does(tmp_path, request):
+    """A weight as a tensor of a file: ufp4 analyze has the same figures."""
+    import json
+    import subprocess
+    from pathlib import Path
+
+    safetensors = pytest.importorskip("safetensors.torch")
+    program = Path(request.config.getoption("--ufp4"))
+    if not program.is_file():
+        pytest.skip(f"no program {program} in this build")
+    model = net(1).bfloat16()
+    rows = rows_of(ufp4.analyze(model, normal(2, 16, WIDTH, dtype=torch.bfloat16), ["e2m1", "e1m2", "mxfp4"], seed=1))
+    safetensors.save_file({"layers.0.up": model.layers[0].up.weight.detach()}, tmp_path / "up.safetensors")
+    done = subprocess.run([program, "analyze", tmp_path / "up.safetensors", "--formats", "e2m1,e1m2,mxfp4", "--seed", "1", "--json"],
+                          capture_output=True, text=True, check=True)
+    measured, = json.loads(done.stdout)["tensors"]
+    found = {(scheme["format"], scheme["hadamard"]): scheme for scheme in measured["schemes"]}
+    mine = {(row["format"], row["hadamard"]): row for row in rows if (row["layer"], row["operand"]) == ("layers.0.up", "fprop.w")}
+    assert set(mine) <= set(found) and len(mine) == 6
+    for key, row in mine.items():
+        for figure in ("sqnr_db", "alpha", "nmse"):
+            assert row[figure] == pytest.approx(found[key][figure], rel=1e-4), (key, figure)
+        assert row["crest"] == pytest.approx(measured["crest"], rel=1e-4)
+
+
 def test_measurements_are_drawn():
     pytest.importorskip("plotly")
     figures = analysis.plots(ufp4.analyze(net(2), normal(2, 16, WIDTH), ["e2m1", "e1m2"]))

@@ -126,6 +126,14 @@ TEST_P(TrainerAndOperator, MicroBatchesHaveTheSameBits) {
   EXPECT_TRUE(at::allclose(in_place.up.grad(), python.up.grad(), 1e-4, 1e-6));
 }
 
+TEST(SharedRecipe, IsReadOnceForAText) {
+  const std::string text = "*.*.format = e1m2; *.hadamard = 32";
+  const auto recipe = ops::shared_recipe(text);
+  EXPECT_EQ(ops::shared_recipe(std::string(text)), recipe);
+  EXPECT_NE(ops::shared_recipe("*.*.format = e1m2; *.hadamard = 16"), recipe);
+  EXPECT_EQ((*recipe)[Gemm::kFprop].operand[0].hadamard.size, 32);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Recipes, TrainerAndOperator,
     testing::Values(Case{"ufp4", "*.*.format = e1m2; *.hadamard = 16; *.dy.rounding = sr"},
