@@ -15,8 +15,10 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "test_devices.h"
 #include "torch/linear_op.h"
 #include "torch/quantized_linear.h"
 #include "ufp4/recipe.h"
@@ -142,6 +144,30 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"nvfp4", "*.*.format = nvfp4; wgrad.hadamard = 16; *.dy.rounding = sr; *.w.rounding = sr"},
                     Case{"dgrad_alone", "dgrad.*.format = e1m2; dgrad.dy.rounding = sr"}, Case{"bf16", ""}),
     [](const auto& of) { return of.param.name; });
+
+// The gradient that a sum over tokens sends back has rows that all lie at one place.
+TEST(LinearOperator, ABroadcastGradientIsThatOfItsCopy) {
+  for (const at::Device& device : test_devices()) {
+    const auto gradients = [&](bool broadcast) {
+      at::manual_seed(5);
+      const at::Tensor x = at::randn({48, 64}).to(at::kBFloat16).to(device).set_requires_grad(true);
+      const at::Tensor w = (at::randn({96, 64}) / 8).to(device).set_requires_grad(true);
+      ops::LinearPlace place;
+      place.seed = 7;
+      place.step = 1;
+      place.layer = 0;
+      const at::Tensor y = ops::linear_op(x, w, "ufp4", place, {});
+      at::Tensor dy = at::randn({1, 96}).to(at::kBFloat16).to(device).expand({48, 96});
+      y.backward(broadcast ? dy : dy.contiguous());
+      return std::pair{x.grad(), w.grad()};
+    };
+    const auto [dx, dw] = gradients(true);
+    const auto [expected_dx, expected_dw] = gradients(false);
+    EXPECT_TRUE(at::equal(dx, expected_dx)) << device.str();
+    EXPECT_TRUE(at::equal(dw, expected_dw)) << device.str();
+    EXPECT_TRUE(dx.isfinite().all().item<bool>()) << device.str();
+  }
+}
 
 }  // namespace
 }  // namespace ufp4

@@ -1,4 +1,5 @@
 // The operands of any matrix against the scalar reference.
+#include "test_devices.h"
 #include "torch/operand.h"
 
 #include <ATen/Parallel.h>
@@ -150,16 +151,19 @@ TEST_P(Strided, ViewsOfAnyStridesHaveTheBitsOfTheirCopies) {
     const std::int64_t guard = 64;
     at::Tensor storage = at::full({reach + 2 * guard}, std::nan(""), at::kBFloat16);
     storage.narrow(0, guard, reach).copy_(at::randn({reach}));
-    const at::Tensor view = storage.as_strided({c.rows, c.columns}, {row_stride, column_stride}, guard);
-    const std::string what = "strides " + std::to_string(row_stride) + ", " + std::to_string(column_stride);
-    for (const Form form : {Form::kPacked, Form::kBf16}) {
-      const QuantizedTensor found = quantize(Source::matrix(view), request_of(c, form));
-      const QuantizedTensor expected = quantize(Source::matrix(view.contiguous()), request_of(c, form));
-      if (form == Form::kPacked) {
-        EXPECT_TRUE(at::equal(found.codes, expected.codes)) << what;
-        EXPECT_TRUE(at::equal(found.scales, expected.scales)) << what;
-      } else {
-        EXPECT_TRUE(at::equal(found.values, expected.values)) << what;
+    for (const at::Device& device : test_devices()) {
+      const at::Tensor view = storage.to(device).as_strided({c.rows, c.columns}, {row_stride, column_stride}, guard);
+      const std::string what =
+          device.str() + " strides " + std::to_string(row_stride) + ", " + std::to_string(column_stride);
+      for (const Form form : {Form::kPacked, Form::kBf16}) {
+        const QuantizedTensor found = quantize(Source::matrix(view), request_of(c, form));
+        const QuantizedTensor expected = quantize(Source::matrix(view.contiguous()), request_of(c, form));
+        if (form == Form::kPacked) {
+          EXPECT_TRUE(at::equal(found.codes, expected.codes)) << what;
+          EXPECT_TRUE(at::equal(found.scales, expected.scales)) << what;
+        } else {
+          EXPECT_TRUE(at::equal(found.values, expected.values)) << what;
+        }
       }
     }
   }
