@@ -201,8 +201,7 @@ std::vector<Variant> integer_formats() {
       list.push_back({"int4_i4", axes, rounding, 16});
     }
   }
-  for (const OuterScale each :
-       {OuterScale::k1x128, OuterScale::k1x256, OuterScale::k1x1024, OuterScale::kRow}) {
+  for (const OuterScale each : {OuterScale::k1x128, OuterScale::k1x256, OuterScale::k1x1024, OuterScale::kRow}) {
     for (const char* axes : {"row", "both"}) {
       add(axes, Rounding::kNearest, each);
       add(axes, Rounding::kStochastic, each);

@@ -210,11 +210,11 @@ struct Operand {
   bool outer_exact;     // whether divide_by is right for outer_divisor
   float least_amax;
   const float* outer_amax;
-  bool finds_outer;     // what it follows from is found by the kernel that quantizes (segment_kernel.cuh) ..
-  float* outer_scales;  // .. which writes it there, unless null
-  bool outer_parts;                  // more than one
-  std::uint32_t outer_shift;         // log2 of the rows that share one
-  std::uint32_t outer_columns;       // of parts: how many along a row ..
+  bool finds_outer;             // what it follows from is found by the kernel that quantizes (segment_kernel.cuh) ..
+  float* outer_scales;          // .. which writes it there, unless null
+  bool outer_parts;             // more than one
+  std::uint32_t outer_shift;    // log2 of the rows that share one
+  std::uint32_t outer_columns;  // of parts: how many along a row ..
   std::uint32_t outer_column_shift;  // .. and the log2 of the columns of each, where there is more than one
 
   // kWindow: tau of numerics, and the bits of FP32 numbers.

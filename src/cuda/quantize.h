@@ -25,7 +25,8 @@ bool takes(const OperandSpec& spec);
 // task and a column task whose kernels share a policy and a rounding read the matrix once. Results must be aligned:
 // codes to 8 bytes, dequantized values to 16, selectors and the packed scales of hif4 to 4. The matrix may lie anywhere
 // its type may; rows aligned to 16 bytes are read fastest. Formats with second-level scales need outer_amax
-// (raise_outer_amax finds it) but where finds_outer says otherwise. Throws InputError for an invalid spec, view or destination, RunError if the launch fails.
+// (raise_outer_amax finds it) but where finds_outer says otherwise. Throws InputError for an invalid spec, view or
+// destination, RunError if the launch fails.
 void quantize(const ConstMatrix& in, std::span<const DeviceTask> tasks, Stream stream);
 
 // Whether `quantize` finds what the second-level scales of the task follow from in its own read, so that outer_amax may

@@ -28,8 +28,8 @@ struct SegmentJob {
   SegmentGrid grid;
 };
 
-inline constexpr int kSegmentRuns = kSegmentRows / kRun;       // in a column of a tile
-inline constexpr int kSegmentRowRuns = kSegmentColumns / kRun;  // in a row
+inline constexpr int kSegmentRuns = kSegmentRows / kRun;                       // in a column of a tile
+inline constexpr int kSegmentRowRuns = kSegmentColumns / kRun;                 // in a row
 inline constexpr int kKeptWords = kSegmentWords / 8 / (kSegmentThreads / 32);  // columns of words that a thread keeps
 static_assert(kSegmentRowRuns == 32 && kSegmentRuns == 4 && kSegmentColumns == kSegmentThreads);
 
@@ -244,7 +244,8 @@ struct SegmentWork {
       float v[kRun];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const auto x = *reinterpret_cast<const uint4*>(shared.tiles[turn] + segment_word(tile_row, lane * 8 + half * 4));
+        const auto x =
+            *reinterpret_cast<const uint4*>(shared.tiles[turn] + segment_word(tile_row, lane * 8 + half * 4));
         const std::uint32_t words[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
@@ -372,7 +373,8 @@ void start_segments(const Source& source, const Operand* column, const Operand* 
   SegmentJob<Source> job{source, any, row == nullptr ? any : *row, column != nullptr, row != nullptr, {}};
   with_segment_outputs(job.column, job.row, [&]<Output kColumnOutput, Output kRowOutput>() {
     const auto start = [&](auto* kernel) {
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(SegmentShared)));
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(sizeof(SegmentShared)));
       cudaLaunchAttribute cluster{};
       cluster.id = cudaLaunchAttributeClusterDimension;
       const SegmentGrid whole = segment_grid(source.rows(), source.columns(), column, 1);

@@ -15,8 +15,8 @@ inline constexpr int kSegmentWords = kSegmentColumns / 2;  // of a row
 // Words after each 16 rows, so that the four runs of a column lie in different banks.
 inline constexpr int kSegmentPad = 8;
 inline constexpr int kSegmentTileSize = kSegmentRows * kSegmentWords + kSegmentRows / kRun * kSegmentPad;
-inline constexpr int kSegmentVectors = kSegmentWords / 4;                    // in a row
-inline constexpr int kSegmentStepRows = kSegmentThreads / kSegmentVectors;   // that the block loads at a time
+inline constexpr int kSegmentVectors = kSegmentWords / 4;                   // in a row
+inline constexpr int kSegmentStepRows = kSegmentThreads / kSegmentVectors;  // that the block loads at a time
 inline constexpr int kSegmentSteps = kSegmentRows / kSegmentStepRows;
 
 // Where a word lies. The vectors of 16 bytes of every other four runs are swapped, so that eight lanes that read the

@@ -10,9 +10,10 @@ namespace {
 cuda::Stream stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
 void quantize(const ConstMatrix& in, std::span<const DeviceTask> tasks, std::span<const Window> windows) {
-  quantize_in_windows(in.rows, in.columns, tasks, windows,
-                      {in.dtype, [&](std::span<const cuda::AmaxTask> amax) { cuda::raise_outer_amax(in, amax, stream()); },
-                       [&](std::span<const DeviceTask> known) { cuda::quantize(in, known, stream()); }});
+  quantize_in_windows(
+      in.rows, in.columns, tasks, windows,
+      {in.dtype, [&](std::span<const cuda::AmaxTask> amax) { cuda::raise_outer_amax(in, amax, stream()); },
+       [&](std::span<const DeviceTask> known) { cuda::quantize(in, known, stream()); }});
 }
 
 void dequantize(const ConstQuantized& in, void* out, DType out_dtype) {

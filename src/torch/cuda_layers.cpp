@@ -150,9 +150,10 @@ bool takes_source(const Source& source, const QuantizeTask& task) {
 
 void quantize_source(const Source& source, std::span<const DeviceTask> tasks, std::span<const Window> windows) {
   with_layer(source, [&](const auto& layer) {
-    quantize_in_windows(source.rows(), source.columns(), tasks, windows,
-                        {DType::kBF16, [&](std::span<const cuda::AmaxTask> amax) { cuda::raise_outer_amax(layer, amax, stream()); },
-                         [&](std::span<const DeviceTask> known) { cuda::quantize(layer, known, stream()); }});
+    quantize_in_windows(
+        source.rows(), source.columns(), tasks, windows,
+        {DType::kBF16, [&](std::span<const cuda::AmaxTask> amax) { cuda::raise_outer_amax(layer, amax, stream()); },
+         [&](std::span<const DeviceTask> known) { cuda::quantize(layer, known, stream()); }});
   });
 }
 
