@@ -42,15 +42,20 @@ void add_sources(const toml::array& sources, const std::string& key, const std::
                  std::vector<Assignment>& out) {
   Assignment paths{key, {}, where, true};
   Assignment weights{"data.weights", {}, where, true};
+  const auto fail = [&](const char* begin, const char* end) {
+    std::string message = where;
+    message.append(begin).append("'").append(key).append("'").append(end);
+    throw InputError(message);
+  };
   for (const toml::node& item : sources) {
     const toml::table* const source = item.as_table();
     const toml::node* const path = source != nullptr ? source->get("path") : nullptr;
     if (path == nullptr || !path->is_string()) {
-      throw InputError(where + ": an item of '" + key + "' is no {path = \"..\", weight = ..} as others are");
+      fail(": an item of ", " is no {path = \"..\", weight = ..} as others are");
     }
     const toml::node* const weight = source->get("weight");
     if (source->size() > (weight != nullptr ? 2U : 1U)) {
-      throw InputError(where + ": a source of '" + key + "' has other keys than 'path' and 'weight'");
+      fail(": a source of ", " has other keys than 'path' and 'weight'");
     }
     paths.value.push_back(scalar_text(*path, key, where));
     weights.value.push_back(weight != nullptr ? scalar_text(*weight, key, where) : "1");

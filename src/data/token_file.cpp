@@ -30,7 +30,7 @@ struct LlmcKind {
   Vocabulary vocabulary;
 };
 constexpr std::array kLlmcKinds{LlmcKind{20240520, 1, 2, kGpt2}, LlmcKind{20240801, 7, 4, kLlama3}};
-constexpr std::size_t kLlmcHeader = 256 * 4;
+constexpr std::size_t kLlmcHeader = std::size_t{256} * 4;
 
 constexpr std::string_view kIndexMagic{"MMIDIDX\0\0", 9};
 constexpr std::size_t kIndexHeader = 9 + 8 + 1 + 8 + 8;

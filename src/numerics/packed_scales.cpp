@@ -134,7 +134,7 @@ void unpack_scales(const BlockFormat& format, const std::uint8_t* packed, std::s
 void integers_of(const std::uint8_t* codes, const float* scales, std::int64_t blocks, int block, std::int8_t* out) {
   for (std::int64_t b = 0; b < blocks; ++b) {
     const auto scale = static_cast<std::int16_t>(scales[b]);
-    for (int i = 0; i < block / 2; ++i) {
+    for (std::int64_t i = 0; i < block / 2; ++i) {
       const std::uint8_t two = codes[i];
       // A nibble to its integer: as an offset from -8, after its sign bit is flipped.
       out[2 * i] = static_cast<std::int8_t>((((two & 15) ^ 8) - 8) * scale);

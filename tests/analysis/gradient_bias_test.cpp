@@ -108,6 +108,7 @@ TEST(GradientBias, PartsAddUpToTheWhole) {
   const std::vector<Vector> draws{{1, 2.5, 3, 3}, {0.5, 2, 3.5, 4}, {1, 1, 3, 4.5}};
   const auto part = [&](std::size_t from) {
     std::vector<Vector> parts;
+    parts.reserve(draws.size());
     for (const Vector& d : draws)
       parts.emplace_back(d.begin() + static_cast<long>(from), d.begin() + static_cast<long>(from) + 2);
     return products_of({g[from], g[from + 1]}, parts);

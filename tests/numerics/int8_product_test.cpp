@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
+
 #include <array>
 #include <cmath>
 #include <limits>
@@ -150,7 +152,7 @@ TEST(Int8Product, GroupsAreProductsOfTheirOwn) {
   EXPECT_EQ(groups[2].m, 3);
   EXPECT_EQ(groups[2].a.values, pair.a.data() + 288);
   EXPECT_EQ(groups[2].a.scales, pair.a_scales.data() + 3);
-  EXPECT_EQ(groups[2].b.values, pair.b.data() + 4 * 288);
+  EXPECT_EQ(groups[2].b.values, pair.b.data() + std::ptrdiff_t{4} * 288);
   EXPECT_EQ(groups[2].out, pair.out.data() + 2);
 
   // Depths of 144, 0 and 144 have two segments, none and two.
@@ -162,7 +164,7 @@ TEST(Int8Product, GroupsAreProductsOfTheirOwn) {
   EXPECT_EQ(groups[2].k, 144);
   EXPECT_EQ(groups[2].a.values, pair.a.data() + 144);
   EXPECT_EQ(groups[2].a.scales, pair.a_scales.data() + 2);
-  EXPECT_EQ(groups[2].out, pair.out.data() + 2 * 8);
+  EXPECT_EQ(groups[2].out, pair.out.data() + std::ptrdiff_t{2} * 8);
 }
 
 TEST(Int8Product, RefusesWhatIsNone) {
