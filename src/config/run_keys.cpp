@@ -98,8 +98,9 @@ std::span<const Key<RunConfig>> run_keys() {
           {.may_change = true}),
       key<&RunConfig::train, &TrainSettings::gemm>(
           "train.gemm", {},
-          "what multiplies quantized operands; auto: FP8 tensor cores where the device has them and both operands are "
-          "exact E4M3 numbers (int4_p2), else BF16; emulated: BF16 always"),
+          "what multiplies quantized operands; auto: exact integers where both operands are int4_i4 with equal "
+          "segments, FP8 tensor cores where the device has them and both are int4_p2, else BF16; emulated: BF16 "
+          "always"),
       key<&RunConfig::train, &TrainSettings::offload_layers>(
           "train.offload_layers", {0, kMaxCount},
           "in how many layers, from the first on but never the last, the result of linear_fc1, the largest activation, "

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <string>
 
 #include "cpu/int8_product.h"
@@ -23,6 +24,17 @@ std::int64_t segment_of(const QuantizedTensor& operand) {
   }
   throw InputError("int8 product: " + std::to_string(segments) + " scales for rows of " + std::to_string(columns) +
                    " are no segments of 128, 256, 512 or 1024");
+}
+
+// What both have in their common depth. Rows that are padded differently may have one segment and two.
+std::int64_t common_segment(const ProductShape& shape, const QuantizedTensor& a, const QuantizedTensor& b) {
+  const std::int64_t of_a = segment_of(a);
+  const std::int64_t of_b = segment_of(b);
+  const std::int64_t longer = std::max(of_a, of_b);
+  if (of_a == of_b || (std::min(of_a, of_b) == 0 && shape.k <= longer)) return longer;
+  const auto text = [](std::int64_t each) { return each == 0 ? "a row" : std::to_string(each); };
+  throw InputError(describe("int8", shape) + ": a has a scale for " + text(of_a) + ", b one for " + text(of_b) +
+                   ", expected the same for both");
 }
 
 Int8Operand operand_of(const char* name, const QuantizedTensor& operand) {
@@ -69,8 +81,7 @@ Int8Product description_of(const ProductShape& shape, const QuantizedTensor& a, 
   product.k = shape.k;
   product.a = operand_of("a", a);
   product.b = operand_of("b", b);
-  // Rows that are padded differently may have one segment and two.
-  product.segment = std::max(segment_of(a), segment_of(b));
+  product.segment = common_segment(shape, a, b);
   const bool add = shape.accumulate == Accumulate::kAdd;
   if (shape.out != at::kFloat && add) {
     throw InputError(describe("int8", shape) + ": sums are added to FP32 results only");

@@ -119,6 +119,14 @@ TEST(Int8Products, RefuseWhatTheyCannotMultiply) {
   cut.outer_scales = cut.outer_scales.expand({8, 5});
   EXPECT_NE(message_of<InputError>([&] { multiply(product, cut, a); }).find("5 scales for rows of 64"),
             std::string::npos);
+  const auto long_one = [](OuterScale each) { return integers(uneven(8, 2048), spec_of(each)); };
+  const auto unequal = [&](OuterScale x, OuterScale w) {
+    return message_of<InputError>([&] { multiply(product, long_one(x), long_one(w)); });
+  };
+  EXPECT_NE(unequal(OuterScale::kRow, OuterScale::k1x512).find("a has a scale for a row, b one for 512"),
+            std::string::npos);
+  EXPECT_NE(unequal(OuterScale::k1x128, OuterScale::k1x512).find("a has a scale for 128, b one for 512"),
+            std::string::npos);
   at::Tensor narrow = at::empty({8, 8}, at::kBFloat16);
   EXPECT_THROW(multiply_into(narrow, product, a, a, Accumulate::kAdd), InputError);
 }
